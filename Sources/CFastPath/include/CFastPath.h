@@ -1,0 +1,254 @@
+/* CFastPath — the whole boundary between C, which moves bytes and keeps the store, and Swift, which decides.
+ *
+ *     engine = fp_create(&config, &error)            any thread
+ *     fp_attach(engine, &error), fp_listen_…         the loop thread, once
+ *     while (running) {
+ *         fp_batch batch = fp_turn(engine, deadline) every byte of I/O; hits are served to the end in here
+ *         … look at batch.events, give orders …      orders only note what to do; the next turn carries them out
+ *     }
+ *     fp_destroy(engine)
+ *
+ * Threads: everything but fp_create and fp_wake is for the one thread that called fp_attach.
+ * Lifetimes: bytes of an event live until the next fp_turn. Orders copy what they are given before they return.
+ * Ids: clients, slots, flights and links are named by index and generation in one integer, 0 meaning none. An order
+ * with a stale id is a silent no-op: late replies and departed clients need no bookkeeping.
+ * Orders never call back and never fail half-way. */
+#ifndef CFASTPATH_H
+#define CFASTPATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__clang__)
+#define FP_ENUM(name, type) enum __attribute__((enum_extensibility(closed))) name : type
+#else
+#define FP_ENUM(name, type) enum name : type
+#endif
+
+typedef struct fp_engine fp_engine;
+typedef uint64_t fp_client; /* a connection of the application */
+typedef uint64_t fp_slot;   /* a place in a client's order of replies */
+typedef uint64_t fp_flight; /* one fetch of one missing key */
+typedef uint64_t fp_link;   /* a connection to an upstream */
+
+/* ---- configuration ------------------------------------------------------------------------------------------- */
+
+typedef FP_ENUM(fp_network, uint8_t){FP_NETWORK_AUTO, FP_NETWORK_IO_URING, FP_NETWORK_EPOLL} fp_network;
+typedef FP_ENUM(fp_eviction, uint8_t){FP_EVICTION_LRU, FP_EVICTION_LFU, FP_EVICTION_RANDOM} fp_eviction;
+
+typedef struct fp_config {
+    uint64_t local_memory;    /* bytes; bounds the process, at least 32 MiB */
+    uint64_t seed;            /* hashing and random eviction; 0: from the kernel */
+    uint32_t clients_max;     /* connections of the application */
+    uint32_t links_max;       /* connections to upstreams, pinned ones included */
+    uint32_t idle_timeout_ms; /* 0: none */
+    uint32_t value_bytes_max; /* larger values are answered, not stored */
+    fp_network network;
+    fp_eviction eviction;
+    bool allow_admin;         /* SHUTDOWN and its like go upstream instead of being refused */
+} fp_config;
+
+/* Defaults as documented in docs/configuration.md. */
+void fp_config_init(fp_config *config);
+
+/* A sentence with cause and remedy. Static or owned by the engine; valid until the next call. */
+typedef const char *fp_error;
+
+/* NULL and *error when the budget cannot even hold the fixed parts. */
+fp_engine *fp_create(const fp_config *config, fp_error *error);
+
+/* Makes the calling thread the loop thread and chooses the network engine by a real probe. False and *error when the
+ * one asked for is not to be had. */
+bool fp_attach(fp_engine *engine, fp_error *error);
+
+/* "io_uring" or "epoll". */
+const char *fp_network_name(const fp_engine *engine);
+/* Why `auto` fell back to epoll, or "". */
+const char *fp_network_reason(const fp_engine *engine);
+
+/* Listens on a numeric IPv4 or IPv6 address (port 0: the kernel's choice, returned in *bound) or on a Unix socket, whose
+ * stale file is replaced. False and *error otherwise. */
+bool fp_listen_tcp(fp_engine *engine, const char *address, uint16_t port, uint16_t *bound, fp_error *error);
+bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error);
+/* Closes the listeners (and removes the Unix socket's file). Clients stay. */
+void fp_unlisten(fp_engine *engine);
+
+/* Closes everything and frees everything; CHECKs that the budget's sums come back to the base. */
+void fp_destroy(fp_engine *engine);
+
+/* ---- events: what C cannot decide alone ---------------------------------------------------------------------- */
+
+/* The way a command wants to travel. */
+typedef FP_ENUM(fp_lane, uint8_t){
+    FP_LANE_TRACKED, /* the shared RESP3 link whose pushes are applied */
+    FP_LANE_RESP2,   /* a shared RESP2 link: the reply cannot be derived from the RESP3 one */
+    FP_LANE_PINNED   /* the client's own link, event.link */
+} fp_lane;
+
+typedef FP_ENUM(fp_event_kind, uint8_t){
+    FP_EVENT_MISS,        /* ticket: a flight to fetch, bytes: its key */
+    FP_EVENT_MGET_KEY,    /* ticket: a flight that the MGET behind will fill, bytes: its key */
+    FP_EVENT_MGET,        /* ticket: the slot, bytes: the whole request */
+    FP_EVENT_COMMAND,     /* ticket: the slot, bytes: the whole request (RESP or inline), lane and command say what */
+    FP_EVENT_ASK,         /* ticket: the slot, bytes: the whole request: answered by Swift (INFO) */
+    FP_EVENT_PIN,         /* client stalls until fp_pin: it needs a link of its own, speaking `protocol` */
+    FP_EVENT_CLIENT_GONE, /* a pinned client has left */
+    FP_EVENT_REPLY,       /* link: bytes are its next complete reply */
+    FP_EVENT_PUSH,        /* link: bytes are a complete RESP3 push */
+    FP_EVENT_LINK_UP,     /* the socket of link is connected */
+    FP_EVENT_LINK_DOWN,   /* link is gone: error is an errno, 0 for an orderly close, EPROTO for what is not RESP */
+    FP_EVENT_WAKE         /* fp_wake was called */
+} fp_event_kind;
+
+typedef struct fp_event {
+    fp_event_kind kind;
+    fp_lane lane;
+    uint8_t protocol;  /* 2 or 3: the client's */
+    uint8_t type;      /* REPLY, PUSH: the first byte */
+    uint16_t command;  /* row of the command table, FP_COMMAND_UNKNOWN */
+    uint8_t command_kind; /* enum command_kind of resp/commands.h */
+    uint8_t reserved;
+    int32_t error;     /* LINK_DOWN */
+    uint32_t length;   /* of bytes */
+    const uint8_t *bytes;
+    uint64_t ticket;   /* slot or flight */
+    fp_client client;
+    fp_link link;
+} fp_event;
+
+#define FP_COMMAND_UNKNOWN UINT16_MAX
+
+typedef struct fp_batch {
+    const fp_event *events;
+    uint32_t count;
+    uint64_t now_ns; /* the time at which the batch was gathered, monotonic */
+} fp_batch;
+
+/* Carries out the orders given, moves bytes and serves hits until there is an event or deadline_ns (monotonic) has
+ * passed; an empty batch means the latter. */
+fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns);
+
+/* Any thread, signal handlers too: ends the turn with FP_EVENT_WAKE. */
+void fp_wake(fp_engine *engine);
+
+/* Monotonic nanoseconds on the engine's clock. */
+uint64_t fp_now(const fp_engine *engine);
+
+/* ---- orders to links ----------------------------------------------------------------------------------------- */
+
+/* Begins to connect to a sockaddr (resolved elsewhere). LINK_UP or LINK_DOWN follows. 0 when links_max is reached. */
+fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_length);
+
+/* Appends bytes to what the link sends at the next turn. */
+void fp_link_send(fp_engine *engine, fp_link link, const void *bytes, size_t length);
+/* The same as "$<length>\r\n<bytes>\r\n". */
+void fp_link_send_bulk(fp_engine *engine, fp_link link, const void *bytes, size_t length);
+
+/* Bytes not yet taken by the kernel; 0 for a stale id. The caller bounds it by holding clients back (fp_hold). */
+size_t fp_link_backlog(const fp_engine *engine, fp_link link);
+
+/* Closes; no event of the link follows. */
+void fp_link_close(fp_engine *engine, fp_link link);
+
+/* ---- orders to clients --------------------------------------------------------------------------------------- */
+
+/* Answers a slot with one complete reply; for a RESP2 client the reply of a RESP3 link is rewritten by the command's
+ * own rule when `from_resp3`. The keys of a write that did not travel on the tracked link are dropped, and their
+ * flights spoiled, before it is delivered (rule 2). */
+void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool from_resp3);
+
+/* Answers with a reply that is followed by more for the same slot (SUBSCRIBE a b gives two). The last by fp_answer. */
+void fp_answer_more(fp_engine *engine, fp_slot slot, const void *reply, size_t length);
+
+/* Sends bytes that answer nothing (a pub/sub message), behind what is already due. */
+void fp_tell(fp_engine *engine, fp_client client, const void *bytes, size_t length);
+
+/* Gives the client that asked with FP_EVENT_PIN its link; its commands come as FP_LANE_PINNED from now on. */
+void fp_pin(fp_engine *engine, fp_client client, fp_link link);
+
+/* Closes the client's connection once what is due to it has been sent; unanswered slots are forgotten. */
+void fp_client_close(fp_engine *engine, fp_client client);
+/* Closes the client that a slot belongs to: for a write whose fate is unknown. */
+void fp_slot_close(fp_engine *engine, fp_slot slot);
+
+/* While held, clients stall at the first command that needs an upstream; hits are served. Used during the short time
+ * in which a first connection is being made, and when a link's backlog is full. */
+void fp_hold(fp_engine *engine, bool held);
+
+/* ---- orders to the store ------------------------------------------------------------------------------------- */
+
+#define FP_TTL_NONE INT64_C(-1)    /* the key has no expiry */
+#define FP_TTL_MISSING INT64_C(-2) /* the key does not exist */
+
+/* The upstream has answered the flight's PTTL: pttl_ms counts from sent_ns. From here on a push of the key spoils the
+ * flight (rule 4). `keep` false: the read was not tracked though it should have been; it may answer but is not stored. */
+void fp_arm(fp_engine *engine, fp_flight flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
+
+/* The upstream's reply to the flight's GET: stores a bulk value if the flight was armed and not spoiled, and answers
+ * all who wait. What is not stored removes the key's older entry. Ends the flight. */
+void fp_fill(fp_engine *engine, fp_flight flight, const void *reply, size_t length);
+
+/* The same for an MGET: fills its flights from the array and answers the slot. */
+void fp_fill_mget(fp_engine *engine, fp_slot slot, const void *reply, size_t length);
+
+/* Answers all who wait for the flight with an error, but leaves it in the air: a late reply may still be stored. */
+void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, size_t length);
+
+/* The same for an error that ends the flight: its link is lost, or there is none. */
+void fp_flight_fail(fp_engine *engine, fp_flight flight, const void *error, size_t length);
+
+/* A push: drops the name in every database and spoils its armed flights. */
+void fp_drop(fp_engine *engine, const void *key, size_t length);
+/* A null push, or the end of all certainty: drops everything and spoils all flights. */
+void fp_drop_all(fp_engine *engine);
+
+/* Entries filled from now on belong to `epoch`; entries of other epochs, or all while `trusted` is false, are suspect:
+ * fetched again before they are served, unless `serve_suspect` (the upstream is unreachable). */
+void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspect);
+
+/* How long a filled value is fresh, milliseconds (ttl_default). Entries are not served past it. */
+void fp_ttl_default(fp_engine *engine, uint64_t milliseconds);
+
+/* ---- the command table --------------------------------------------------------------------------------------- */
+
+/* Completes the table by the upstream's reply to COMMAND; returns how many rows were new. */
+uint32_t fp_commands_learn(fp_engine *engine, const void *reply, size_t length);
+/* Lower-case name of a row ("client|id" with a subcommand), NULL past the end. */
+const char *fp_command_name(const fp_engine *engine, uint16_t command);
+
+/* ---- memory, numbers, inspection ----------------------------------------------------------------------------- */
+
+/* Swift's own memory, charged to the budget's owner "swift". */
+void fp_charge(fp_engine *engine, size_t bytes);
+void fp_release(fp_engine *engine, size_t bytes);
+
+/* Measures what the process holds beside the budget's owners (binary, stacks, page tables) and books it as "base". */
+void fp_measure_base(fp_engine *engine);
+
+typedef FP_ENUM(fp_metric_kind, uint8_t){FP_METRIC_COUNTER, FP_METRIC_GAUGE, FP_METRIC_HISTOGRAM} fp_metric_kind;
+
+typedef struct fp_metric {
+    const char *name;   /* as Prometheus shows it */
+    const char *labels; /* way="hit", or "" */
+    const char *help;   /* "" for the second and further rows of a name */
+    fp_metric_kind kind;
+    uint32_t offset;    /* of its value in fp_stats_read's array; a histogram takes FP_HISTOGRAM_BUCKETS counts, not
+                           cumulated, and then the sum in nanoseconds */
+} fp_metric;
+
+#define FP_HISTOGRAM_BUCKETS 108
+
+/* The table of metrics, one row each of base/stats.def; *count rows. Static. Any thread. */
+const fp_metric *fp_metric_table(uint32_t *count);
+/* How many values fp_stats_read fills. Any thread. */
+uint32_t fp_stats_count(void);
+/* Copies all values. */
+void fp_stats_read(fp_engine *engine, uint64_t *values);
+/* Upper bound of a histogram bucket in nanoseconds, UINT64_MAX for the last. Any thread. */
+uint64_t fp_histogram_bound(uint32_t bucket);
+
+/* Clients connected now; for a drain. */
+uint32_t fp_client_count(const fp_engine *engine);
+
+#endif
