@@ -1,0 +1,66 @@
+// swift-tools-version:6.1
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let cWarnings: [CSetting] = [
+    .headerSearchPath("."),
+    .unsafeFlags(["-Wall", "-Wextra", "-Wno-unused-function", "-fno-strict-aliasing"]),
+]
+
+let package = Package(
+    name: "ferrite-sidecar",
+    products: [
+        .executable(name: "ferrite", targets: ["Sidecar"]),
+        .executable(name: "ferritectl", targets: ["Control"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        .target(
+            name: "CFastPath",
+            cSettings: cWarnings,
+            linkerSettings: [.linkedLibrary("uring"), .linkedLibrary("jemalloc")]
+        ),
+        .executableTarget(
+            name: "Sidecar",
+            dependencies: [
+                "CFastPath",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "Control",
+            dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "CFastPathTests",
+            dependencies: ["CFastPath"],
+            path: "Tests/CFastPathTests",
+            cSettings: [
+                .headerSearchPath("../../Sources/CFastPath"),
+                .unsafeFlags(["-Wall", "-Wextra", "-Wno-unused-function"]),
+            ]
+        ),
+        .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),
+        .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: swiftSettings),
+    ],
+    cLanguageStandard: .gnu2x
+)
