@@ -19,6 +19,8 @@
 
 _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
+#define LISTEN_BACKLOG 511
+#define KERNEL_BYTES_A_SOCKET 4096u /* socket, file and protocol records; buffers are measured, see fp_measure_base */
 #define TICK_NS (100 * NS_PER_MS) /* background work of the store */
 #define TICK_STEPS 64u
 
@@ -30,7 +32,9 @@ struct fp_engine {
     struct links links;
     struct loop *loop;
     struct clock clock;
+    struct socket_buffers client_buffers, link_buffers;
     uint32_t listeners;
+    uint32_t unix_tag; /* of the listener whose clients do not inherit their buffers */
     char unix_path[108];
     char network_reason[256];
     char error[256];
@@ -150,6 +154,8 @@ static void set_out_bytes_high(fp_engine *engine) {
 
 bool fp_attach(fp_engine *engine, fp_error *error) {
     const fp_config *config = &engine->config;
+    engine->client_buffers = (struct socket_buffers){.receive_bytes = 32768, .send_bytes = 32768};
+    engine->link_buffers = (struct socket_buffers){.receive_bytes = 262144, .send_bytes = 262144};
     struct loop_options options = {
         .connections_max = config->clients_max + config->links_max,
         .receive_buffers = config->local_memory < 64ull << 20 ? 32 : 64,
@@ -162,10 +168,11 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
         return false;
     }
     engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
-    engine->clients.kernel_bytes_each = SOCKET_KERNEL_BYTES_IDLE;
-    engine->links.kernel_bytes_each = SOCKET_KERNEL_BYTES_IDLE;
+    engine->clients.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
+    engine->links.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
     engine->clients.request_bytes_max = engine->budget.total / 4;
     engine->links.reply_bytes_max = engine->budget.total / 4;
+    engine->links.buffers = engine->link_buffers;
     set_out_bytes_high(engine);
     return true;
 }
@@ -173,16 +180,40 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
 const char *fp_network_name(const fp_engine *engine) { return loop_name(engine->loop); }
 const char *fp_network_reason(const fp_engine *engine) { return engine->network_reason; }
 
-bool fp_listen_tcp(fp_engine *engine, const char *address, uint16_t port, uint16_t *bound, fp_error *error) {
-    int fd = socket_listen_tcp(address, port, bound, engine->error, sizeof engine->error);
+static bool listen_on(fp_engine *engine, const struct socket_address *address, const char *what, int *fd,
+                      fp_error *error) {
+    *fd = socket_listen(address, &engine->client_buffers, LISTEN_BACKLOG);
+    if (*fd >= 0 && loop_listen(engine->loop, *fd, engine->listeners++)) return true;
+    snprintf(engine->error, sizeof engine->error, "cannot listen on %s: %s", what,
+             *fd < 0 ? strerror(-*fd) : "no room for a further listener");
     *error = engine->error;
-    return fd >= 0 && loop_listen(engine->loop, fd, engine->listeners++);
+    return false;
+}
+
+bool fp_listen_tcp(fp_engine *engine, const char *text, uint16_t port, uint16_t *bound, fp_error *error) {
+    struct socket_address address;
+    int fd;
+    char what[96];
+    snprintf(what, sizeof what, strchr(text, ':') ? "[%s]:%u" : "%s:%u", text, port);
+    if (!socket_address_tcp(&address, text, port)) {
+        snprintf(engine->error, sizeof engine->error, "%s is not a numeric IPv4 or IPv6 address", text);
+        *error = engine->error;
+        return false;
+    }
+    if (!listen_on(engine, &address, what, &fd, error)) return false;
+    *bound = (uint16_t)socket_port(fd);
+    return true;
 }
 
 bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error) {
-    int fd = socket_listen_unix(path, engine->error, sizeof engine->error);
-    *error = engine->error;
-    if (fd < 0 || !loop_listen(engine->loop, fd, engine->listeners++)) return false;
+    struct socket_address address;
+    int fd;
+    if (!socket_address_unix(&address, path)) {
+        *error = "unix_socket is longer than a socket's name may be (107 bytes)";
+        return false;
+    }
+    engine->unix_tag = engine->listeners;
+    if (!listen_on(engine, &address, path, &fd, error)) return false;
     snprintf(engine->unix_path, sizeof engine->unix_path, "%s", path);
     return true;
 }
@@ -223,6 +254,8 @@ void fp_destroy(fp_engine *engine) {
 
 static void handle(fp_engine *engine, const struct loop_event *event) {
     if (event->kind == LOOP_ACCEPTED) {
+        if (engine->unix_path[0] && event->tag == engine->unix_tag)
+            socket_accepted_unix(event->fd, &engine->client_buffers);
         client_accept(&engine->clients, event->fd);
         set_out_bytes_high(engine);
         return;

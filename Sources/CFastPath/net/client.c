@@ -9,6 +9,7 @@
 #include "net/owner.h"
 #include "resp/parse.h"
 #include "serve/dispatch.h"
+#include "serve/slots.h"
 
 bool clients_init(struct clients *clients, struct serve *serve, struct loop *loop, uint32_t clients_max) {
     clients->serve = serve;
@@ -121,7 +122,7 @@ static size_t dispatch_all(struct clients *clients, struct client *client, const
         if (parsed == RESP_INCOMPLETE) break;
         if (parsed == RESP_MALFORMED) {
             serve->stats.protocol_errors++;
-            chain_append(session->last ? &session->last->after : &session->out, &serve->blocks, error, strlen(error));
+            chain_append(slot_sink(session), &serve->blocks, error, strlen(error));
             session->closing = true;
             return length;
         }
@@ -160,7 +161,7 @@ static void after_dispatch(struct clients *clients, struct client *client) {
 static void too_large(struct clients *clients, struct client *client) {
     static const char error[] = "-ERR request is larger than the sidecar can hold within local_memory\r\n";
     struct session *session = &client->session;
-    chain_append(session->last ? &session->last->after : &session->out, &clients->serve->blocks, error,
+    chain_append(slot_sink(session), &clients->serve->blocks, error,
                  sizeof error - 1);
     session->closing = true;
 }

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "net/owner.h"
-#include "net/socket.h"
 #include "resp/reply.h"
 
 bool links_init(struct links *links, struct serve *serve, struct loop *loop, uint32_t links_max) {
@@ -29,9 +28,12 @@ static void mark_dirty(struct links *links, struct link *link) {
 
 fp_link link_open(struct links *links, const void *address, uint32_t address_length) {
     struct budget *budget = links->serve->budget;
+    struct socket_address to = {.length = address_length};
+    if (address_length > sizeof to.storage) return 0;
+    memcpy(&to.storage, address, address_length);
     if (!budget_take(budget, BUDGET_KERNEL, links->kernel_bytes_each)) return 0;
     struct link *link = table_take(&links->table);
-    int fd = link ? socket_for_link(address) : -1;
+    int fd = link ? socket_for_link(&to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);

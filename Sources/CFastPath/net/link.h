@@ -9,6 +9,7 @@
 
 #include "net/inbox.h"
 #include "net/loop.h"
+#include "net/socket.h"
 #include "resp/frame.h"
 #include "serve/serve.h"
 
@@ -38,6 +39,7 @@ struct links {
     uint32_t waiting_count;
     uint32_t links_max;
     struct inboxes inboxes;
+    struct socket_buffers buffers;
     size_t kernel_bytes_each;
     size_t reply_bytes_max;
 };

@@ -12,6 +12,7 @@
 
 #include "CFastPath.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/stats.h"
 #include "base/table.h"
 #include "resp/commands.h"
