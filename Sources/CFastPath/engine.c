@@ -27,6 +27,7 @@ _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the his
 struct fp_engine {
     fp_config config;
     struct budget budget;
+    struct store *store;
     struct serve serve;
     struct clients clients;
     struct links links;
@@ -62,27 +63,6 @@ static size_t reclaim_from_store(void *context, size_t bytes) {
     return store_give_back(context, bytes);
 }
 
-static bool make_serve(fp_engine *engine) {
-    struct serve *serve = &engine->serve;
-    struct budget *budget = &engine->budget;
-    serve->budget = budget;
-    serve->allow_admin = engine->config.allow_admin;
-    serve->ttl_default_ms = 300000;
-    strcpy(serve->upstream_version, "7.0.0");
-    memset(serve->flight_buckets, 0xff, sizeof serve->flight_buckets);
-    block_pool_init(&serve->blocks, budget, 64);
-    serve->commands = commands_create();
-    size_t events_bytes = SERVE_EVENTS * sizeof(fp_event);
-    if (!serve->commands || !budget_take(budget, BUDGET_SLOTS, events_bytes)) return false;
-    serve->events = calloc(SERVE_EVENTS, sizeof(fp_event));
-    CHECK(serve->events);
-    uint32_t slots_max = engine->config.clients_max * SERVE_SLOTS_A_CLIENT;
-    if (slots_max > 1u << 18) slots_max = 1u << 18;
-    return resp_args_init(&serve->args, budget) &&
-           table_init(&serve->slots, sizeof(struct slot), slots_max, budget, BUDGET_SLOTS) &&
-           table_init(&serve->flights, sizeof(struct flight), slots_max, budget, BUDGET_FLIGHTS);
-}
-
 static bool make_store(fp_engine *engine) {
     uint64_t seed = engine->config.seed;
     if (!seed && getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = clock_now(&engine->clock);
@@ -92,10 +72,10 @@ static bool make_store(fp_engine *engine) {
         .value_bytes_max = engine->config.value_bytes_max,
         .seed = seed,
     };
-    engine->serve.store = store_create(&options, &engine->budget);
-    if (!engine->serve.store) return false;
+    engine->store = store_create(&options, &engine->budget);
+    if (!engine->store) return false;
     engine->budget.reclaim = reclaim_from_store;
-    engine->budget.reclaim_context = engine->serve.store;
+    engine->budget.reclaim_context = engine->store;
     return true;
 }
 
@@ -110,7 +90,9 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     engine->clock = clock_real();
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
-    if (make_serve(engine) && make_store(engine)) return engine;
+    engine->serve.allow_admin = config->allow_admin;
+    if (make_store(engine) && serve_init(&engine->serve, &engine->budget, engine->store, config->clients_max))
+        return engine;
     *error = "local_memory cannot hold the fixed parts of the sidecar: raise it";
     return NULL; /* the process is about to end: what was taken goes with it */
 }
@@ -226,25 +208,14 @@ void fp_unlisten(fp_engine *engine) {
 }
 
 void fp_destroy(fp_engine *engine) {
-    struct serve *serve = &engine->serve;
     if (engine->loop) {
         fp_unlisten(engine);
         clients_deinit(&engine->clients);
         links_deinit(&engine->links);
         loop_destroy(engine->loop);
     }
-    for (uint32_t i = 0; i < serve->flights.used; i++) {
-        struct flight *flight = table_record(&serve->flights, i);
-        if (flight->item.generation & 1) flight_fail(serve, flight, NULL, 0, true);
-    }
-    table_deinit(&serve->slots);
-    table_deinit(&serve->flights);
-    resp_args_deinit(&serve->args);
-    commands_destroy(serve->commands);
-    store_destroy(serve->store);
-    block_pool_deinit(&serve->blocks);
-    budget_give(&engine->budget, BUDGET_SLOTS, SERVE_EVENTS * sizeof(fp_event));
-    free(serve->events);
+    serve_deinit(&engine->serve);
+    store_destroy(engine->store);
     CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT] +
                                      engine->budget.used_by[BUDGET_TABLES]);
     free(engine);
@@ -298,7 +269,7 @@ static void book_turn(fp_engine *engine) {
 static uint64_t background(fp_engine *engine) {
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);
     if (engine->serve.now_ns >= engine->tick_ns) {
-        store_tick(engine->serve.store, engine->serve.now_ms, TICK_STEPS);
+        store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
         engine->tick_ns = engine->serve.now_ns + TICK_NS;
     }
     return next;
@@ -471,7 +442,7 @@ void fp_drop(fp_engine *engine, const void *key, size_t length) {
 }
 
 void fp_drop_all(fp_engine *engine) {
-    store_drop_all(engine->serve.store);
+    store_drop_all(engine->store);
     flights_spoil_all(&engine->serve, false);
 }
 
@@ -549,7 +520,7 @@ uint32_t fp_stats_count(void) { return sizeof(struct stats) / sizeof(uint64_t); 
 void fp_stats_read(fp_engine *engine, uint64_t *values) {
     struct stats *stats = &engine->serve.stats;
     struct store_stats store;
-    store_read_stats(engine->serve.store, &store);
+    store_read_stats(engine->store, &store);
     stats->keys = store.entries;
     stats->evicted_keys = store.evicted_total;
     stats->expired_keys = store.expired_total;

@@ -180,8 +180,9 @@ static enum dispatched answer_locally(struct serve *serve, struct session *sessi
     return session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 
-static fp_lane shared_lane(const struct session *session, const struct command *command) {
-    return session->protocol == 2 && command->resp2 == RESP2_SEPARATE ? FP_LANE_RESP2 : FP_LANE_TRACKED;
+static fp_lane shared_lane(const struct serve *serve, const struct session *session, const struct command *command) {
+    bool separate = session->protocol == 2 && command_resp2(command, serve->args.count) == RESP2_SEPARATE;
+    return separate ? FP_LANE_RESP2 : FP_LANE_TRACKED;
 }
 
 enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
@@ -226,7 +227,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     }
     /* What is left travels on a shared link; a wrong number of arguments too, for the upstream's own words. */
     enum dispatched done =
-        travel(serve, session, shared_lane(session, command), FP_EVENT_COMMAND, command, raw, length);
+        travel(serve, session, shared_lane(serve, session, command), FP_EVENT_COMMAND, command, raw, length);
     bool writes = command->kind == COMMAND_WRITE || command->kind == COMMAND_UNKEYED;
     if (done == DISPATCH_DONE) *(writes ? &serve->stats.commands_written : &serve->stats.commands_passed) += 1;
     return done;

@@ -62,6 +62,11 @@ struct serve {
     struct stats stats;
 };
 
+/* Of a zeroed struct. False when the budget cannot hold the fixed parts. */
+bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max);
+/* Every session must be gone. */
+void serve_deinit(struct serve *serve);
+
 /* The next event of the batch, zeroed. dispatch makes sure that there is room. */
 static inline fp_event *serve_event(struct serve *serve, fp_event_kind kind) {
     CHECK(serve->event_count < SERVE_EVENTS);

@@ -10,7 +10,7 @@ struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lan
     struct slot *slot = table_take(&serve->slots);
     if (!slot) return NULL;
     slot->command = command ? command->id : FP_COMMAND_UNKNOWN;
-    slot->resp2 = command ? command->resp2 : RESP2_SAME;
+    slot->resp2 = command ? command_resp2(command, serve->args.count) : RESP2_SAME;
     slot->protocol = session->protocol;
     slot->lane = lane;
     slot->session = session;
