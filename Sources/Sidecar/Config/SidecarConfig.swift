@@ -38,6 +38,8 @@ struct SidecarConfig: Sendable, Equatable {
         var port: UInt16 = 9091
     }
 
+    /// False is refused at start: the injector's word, not ours.
+    var enabled = true
     var mode = Mode.readThrough
     var upstream = UpstreamAddress(host: "", port: 6379)
     /// The budget in bytes, already clamped to what the cgroup allows.
@@ -65,8 +67,10 @@ struct SidecarConfig: Sendable, Equatable {
 
     /// The upstream's ACL user; empty: the default user.
     var username = ""
-    /// Empty: no AUTH. From `password` or read from `password_file`.
+    /// Empty: no AUTH. From `password`, or already read from `passwordFile`.
     var password = Secret("")
+    /// Empty: none.
+    var passwordFile = ""
     var allowAdmin = false
 
     var logLevel = LogLevel.info
