@@ -30,6 +30,7 @@ struct ConfigLoader {
     func load() throws(ConfigError) -> ResolvedConfig {
         var state = State()
         applyFile(&state)
+        state.problems.sort { ($0.source?.line ?? 0) < ($1.source?.line ?? 0) }
         applyEnvironment(&state)
         applyFlags(&state)
         applyMemoryLimit(&state)
@@ -140,8 +141,8 @@ struct ConfigLoader {
     private static func unknown(_ name: String, _ source: ConfigSource) -> ConfigProblem {
         let near = NearestName.of(name, among: ConfigKey.all.map(\.name))
         return ConfigProblem(
-            source: source, key: name, what: "is not known",
-            expected: near.map { "\"\($0)\", or a key of docs/configuration.md" } ?? "a key of docs/configuration.md")
+            source: source, key: name, what: "is not known" + (near.map { "; did you mean \"\($0)\"?" } ?? ""),
+            expected: near == nil ? "a key of docs/configuration.md" : "")
     }
 
     private static func outsideSidecar(_ path: [String], _ source: ConfigSource) -> ConfigProblem {

@@ -7,6 +7,11 @@ enum ConfigSource: Sendable, Equatable, CustomStringConvertible {
     case environment(name: String)
     case flag(String)
 
+    /// In the file.
+    var line: Int? {
+        if case .file(_, let line) = self { line } else { nil }
+    }
+
     var description: String {
         switch self {
         case .standard: "default"

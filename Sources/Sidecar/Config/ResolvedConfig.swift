@@ -20,7 +20,7 @@ struct ResolvedConfig: Sendable, Equatable {
                 table = header
             }
             let assignment = "\(parts.last ?? "") = \(key.show(config))"
-            let padding = String(repeating: " ", count: max(1, 44 - assignment.count))
+            let padding = String(repeating: " ", count: max(1, 52 - assignment.count))
             lines.append("\(assignment)\(padding)# \(sources[key.name] ?? .standard)")
         }
         return lines.joined(separator: "\n") + "\n"

@@ -15,6 +15,8 @@ struct TOMLParser {
     private var depth = 0
     private var table: [String] = []
     private var seen: [[String]: Seen] = [:]
+    /// The line may hold a secret: messages do not repeat its text.
+    private var isSecret = false
 
     /// What a path has been used for so far, and where.
     private struct Seen {
@@ -58,6 +60,7 @@ struct TOMLParser {
     // MARK: lines
 
     private mutating func parseLine() throws(Problem) {
+        isSecret = false
         skipBlank()
         guard let byte = peek() else { return }
         switch byte {
@@ -92,6 +95,7 @@ struct TOMLParser {
     private mutating func parseAssignment(below base: [String]) throws(Problem) {
         let keyLine = line
         let key = try parseKeyPath()
+        if key.contains(where: { $0.lowercased().contains("password") }) { isSecret = true }
         guard take("=") else { throw problem("expected = after the key \"\(Self.show(key))\"") }
         skipBlank()
         let path = base + key
@@ -237,6 +241,7 @@ struct TOMLParser {
             while let byte = peek(), !Self.endsBareValue(byte) { at += 1 }
         }
         let word = text(start..<at)
+        if isSecret { throw problem("key \"\(Self.show(key))\": its value is no text in quotes") }
         switch word {
         case "true": return .boolean(true)
         case "false": return .boolean(false)
@@ -485,6 +490,7 @@ struct TOMLParser {
     }
 
     private func restOfLine() -> String {
+        if isSecret { return "…" }
         var end = at
         while end < bytes.count, bytes[end] != UInt8(ascii: "\n"), bytes[end] != UInt8(ascii: "\r"), end - at < 40 {
             end += 1
