@@ -19,8 +19,7 @@ final class Loop {
             services.sawTurn(batch.nowNs)
             flow.handle(batch)
         }
-        services.executor.close()
-        services.executor.runJobs(self)
+        services.executor.close(self)
         serveWishes()
     }
 

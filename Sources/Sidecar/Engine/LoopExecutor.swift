@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 
 /// LoopExecutor — runs the control plane's jobs on the loop thread, between turns, so that loop state is read and
@@ -9,6 +10,8 @@ import Synchronization
 final class LoopExecutor: Sendable {
     private let jobs = Inbox<Loop>()
     private let isClosed = Atomic<Bool>(false)
+    /* Threads inside `enqueue`, which may still wake the engine. */
+    private let entered = Atomic<Int>(0)
     private let wake: @Sendable () -> Void
     let control: ControlWorker
 
@@ -20,6 +23,8 @@ final class LoopExecutor: Sendable {
     /// Any thread. A job that comes after the loop has ended is not run, and false is returned.
     @discardableResult
     func enqueue(_ job: @escaping @Sendable (Loop) -> Void) -> Bool {
+        entered.add(1, ordering: .sequentiallyConsistent)
+        defer { entered.subtract(1, ordering: .sequentiallyConsistent) }
         guard !isClosed.load(ordering: .sequentiallyConsistent) else { return false }
         if jobs.push(job) { wake() }
         return true
@@ -33,8 +38,11 @@ final class LoopExecutor: Sendable {
         jobs.takeAll { $0(loop) }
     }
 
-    /// The loop thread, before the engine is destroyed: no further job is taken, and nobody wakes it any more.
-    func close() {
+    /// The loop thread, before the engine is destroyed: what was taken is run, no further job is taken, and nobody wakes
+    /// the engine any more.
+    func close(_ loop: Loop) {
         isClosed.store(true, ordering: .sequentiallyConsistent)
+        while entered.load(ordering: .sequentiallyConsistent) != 0 { sched_yield() }
+        runJobs(loop)
     }
 }
