@@ -398,7 +398,8 @@ class Runner:
         self.clean_upstream()
         if network is None:
             return self.attempt(conversation, self.redis.address)
-        with servers.Sidecar(self.redis.address, *conversation.flags, network=network, unix=self.options.unix) as sidecar:
+        flags, unix = conversation.flags, self.options.unix
+        with servers.Sidecar(self.redis.address, *flags, network=network, unix=unix) as sidecar:
             trouble = self.attempt(conversation, sidecar.unix_path or sidecar.address)
             code = sidecar.stop()
             if code != 0:

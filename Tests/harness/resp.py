@@ -94,7 +94,7 @@ class Stream:
         return taken
 
     def item(self, deadline):
-        """One item as it stands on the wire: (header line, payload or None). An array's elements are items of their own."""
+        """One item as it stands on the wire: (header line, payload or None). Elements of an array are items too."""
         header = self.line(deadline)
         if header[:1] in (b"$", b"=", b"!") and re.fullmatch(rb"\d+", header[1:]):
             payload = self.exactly(int(header[1:]) + 2, deadline)

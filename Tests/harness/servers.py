@@ -104,7 +104,7 @@ class Process:
         environment.update(self.env or {})
         self.child = subprocess.Popen(
             self.arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
-            env=environment, preexec_fn=_die_with_parent)
+            env=environment, preexec_fn=_die_with_parent, start_new_session=True)
         log.close()
         _running.append(self)
 
@@ -171,7 +171,7 @@ class Process:
         return self.child.returncode
 
     def forget(self):
-        """Removes its folder; after stop()."""
+        """Removes its folder, log included; after stop()."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
@@ -232,9 +232,10 @@ class Sidecar(Process):
 
     name = "ferrite"
 
-    def __init__(self, upstream, *options, network=None, port=None, unix=False, settings=None, env=None, wait=True):
+    def __init__(self, upstream, *options, network=None, port=None, metrics_port=None, unix=False, settings=None,
+                 env=None, wait=True):
         self.port = port or free_port()
-        self.metrics_port = free_port()
+        self.metrics_port = metrics_port or free_port()
         self.network = network or network_engines()[0]
         arguments = [ferrite_binary(), "--sidecar", "--upstream", "%s:%d" % upstream, "--bind", HOST,
                      "--port", self.port, "--metrics-port", self.metrics_port, "--network", self.network]
@@ -292,6 +293,13 @@ class Sidecar(Process):
     def metric(self, name):
         """The sum of a metric over its labels."""
         return sum(value for key, value in self.metrics().items() if key.split("{")[0] == name)
+
+
+def stop_gently():
+    """Ends all that runs with SIGTERM, the latest first."""
+    for process in reversed(list(_running)):
+        process.stop()
+        process.forget()
 
 
 def _stop_all():
