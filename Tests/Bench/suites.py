@@ -96,7 +96,8 @@ def compared_row(section, where, rounds, against, limit, aim):
     base = column(rounds[against], "cpu_us")
     for name, samples in rounds.items():
         cpu = column(samples, "cpu_us")
-        cells = [where, name, str(cpu), number(column(samples, "per_second").median)]
+        per_second = column(samples, "per_second").median
+        cells = [where, name, str(cpu), number(per_second), f"{cpu.median * per_second / 1e4:.0f}%"]
         cells += [number(column(samples, key).median) for key in ("p50", "p99", "p999")]
         section.figure(f"{where}, {name}, cpu_us", cpu.median)
         if name == against:
@@ -111,8 +112,8 @@ def compared_row(section, where, rounds, against, limit, aim):
         section.row(*cells, str(ratio), f"{verdict} (aim {aim}, limit {limit})")
 
 
-COMPARED_COLUMNS = ["load", "server", "CPU us/request", "requests/s", "p50 us", "p99 us", "p99.9 us", "CPU ratio",
-                    "aim"]
+COMPARED_COLUMNS = ["load", "server", "CPU us/request", "requests/s", "core", "p50 us", "p99 us", "p99.9 us",
+                    "CPU ratio", "aim"]
 
 
 # ---- hit: reads served from the store ------------------------------------------------------------------------------
@@ -289,13 +290,14 @@ def size(bench):
         servers = {
             "ferrite io_uring": stack.enter_context(bench.ferrite(upstream, "io_uring", read_timeout="1s")),
             "ferrite epoll": stack.enter_context(bench.ferrite(upstream, "epoll", read_timeout="1s")),
-            "redis-server": upstream,
+            "redis-server": stack.enter_context(bench.redis(kernel.SERVER_CORE)),
         }
         for length in sizes:
             label = f"{length >> 10} KB" if length < MIB else f"{length >> 20} MB"
             bench.say(f"size: {label}")
             group = f"keys={per_size},order=sequence,prefix=size{length}:,value={length}"
-            bench.load(upstream.tcp, f"set,{group}", requests=per_size)
+            for server in (upstream, servers["redis-server"]):
+                bench.load(server.tcp, f"set,{group}", requests=per_size)
             for name, server in servers.items():
                 cold = bench.load(server.tcp, f"get,{group}", requests=per_size)["groups"][0]["us"]
                 warm = bench.load(server.tcp, f"get,{group}", requests=repeats)["groups"][0]["us"]
@@ -343,10 +345,10 @@ class Watch:
                 return
 
 
-def memory_phases(bench, keys):
+def memory_phases(bench, budget, keys):
     """name, transport, group, requests or None for a time."""
     mixed = f"keys={keys},value=16-65536,prefix=mixed:"
-    flood = 200_000 if bench.quick else 10_000_000
+    flood = 200_000 if bench.quick else 10_000_000 if budget == 32 else 1_000_000
     yield "idle", None, None, None
     yield f"fill, {keys:,} values of 16 B to 64 KB", "tcp", f"get,clients=10,order=sequence,{mixed}", keys
     yield f"{flood:,} distinct misses", "tcp", \
@@ -359,8 +361,8 @@ def memory_phases(bench, keys):
 
 def memory(bench):
     section = Section("memory", "Memory against the budget", [
-        "VmHWM, VmRSS and RssAnon of /proc/PID/status; sockets: SO_MEMINFO of all its sockets by sock_diag; owners: the "
-        "budget's owners on the metrics page. The row shows the moment of the greatest sum of resident and socket "
+        "VmHWM, VmRSS and RssAnon of /proc/PID/status; sockets: SO_MEMINFO of all its sockets by sock_diag; owners: "
+        "the budget's owners on the metrics page. The row shows the moment of the greatest sum of resident and socket "
         "memory (VmHWM: the end). Covered: resident and socket memory, divided by the owners' sum. MiB. Refused: "
         "connections closed by the sidecar. One process lives through all phases of its budget and engine.",
     ], ["budget", "engine", "phase", "VmHWM", "VmRSS", "RssAnon", "sockets", "owners", "covered", "refused", "errors",
@@ -377,7 +379,7 @@ def memory_of(bench, section, budget, network):
                                                   read_timeout="5s") as ferrite:
         seed = f"set,pipeline=20,order=sequence,keys={keys},value=16-65536,prefix=mixed:"
         bench.load(upstream.tcp, seed, requests=keys)
-        for phase, transport, group, requests in memory_phases(bench, keys):
+        for phase, transport, group, requests in memory_phases(bench, budget, keys):
             bench.say(f"memory: {budget}mb {network}: {phase}")
             outcome = {"closed": 0, "errors": 0}
             with Watch(ferrite) as peak:
@@ -440,9 +442,9 @@ def percentile(values, share):
 def freshness(bench):
     trials = 200 if bench.quick else 2000
     section = Section("freshness", "When a write is seen through the sidecar", [
-        f"{trials:,} writes each. The reader holds the key as a hit, then asks again and again until the new value comes; "
-        "time counts from the sending of the write. Stale reads: answers with the old value after the writer had its "
-        "reply. For own writes each of 10 connections asks once, right after the reply.",
+        f"{trials:,} writes each. The reader holds the key as a hit, then asks again and again until the new value "
+        "comes; time counts from the sending of the write. Stale reads: answers with the old value after the writer "
+        "had its reply. For own writes each of 10 connections asks once, right after the reply.",
     ], ["write", "p50 us", "p99 us", "max us", "stale reads", "aim"])
     with bench.redis() as upstream, bench.ferrite(upstream) as near, bench.ferrite(upstream) as far:
         for name, writer in (("directly on the upstream", upstream), ("through a second sidecar", far)):
@@ -536,7 +538,7 @@ def timed(target, *words):
         begin = time.perf_counter()
         try:
             answer = client.ask(*words)
-        except (ErrorReply, ConnectionError) as error:
+        except (ErrorReply, OSError) as error:
             answer = error
         return (time.perf_counter() - begin) * 1000, answer
 
@@ -544,9 +546,9 @@ def timed(target, *words):
 def down(bench):
     rate, seconds = 10_000, max(bench.seconds, 1.5)
     section = Section("down", "While the upstream does not answer", [
-        f"Hits at {rate:,}/s, open loop, TCP, 50 connections, for {seconds} s; read_timeout {READ_TIMEOUT_MS}ms. Frozen: "
-        "the upstream is stopped (SIGSTOP) a third into the run. Killed: it gets SIGKILL a third into the run. Errors: "
-        "replies that were errors, among the hits.",
+        f"Hits at {rate:,}/s, open loop, TCP, 50 connections, for {seconds} s; read_timeout {READ_TIMEOUT_MS}ms. "
+        "Frozen: the upstream is stopped (SIGSTOP) a third into the run. Killed: it gets SIGKILL a third into the run. "
+        "Errors: replies that were errors, among the hits.",
     ], ["upstream", "hits p50 us", "p99 us", "p99.9 us", "max us", "hits", "errors"])
     failures = Section("down", "What fails, and how soon; and recovery", [
         "Misses: the time until the error, on one fresh connection after the other. Recovery: from the upstream's own "
