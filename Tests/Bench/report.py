@@ -25,7 +25,9 @@ class Samples:
 def number(value):
     if isinstance(value, int) or value >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 100 or value == 0 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    if value == 0 or value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def mib(count):

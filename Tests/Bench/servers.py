@@ -128,15 +128,22 @@ class Server:
                                                 preexec_fn=lambda: os.sched_setaffinity(0, {self.core}))
             except FileNotFoundError as error:
                 raise Failure(f"{self.command[0]} is not there ({error.strerror})") from error
+        try:
+            self._wait_for_pong(begin)
+        except BaseException:  # the end of the script too: there is no `with` block yet that would stop the server
+            self.stop()
+            raise
+        return time.monotonic() - begin
+
+    def _wait_for_pong(self, begin):
         while True:
             try:
                 with Client(self.tcp) as client:
                     if client.ask("PING") == b"PONG":
-                        return time.monotonic() - begin
+                        return
             except (ErrorReply, OSError):
                 pass
             if self.process.poll() is not None or time.monotonic() - begin > START_SECONDS_MAX:
-                self.stop()
                 raise Failure(f"{self.name} did not start: {' '.join(self.command)}\n{self.log_tail()}")
             time.sleep(0.0005)
 
