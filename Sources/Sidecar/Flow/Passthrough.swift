@@ -148,7 +148,7 @@ extension Flow {
         shared.link = 0
         shared.phase = .idle(notBeforeNs: notBeforeNs)
         reach.say(reason)
-        failOwed(&shared.owed)
+        while let entry = shared.owed.takeFirst() { lose(entry) }
         for command in takePending().0 { refuse(command.slot) }
     }
 

@@ -214,32 +214,28 @@ extension Flow {
         }
     }
 
-    /// The link of a queue is lost: nothing of it will be answered. Pure reads are failed, what asks for our own section
-    /// gets it, and a write, whose fate is unknown, closes its client as a dying Redis would.
-    func failOwed(_ owed: inout Owed) {
+    /// The link that owed it is lost: there will be no answer. Pure reads are failed, INFO gets our own section, and a
+    /// write, whose fate is unknown, closes its client as a dying Redis would.
+    func lose(_ entry: OwedReply) {
         let error = reach.error
         error.withUnsafeBufferPointer { error in
-            while let entry = owed.first?.pointee {
-                owed.removeFirst()
-                switch entry.awaited {
-                case .caching where entry.flags.contains(.group), .registration:
-                    break /* Its members follow. */
-                case .caching, .expiry, .value:
-                    orders.fail(entry.ticket, error)
-                case .values:
-                    orders.fillMget(entry.ticket, error)
-                case .answer where entry.flags.contains(.pureRead):
-                    orders.answer(entry.ticket, error, fromRESP3: false)
-                case .answer:
-                    orders.closeSlot(entry.ticket)
-                case .information:
-                    answerOwnInformation(entry)
-                case .pong, .commands, .nothing, .confirmations:
-                    break
-                }
+            switch entry.awaited {
+            case .caching where entry.flags.contains(.group), .registration:
+                break /* Its members follow. */
+            case .caching, .expiry, .value:
+                orders.fail(entry.ticket, error)
+            case .values:
+                orders.fillMget(entry.ticket, error)
+            case .answer where entry.flags.contains(.pureRead):
+                orders.answer(entry.ticket, error, fromRESP3: false)
+            case .answer:
+                orders.closeSlot(entry.ticket)
+            case .information:
+                answerOwnInformation(entry)
+            case .pong, .commands, .nothing, .confirmations:
+                break
             }
         }
-        owed.removeAll()
     }
 }
 

@@ -210,7 +210,7 @@ extension Flow {
         trackedStatus.lastError = reason
         notices.append(.lost(reason: reason))
         publishTrust()
-        failOwed(&tracked.owed)
+        while let entry = tracked.owed.takeFirst() { lose(entry) }
         /* A link that held for a while is made again at once; one that did not must not be tried in a tight circle. */
         if nowNs &- tracked.upNs >= Backoff.lastNs {
             tracked.backoff.reset()

@@ -110,9 +110,10 @@ struct Owed: ~Copyable {
         head &+= 1
     }
 
-    mutating func removeAll() {
-        head = tail
-        timed = tail
+    mutating func takeFirst() -> OwedReply? {
+        guard let entry = first?.pointee else { return nil }
+        removeFirst()
+        return entry
     }
 
     /// The oldest entry for which somebody still waits; found in amortised constant time.

@@ -9,7 +9,7 @@ enum Resolver {
         hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG
         var found: UnsafeMutablePointer<addrinfo>?
         var code = getaddrinfo(upstream.host, String(upstream.port), &hints, &found)
-        if code == EAI_NONAME || code == EAI_ADDRFAMILY {
+        if code != 0, code != EAI_AGAIN {
             /* Loopback alone does not count as an address to AI_ADDRCONFIG. */
             hints.ai_flags = AI_NUMERICSERV
             code = getaddrinfo(upstream.host, String(upstream.port), &hints, &found)
