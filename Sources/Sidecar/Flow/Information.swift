@@ -41,9 +41,10 @@ extension Flow {
     mutating func ask(_ event: Event) {
         let sections = InformationSections(event.bytes)
         var flags: OwedReply.Flags = event.protocolVersion == 3 ? .clientRESP3 : []
-        if sections.contains("sidecar") { flags.insert(.everything) }
+        if sections.wantSidecar { flags.insert(.everything) }
         let entry = OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .information, flags: flags)
-        guard tracked.isUp, !tracked.heartbeat.isLate, !sections.isSidecarOnly else { return answerOwnInformation(entry) }
+        if sections.areSidecarOnly { return answerText(entry, Array(sidecarSection.utf8), isVerbatim: true) }
+        guard tracked.isUp, !tracked.heartbeat.isLate else { return answerOwnInformation(entry) }
         orders.send(tracked.link, event.bytes)
         owe(entry)
     }
@@ -133,9 +134,7 @@ struct InformationSections {
     init(_ request: Bytes) { names = Request(request).arguments.dropFirst().map { $0.lowercased() } }
 
     /// Our section belongs to what is asked for.
-    func contains(_ section: String) -> Bool {
-        names.isEmpty || names.contains { $0 == section || $0 == "all" || $0 == "everything" || $0 == "default" }
-    }
+    var wantSidecar: Bool { names.isEmpty || names.contains { ["sidecar", "all", "everything", "default"].contains($0) } }
 
-    var isSidecarOnly: Bool { names == ["sidecar"] }
+    var areSidecarOnly: Bool { names == ["sidecar"] }
 }
