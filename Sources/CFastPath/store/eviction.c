@@ -5,6 +5,7 @@
 #include "store/expiry.h"
 
 #define SAMPLE 10u
+#define SAMPLES_MAX 8u      /* in a row, if there are only hot entries */
 #define SAMPLE_WALK 512u    /* places looked at for a sample, the free ones included */
 #define PEEK_EVERY 4u       /* evictions */
 #define RESCUES 64u         /* hot entries moved out of a drained run at another's expense */
@@ -77,16 +78,18 @@ static void evict(struct store *store, struct entry *entry) {
     store_unlink(store, entry);
 }
 
-/* Moves the hand of a class on; the entry it stood on, NULL for a free or held one. */
+/* Moves the hand of a class on, from run to run and, once around, to another place in them: what lies side by side came
+ * at one time and would make a poor sample. The entry it has come to, NULL for a free or held one. */
 static struct entry *hand_step(struct store *store, struct slab_class *class) {
     struct slab *slab = &store->slab;
-    const struct run *run = &slab->runs[class->hand_run];
-    if (class->hand_place >= run->fresh) {
-        class->hand_run = run->ring_next;
-        class->hand_place = 0;
-        return NULL;
+    uint32_t number = slab->runs[class->hand_run].ring_next;
+    class->hand_run = number;
+    if (number == class->ring) {
+        class->hand_place += class->hand_stride;
+        if (class->hand_place >= class->places) class->hand_place -= class->places;
     }
-    struct entry *entry = slab_entry(slab, class->hand_run, class->hand_place++);
+    if (class->hand_place >= slab->runs[number].fresh) return NULL;
+    struct entry *entry = slab_entry(slab, number, class->hand_place);
     return (entry->flags & ENTRY_LINKED) && entry->holds == 0 ? entry : NULL;
 }
 
@@ -94,13 +97,27 @@ static bool is_dead(const struct store *store, const struct entry *entry) {
     return !entry_is_current(store, entry) || entry_has_expired(entry, store->now_ms);
 }
 
-/* The coldest of the next `count` entries of a class (a dead one at once), NULL if the class has none in reach. */
-static struct entry *sample(struct store *store, uint32_t slab_class, uint32_t count) {
+/* Clearly hotter than what eviction usually finds in the class. */
+static bool is_hot(const struct store *store, uint32_t coldness, uint32_t slab_class) {
+    uint32_t found = store->slab.classes[slab_class].coldness / 16;
+    switch ((enum store_eviction)store->eviction) {
+    case STORE_LRU: return coldness * 2 < found;
+    case STORE_LFU: return coldness + 2 * 256 < found;
+    case STORE_RANDOM: return false;
+    }
+    return false;
+}
+
+/* The coldest of the next ten entries of a class (a dead one at once), NULL if the class has none in reach. If all ten
+ * are hot, the hand is among what came together: it goes on for as many again, and again. */
+static struct entry *sample(struct store *store, uint32_t slab_class) {
     struct slab_class *class = &store->slab.classes[slab_class];
     if (class->run_count == 0) return NULL;
     struct entry *coldest = NULL;
-    uint32_t coldest_is = 0;
-    for (uint32_t walked = 0; count > 0 && walked < SAMPLE_WALK; walked++) {
+    uint32_t coldest_is = 0, seen = 0;
+    for (uint32_t walked = 0; walked < SAMPLE_WALK; walked++) {
+        if (seen == SAMPLE * SAMPLES_MAX) break;
+        if (seen >= SAMPLE && !is_hot(store, coldest_is, slab_class)) break;
         struct entry *entry = hand_step(store, class);
         if (!entry) continue;
         if (is_dead(store, entry)) {
@@ -113,10 +130,11 @@ static struct entry *sample(struct store *store, uint32_t slab_class, uint32_t c
             coldest = entry;
             coldest_is = is;
         }
-        count--;
+        seen++;
     }
     /* A running mean over eight finds, in sixteenths. Where nothing can go, nothing is cold. */
     if (!coldest) class->coldness = 0;
+    else if (class->coldness == 0) class->coldness = coldest_is * 16;
     else class->coldness += ((int32_t)(coldest_is * 16) - (int32_t)class->coldness) / 8;
     return coldest;
 }
@@ -126,7 +144,7 @@ static void peek(struct store *store) {
     for (uint32_t i = 0; i < SLAB_CLASS_MAX; i++) {
         uint32_t slab_class = store->evict.peek_class++ % SLAB_CLASS_MAX;
         if (store->slab.classes[slab_class].run_count > 0) {
-            sample(store, slab_class, SAMPLE);
+            sample(store, slab_class);
             return;
         }
     }
@@ -142,20 +160,9 @@ static void move(struct store *store, struct entry *from, struct entry *to) {
     slab_give(&store->slab, from);
 }
 
-/* Clearly hotter than what eviction usually finds in the class. */
-static bool is_hot(struct store *store, const struct entry *entry, uint32_t slab_class) {
-    uint32_t found = store->slab.classes[slab_class].coldness / 16;
-    switch ((enum store_eviction)store->eviction) {
-    case STORE_LRU: return coldness(store, entry) * 2 < found;
-    case STORE_LFU: return coldness(store, entry) + 2 * 256 < found;
-    case STORE_RANDOM: return false;
-    }
-    return false;
-}
-
 /* The place of a colder entry of the class, which goes; NULL if none is found. */
 static struct entry *take_from_colder(struct store *store, const struct entry *entry, uint32_t slab_class) {
-    struct entry *victim = sample(store, slab_class, SAMPLE);
+    struct entry *victim = sample(store, slab_class);
     if (!victim) return NULL;
     if (!expiry_drop_if_dead(store, victim, store->now_ms)) {
         if (coldness(store, victim) <= coldness(store, entry)) return NULL;
@@ -164,13 +171,21 @@ static struct entry *take_from_colder(struct store *store, const struct entry *e
     return slab_take_freed(&store->slab, slab_class);
 }
 
+/* A place for a hot entry of a drained run: in its class or, where that has nothing colder, in the next larger. */
+static struct entry *find_refuge(struct store *store, const struct entry *entry, uint32_t slab_class) {
+    struct entry *refuge = take_from_colder(store, entry, slab_class);
+    if (refuge || slab_class + 1 == store->slab.class_count) return refuge;
+    refuge = slab_take_freed(&store->slab, slab_class + 1);
+    return refuge ? refuge : take_from_colder(store, entry, slab_class + 1);
+}
+
 /* Empties a run. What fits into freed places of the class moves there; what is hotter than the class's usual finds
  * takes the place of such a find; the rest goes. */
 static void drain(struct store *store, uint32_t number) {
     struct slab *slab = &store->slab;
-    uint32_t slab_class = slab->runs[number].slab_class;
     const struct run *run = &slab->runs[number];
-    uint32_t rescues = RESCUES;
+    uint32_t slab_class = run->slab_class;
+    uint32_t rescues = slab_class == SLAB_LARGE ? 0 : RESCUES;
     CHECK(run->held == 0);
     slab_drain(slab, number);
     for (uint32_t place = 0; place < run->fresh; place++) {
@@ -178,9 +193,9 @@ static void drain(struct store *store, uint32_t number) {
         if (!(entry->flags & ENTRY_USED)) continue;
         if (expiry_drop_if_dead(store, entry, store->now_ms)) continue;
         struct entry *refuge = slab_take_freed(slab, slab_class);
-        if (!refuge && rescues > 0 && slab_class != SLAB_LARGE && is_hot(store, entry, slab_class)) {
+        if (!refuge && rescues > 0 && is_hot(store, coldness(store, entry), slab_class)) {
             rescues--;
-            refuge = take_from_colder(store, entry, slab_class);
+            refuge = find_refuge(store, entry, slab_class);
         }
         if (refuge) move(store, entry, refuge);
         else evict(store, entry);
@@ -195,7 +210,7 @@ static uint32_t drain_cost(struct store *store, uint32_t number) {
     uint32_t step = run->fresh > RUN_SAMPLE ? run->fresh / RUN_SAMPLE : 1, hot = 0;
     for (uint32_t place = 0; place < run->fresh; place += step) {
         const struct entry *entry = slab_entry(slab, number, place);
-        hot += (entry->flags & ENTRY_LINKED) && !is_dead(store, entry) && is_hot(store, entry, run->slab_class);
+        hot += (entry->flags & ENTRY_LINKED) && !is_dead(store, entry) && is_hot(store, coldness(store, entry), run->slab_class);
     }
     return hot * UINT16_MAX + run->live;
 }
@@ -221,7 +236,7 @@ static uint32_t cheapest_run(struct store *store, uint32_t slab_class) {
 /* Frees memory of a class: its coldest large entry, or a run. False when all is held. */
 static bool shrink_class(struct store *store, uint32_t slab_class) {
     if (slab_class == SLAB_LARGE) {
-        struct entry *victim = sample(store, slab_class, SAMPLE);
+        struct entry *victim = sample(store, slab_class);
         if (!victim) return false;
         if (!expiry_drop_if_dead(store, victim, store->now_ms)) evict(store, victim);
         return true;
@@ -229,7 +244,7 @@ static bool shrink_class(struct store *store, uint32_t slab_class) {
     uint32_t run = cheapest_run(store, slab_class);
     if (run == NO_RUN) return false;
     drain(store, run);
-    sample(store, slab_class, SAMPLE); /* what is left may be hotter */
+    sample(store, slab_class); /* what is left may be hotter */
     return true;
 }
 
@@ -343,7 +358,7 @@ bool eviction_make_room(struct store *store, uint32_t slab_class, size_t bytes) 
     if (store->evict.peek_turn++ % PEEK_EVERY == 0) peek(store);
     uint32_t from;
     if (should_rebalance(store, slab_class, &from) && shrink_class(store, from)) return true;
-    struct entry *victim = sample(store, slab_class, SAMPLE);
+    struct entry *victim = sample(store, slab_class);
     if (!victim) return eviction_free_run(store, slab_class);
     if (!expiry_drop_if_dead(store, victim, store->now_ms)) evict(store, victim);
     return true;

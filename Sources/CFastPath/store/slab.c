@@ -143,7 +143,6 @@ static void ring_insert(struct slab *slab, uint32_t run) {
         r->ring_next = r->ring_previous = run;
         class->ring = run;
         class->hand_run = run;
-        class->hand_place = 0;
     } else {
         /* Behind the hand: the last that it will come to. */
         uint32_t next = class->hand_run, previous = slab->runs[next].ring_previous;
@@ -159,15 +158,12 @@ static void ring_remove(struct slab *slab, uint32_t run) {
     struct run *r = &slab->runs[run];
     struct slab_class *class = &slab->classes[r->slab_class];
     class->run_count--;
-    if (class->hand_run == run) {
-        class->hand_run = r->ring_next;
-        class->hand_place = 0;
-    }
+    if (class->hand_run == run) class->hand_run = r->ring_next;
     if (class->run_count == 0) {
         class->ring = class->hand_run = NO_RUN;
         return;
     }
-    class->ring = r->ring_next;
+    if (class->ring == run) class->ring = r->ring_next;
     slab->runs[r->ring_previous].ring_next = r->ring_next;
     slab->runs[r->ring_next].ring_previous = r->ring_previous;
 }
@@ -254,6 +250,21 @@ static uint32_t run_frames(uint32_t place_bytes) {
     return place_bytes <= 256 ? 1 : place_bytes <= 1024 ? 2 : 4;
 }
 
+/* About the golden section of `places`, without a common divisor. */
+static uint32_t hand_stride(uint32_t places) {
+    uint32_t stride = places * 5 / 8 + 1;
+    for (uint32_t a = places, b = stride;;) {
+        while (b) {
+            uint32_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1) return stride < places ? stride : 1;
+        a = places;
+        b = ++stride;
+    }
+}
+
 /* Sizes grow by about an eighth, each enlarged to what its run has room for. */
 static void make_classes(struct slab *slab) {
     uint32_t count = 0, reached = 0;
@@ -264,7 +275,10 @@ static void make_classes(struct slab *slab) {
         uint32_t place_bytes = run_bytes / places & ~7u;
         CHECK(count < SLAB_LARGE);
         slab->classes[count] = (struct slab_class){
-            .place_bytes = place_bytes, .places = (uint16_t)places, .frames = (uint16_t)frames};
+            .place_bytes = place_bytes,
+            .places = (uint16_t)places,
+            .frames = (uint16_t)frames,
+            .hand_stride = hand_stride(places)};
         for (uint32_t eighths = reached / 8 + 1; eighths <= place_bytes / 8; eighths++) {
             slab->class_of[eighths] = (uint8_t)count;
         }
@@ -286,7 +300,7 @@ void slab_init(struct slab *slab, struct arena *arena, uint64_t *bitmaps, struct
         .frame_count = frame_count,
     };
     make_classes(slab);
-    slab->classes[SLAB_LARGE].places = 1;
+    slab->classes[SLAB_LARGE].places = slab->classes[SLAB_LARGE].hand_stride = 1;
     for (uint32_t i = 0; i < SLAB_CLASS_MAX; i++) {
         struct slab_class *class = &slab->classes[i];
         class->ring = class->partial = class->fresh_run = class->hand_run = NO_RUN;

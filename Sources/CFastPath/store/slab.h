@@ -56,8 +56,9 @@ struct slab_class {
     uint32_t partial;
     uint32_t fresh_run;  /* the one run that still has places never used */
     uint32_t run_count;
-    uint32_t hand_run; /* eviction's place in the ring */
+    uint32_t hand_run; /* where eviction stands in the ring, and in each run */
     uint32_t hand_place;
+    uint32_t hand_stride; /* no common divisor with places: the hand comes to every place */
     uint32_t free_places; /* freed, over all runs */
     uint32_t coldness;    /* of what eviction has found here lately: see eviction.h */
 };

@@ -184,9 +184,9 @@ static void link_entry(struct store *store, struct entry *entry, uint64_t hash) 
 /* Whether the entry's own place is the right one for a value of another length. */
 static bool fits_in_place(const struct store *store, const struct entry *entry, uint32_t slab_class, size_t size) {
     if (entry->holds > 0) return false;
-    size_t old_size = entry_size(entry->key_length, entry->value_length);
-    if (slab_class_for(&store->slab, old_size) != slab_class) return false;
-    return slab_class != SLAB_LARGE || slab_large_fits(&store->slab, entry, size);
+    const struct slab *slab = &store->slab;
+    if (slab->runs[slab_run_of(slab, entry)].slab_class != slab_class) return false;
+    return slab_class != SLAB_LARGE || slab_large_fits(slab, entry, size);
 }
 
 bool store_put(struct store *store, const struct store_key *key, const uint8_t *bytes, uint32_t length,
