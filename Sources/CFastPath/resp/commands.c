@@ -49,13 +49,31 @@ static inline uint64_t lower(uint64_t word) {
     return word | upper >> 2;
 }
 
-/* False for what cannot be a name of ours: too long, or with a zero byte. */
+/* Between 1 and 8 bytes, the first one lowest; no byte beyond them is read. */
+static inline uint64_t load_up_to_8(const uint8_t *bytes, uint32_t n) {
+    if (n >= 4) {
+        uint32_t head, tail;
+        memcpy(&head, bytes, 4);
+        memcpy(&tail, bytes + n - 4, 4);
+        return head | (uint64_t)tail << (n - 4) * 8;
+    }
+    return bytes[0] | (uint64_t)bytes[n / 2] << n / 2 * 8 | (uint64_t)bytes[n - 1] << (n - 1) * 8;
+}
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "names are read as little-endian words");
+
+/* False for what cannot be a name of ours: empty, too long, or with a zero at its end. */
 static inline bool name_of(struct name *name, const uint8_t *bytes, uint32_t length) {
-    if (length >= NAME_BYTES) return false;
     *name = (struct name){0};
-    memcpy(name, bytes, length);
-    for (int i = 0; i < 3; i++) name->words[i] = lower(name->words[i]);
-    return strlen((const char *)name) == length;
+    if (length == 0 || length >= NAME_BYTES || bytes[length - 1] == 0) return false;
+    for (uint32_t at = 0; at < length; at += 8)
+        name->words[at / 8] = lower(load_up_to_8(bytes + at, length - at < 8 ? length - at : 8));
+    return true;
+}
+
+static inline bool is_name(const char text[NAME_BYTES], const struct name *name) {
+    struct name other;
+    memcpy(&other, text, NAME_BYTES);
+    return other.words[0] == name->words[0] && other.words[1] == name->words[1] && other.words[2] == name->words[2];
 }
 
 static inline uint32_t place_of(const struct name *name, const struct name *sub) {
@@ -79,7 +97,7 @@ static const struct command *look_up(const struct commands *commands, const stru
                                      uint32_t *place) {
     for (*place = place_of(name, sub); commands->places[*place]; *place = (*place + 1) % PLACES) {
         const struct command *row = commands_row(commands, commands->places[*place] - 1u);
-        if (!memcmp(row->name, name, NAME_BYTES) && !memcmp(row->subcommand, sub, NAME_BYTES)) return row;
+        if (is_name(row->name, name) && is_name(row->subcommand, sub)) return row;
     }
     return NULL;
 }
@@ -107,7 +125,7 @@ const struct command *commands_find(const struct commands *commands, const struc
     if (!name_of(&name, bytes, args[0].length)) return NULL;
     const struct command *row = look_up(commands, &name, &none, &place);
     if (!row || count < 2 || !has_subcommands(commands, row)) return row;
-    if (!name_of(&sub, args[1].bytes, args[1].length) || args[1].length == 0) return row;
+    if (!name_of(&sub, args[1].bytes, args[1].length)) return row;
     const struct command *exact = look_up(commands, &name, &sub, &place);
     return exact ? exact : row;
 }
@@ -214,6 +232,8 @@ enum resp2_rule command_resp2(const struct command *command, uint32_t count) {
     case COMMAND_ID_ZRANK: /* WITHSCORE does */
     case COMMAND_ID_ZREVRANK:
         return count <= 3 ? RESP2_NULL : RESP2_NULL_ARRAY;
+    case COMMAND_ID_XPENDING: /* without a range it holds both kinds of null */
+        return count <= 3 ? RESP2_SEPARATE : RESP2_SAME;
     default:
         return command->resp2;
     }

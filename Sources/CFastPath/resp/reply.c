@@ -230,20 +230,22 @@ static bool append_dissolved(const struct conversion *to, const struct resp_elem
 static bool convert(struct conversion *to, const uint8_t *reply, size_t n) {
     const uint8_t *at = reply, *end = reply + n;
     to->kept = reply;
-    for (bool top = true; at < end; top = false) {
+    for (bool top = true; at < end;) {
         struct resp_element element;
         size_t left = (size_t)(end - at);
         if (!resp_element(at, left, &element)) return false;
         const uint8_t *behind = at + element.size;
-        if (element.type == '|') {
+        bool attribute = element.type == '|', written = true;
+        if (attribute) {
             behind = at + attribute_bytes(at, left);
-            if (!flush(to, at, behind)) return false;
-            top = true;
+            written = flush(to, at, behind);
         } else if (to->rule == RESP2_PAIRS && element.type == '*') {
-            if (!flush(to, at, behind) || !append_dissolved(to, &element, behind, left - element.size, top)) return false;
+            written = flush(to, at, behind) && append_dissolved(to, &element, behind, left - element.size, top);
         } else if (!stays(to->rule, element.type)) {
-            if (!flush(to, at, behind) || !append_changed(to, &element)) return false;
+            written = flush(to, at, behind) && append_changed(to, &element);
         }
+        if (!written) return false;
+        top = top && attribute; /* an attribute at the front is no element */
         at = behind;
     }
     return flush(to, end, end);
