@@ -239,7 +239,7 @@ static bool convert(struct conversion *to, const uint8_t *reply, size_t n) {
         if (attribute) {
             behind = at + attribute_bytes(at, left);
             written = flush(to, at, behind);
-        } else if (to->rule == RESP2_PAIRS && element.type == '*') {
+        } else if (to->rule == RESP2_PAIRS && element.type == '*' && element.number >= 0) {
             written = flush(to, at, behind) && append_dissolved(to, &element, behind, left - element.size, top);
         } else if (!stays(to->rule, element.type)) {
             written = flush(to, at, behind) && append_changed(to, &element);
