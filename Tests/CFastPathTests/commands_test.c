@@ -12,9 +12,7 @@ static void begin(void) {
     EXPECT(commands != NULL);
 }
 
-static void end(void) {
-    commands_destroy(commands);
-}
+static void end(void) { commands_destroy(commands); }
 
 /* A request from words parted by single spaces; up to 32. Returns their number. */
 static uint32_t words(struct resp_arg args[32], const char *text) {
@@ -42,7 +40,8 @@ TEST("every row is found by its name, in any case, and lies at its own number") 
     for (uint32_t id = 0; id < COMMAND_ID_COUNT; id++) {
         const struct command *row = commands_row(commands, id);
         char upper[64], mixed[64];
-        int length = snprintf(upper, sizeof upper, "%s%s%s x", row->name, row->subcommand[0] ? " " : "", row->subcommand);
+        int length =
+            snprintf(upper, sizeof upper, "%s%s%s x", row->name, row->subcommand[0] ? " " : "", row->subcommand);
         memcpy(mixed, upper, (size_t)length + 1);
         for (int i = 0; i < length; i++) upper[i] = (char)toupper((unsigned char)upper[i]);
         for (int i = 0; i < length; i += 2) mixed[i] = upper[i];
@@ -68,8 +67,9 @@ TEST("containers stand before their subcommands and answer for those without a r
 
 TEST("what is no name of ours is not found") {
     begin();
-    static const char *const names[] = {"g", "ge", "gets", "mge", "nosuch", "client|id", "averyveryveryverylongcommandname",
-                                        "get\r", "\xc7\x45\x54", "@GET", "GET{", "mget\x01", "host:", "post"};
+    static const char *const names[] = {
+        "g",     "ge",           "gets", "mge",  "nosuch",   "client|id", "averyveryveryverylongcommandname",
+        "get\r", "\xc7\x45\x54", "@GET", "GET{", "mget\x01", "host:",     "post"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) EXPECT(find(names[i]) == NULL);
     struct resp_arg zero = {(const uint8_t *)"ping\0", 5}, empty = {(const uint8_t *)"", 0};
     struct resp_arg inside = {(const uint8_t *)"pi\0g", 4};
@@ -93,8 +93,10 @@ TEST("rows keep to the rules of the table") {
 
 TEST("the number of arguments is judged as Redis judges it") {
     begin();
-    EXPECT(command_arity_fits(find("get"), 2) && !command_arity_fits(find("get"), 1) && !command_arity_fits(find("get"), 3));
-    EXPECT(command_arity_fits(find("set"), 3) && command_arity_fits(find("set"), 9) && !command_arity_fits(find("set"), 2));
+    EXPECT(command_arity_fits(find("get"), 2) && !command_arity_fits(find("get"), 1) &&
+           !command_arity_fits(find("get"), 3));
+    EXPECT(command_arity_fits(find("set"), 3) && command_arity_fits(find("set"), 9) &&
+           !command_arity_fits(find("set"), 2));
     end();
 }
 
@@ -178,7 +180,8 @@ TEST("what the upstream names and we do not is learnt, once, with its way") {
 
 TEST("COMMAND of a RESP3 link, and of servers older than Redis 7, is learnt from too") {
     begin();
-    EXPECT(learn("*3\r\n*10\r\n$2\r\nm1\r\n:2\r\n~1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n~1\r\n+@x\r\n~0\r\n*1\r\n%1\r\n$1\r\na\r\n:1\r\n*0\r\n"
+    EXPECT(learn("*3\r\n*10\r\n$2\r\nm1\r\n:2\r\n~1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n~1\r\n+@x\r\n~0\r\n*1\r\n%1\r\n$"
+                 "1\r\na\r\n:1\r\n*0\r\n"
                  "_\r\n*7\r\n$2\r\nm2\r\n:2\r\n~1\r\n+write\r\n:1\r\n:1\r\n:1\r\n~0\r\n") == 2);
     EXPECT(learn("*2\r\n*-1\r\n*6\r\n$2\r\nm3\r\n:2\r\n*1\r\n+write\r\n:1\r\n:-1\r\n:2\r\n") == 1);
     EXPECT(find("m1")->kind == COMMAND_PASS && find("m2")->kind == COMMAND_WRITE && keys_are("m3 a b c", "a c"));
@@ -211,8 +214,10 @@ TEST("at most 2,048 rows are learnt, and rows do not move") {
 }
 
 TEST("a reply of COMMAND cut or changed anywhere is read within its bounds") {
-    static const char whole[] = "*2\r\n*10\r\n$2\r\nm1\r\n:2\r\n~1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n~1\r\n+@x\r\n~0\r\n*1\r\n%1\r\n$1\r\na\r\n:1\r\n"
-                                "*1\r\n*6\r\n$5\r\nm1|ab\r\n:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n*6\r\n$2\r\nm2\r\n:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n";
+    static const char whole[] =
+        "*2\r\n*10\r\n$2\r\nm1\r\n:2\r\n~1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n~1\r\n+@x\r\n~0\r\n*1\r\n%1\r\n$"
+        "1\r\na\r\n:1\r\n"
+        "*1\r\n*6\r\n$5\r\nm1|ab\r\n:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n*6\r\n$2\r\nm2\r\n:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n";
     static const char changes[] = "*$:_9-\r\n\0|";
     begin();
     for (size_t cut = 0; cut < sizeof whole; cut++) {

@@ -75,8 +75,7 @@ TEST("a reply that comes byte by byte is the same reply") {
         struct resp_framer framer = {0};
         size_t n = strlen(corpus[i]), length = 0;
         uint64_t need;
-        for (size_t have = 0; have < n; have++)
-            EXPECT(frame(&framer, corpus[i], have, &length, &need) == RESP_PARTIAL);
+        for (size_t have = 0; have < n; have++) EXPECT(frame(&framer, corpus[i], have, &length, &need) == RESP_PARTIAL);
         EXPECT(frame(&framer, corpus[i], n, &length, &need) == RESP_REPLY && length == n);
     }
 }
@@ -186,8 +185,10 @@ static uint64_t random_next(uint64_t *state) {
 }
 
 TEST("random bytes, made of the pieces of replies, never break the framer, whole or in pieces") {
-    static const char *const pieces[] = {"*2\r\n", "%1\r\n", "~1\r\n", ">2\r\n", "|1\r\n", "$3\r\n", "abc\r\n", "$-1\r\n", "_\r\n", ":1\r\n",
-                                         "+a\r\n", ",1\r\n", "#t\r\n", "\r", "\n", "*-1\r\n", "$", "9223372036854775807", "(1\r\n"};
+    static const char *const pieces[] = {"*2\r\n",  "%1\r\n",  "~1\r\n", ">2\r\n",  "|1\r\n", "$3\r\n",
+                                         "abc\r\n", "$-1\r\n", "_\r\n",  ":1\r\n",  "+a\r\n", ",1\r\n",
+                                         "#t\r\n",  "\r",      "\n",     "*-1\r\n", "$",      "9223372036854775807",
+                                         "(1\r\n"};
     uint64_t state = 2463534242u;
     for (int round = 0; round < 20000; round++) {
         char bytes[200];

@@ -88,7 +88,8 @@ static const struct {
     {"*2\r\n$3\r\nGET\r\n$16\r\nkey:000000012345\r\n", 2, 16},
     {"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n", 3, 0},
     {"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10\r\n0123456789\r\n", 3, 10},
-    {"*12\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\ne\r\n$1\r\nf\r\n$1\r\ng\r\n$1\r\nh\r\n$1\r\ni\r\n$1\r\nj\r\n"
+    {"*12\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\ne\r\n$1\r\nf\r\n$1\r\ng\r\n$1\r\nh\r\n"
+     "$1\r\ni\r\n$1\r\nj\r\n"
      "$3\r\n\r\n\n\r\n",
      12, 3},
     {"*0\r\n", 0, 0},
@@ -267,8 +268,25 @@ static uint64_t random_next(uint64_t *state) {
 
 TEST("random bytes, made of the pieces of requests, never break the parser, whole or in pieces") {
     begin();
-    static const char *const pieces[] = {"*1\r\n", "*3\r\n", "*-1\r\n", "$4\r\n", "PING\r\n", "$0\r\n\r\n", "\r\n", "\r", "\n",
-                                         "$", "*",  "\"", "'", "\\x4", "a", " ", "9223372036854775807", "-1", "$1\r\nx\r\n"};
+    static const char *const pieces[] = {"*1\r\n",
+                                         "*3\r\n",
+                                         "*-1\r\n",
+                                         "$4\r\n",
+                                         "PING\r\n",
+                                         "$0\r\n\r\n",
+                                         "\r\n",
+                                         "\r",
+                                         "\n",
+                                         "$",
+                                         "*",
+                                         "\"",
+                                         "'",
+                                         "\\x4",
+                                         "a",
+                                         " ",
+                                         "9223372036854775807",
+                                         "-1",
+                                         "$1\r\nx\r\n"};
     uint64_t state = 88172645463325252u;
     for (int round = 0; round < 20000; round++) {
         char bytes[200];

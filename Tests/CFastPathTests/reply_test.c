@@ -130,7 +130,8 @@ TEST("a rewritten reply that the budget has no room for leaves nothing behind") 
 }
 
 TEST("scalars, errors and the same rule pass as they are") {
-    static const char *const replies[] = {"+OK\r\n", "-ERR x\r\n", ":1\r\n", "$1\r\nx\r\n", "$-1\r\n", "*2\r\n:1\r\n$1\r\n_\r\n"};
+    static const char *const replies[] = {"+OK\r\n",     "-ERR x\r\n", ":1\r\n",
+                                          "$1\r\nx\r\n", "$-1\r\n",    "*2\r\n:1\r\n$1\r\n_\r\n"};
     for (size_t i = 0; i < sizeof replies / sizeof *replies; i++)
         for (int rule = RESP2_SAME; rule <= RESP2_NULL_ARRAY; rule++) EXPECT(becomes(rule, replies[i], replies[i]));
     EXPECT(becomes(RESP2_SAME, "%1\r\n:1\r\n_\r\n", "%1\r\n:1\r\n_\r\n"));
@@ -144,7 +145,8 @@ TEST("the null rule changes nulls and nothing else, wherever they stand") {
 
 TEST("the general rule rewrites every type of RESP3") {
     EXPECT(becomes(RESP2_CONVERT, "_\r\n", "$-1\r\n"));
-    EXPECT(becomes(RESP2_CONVERT, "%2\r\n+a\r\n%1\r\n+b\r\n_\r\n+c\r\n~0\r\n", "*4\r\n+a\r\n*2\r\n+b\r\n$-1\r\n+c\r\n*0\r\n"));
+    EXPECT(becomes(RESP2_CONVERT, "%2\r\n+a\r\n%1\r\n+b\r\n_\r\n+c\r\n~0\r\n",
+                   "*4\r\n+a\r\n*2\r\n+b\r\n$-1\r\n+c\r\n*0\r\n"));
     EXPECT(becomes(RESP2_CONVERT, "~2\r\n#t\r\n#f\r\n", "*2\r\n:1\r\n:0\r\n"));
     EXPECT(becomes(RESP2_CONVERT, ",3.25\r\n", "$4\r\n3.25\r\n"));
     EXPECT(becomes(RESP2_CONVERT, ",-inf\r\n", "$4\r\n-inf\r\n"));
@@ -153,7 +155,8 @@ TEST("the general rule rewrites every type of RESP3") {
     EXPECT(becomes(RESP2_CONVERT, "!10\r\nERR a\r\nb\nc\r\n", "-ERR a  b c\r\n"));
     EXPECT(becomes(RESP2_CONVERT, ">2\r\n+message\r\n:1\r\n", "*2\r\n+message\r\n:1\r\n"));
     EXPECT(becomes(RESP2_CONVERT, "|1\r\n+ttl\r\n*2\r\n:1\r\n,1\r\n~1\r\n:5\r\n", "*1\r\n:5\r\n"));
-    EXPECT(becomes(RESP2_CONVERT, "*2\r\n:1\r\n|2\r\n+a\r\n_\r\n+b\r\n%1\r\n:1\r\n:2\r\n,5\r\n", "*2\r\n:1\r\n$1\r\n5\r\n"));
+    EXPECT(becomes(RESP2_CONVERT, "*2\r\n:1\r\n|2\r\n+a\r\n_\r\n+b\r\n%1\r\n:1\r\n:2\r\n,5\r\n",
+                   "*2\r\n:1\r\n$1\r\n5\r\n"));
 }
 
 TEST("the null array rule is the general rule with null arrays") {
@@ -179,8 +182,9 @@ static uint64_t random_next(uint64_t *state) {
 
 /* A random complete reply of every type; returns its size. */
 static size_t generate(char *to, uint64_t *state, int depth) {
-    static const char *const leaves[] = {"_\r\n",        "#t\r\n",  ",1.5\r\n",       ":7\r\n",  "+s\r\n", "$3\r\na\r\n\r\n",
-                                         "=5\r\ntxt:x\r\n", "(99\r\n", "!3\r\nE\nx\r\n", "-ERR\r\n", "$-1\r\n"};
+    static const char *const leaves[] = {"_\r\n",          "#t\r\n",          ",1.5\r\n",        ":7\r\n",
+                                         "+s\r\n",         "$3\r\na\r\n\r\n", "=5\r\ntxt:x\r\n", "(99\r\n",
+                                         "!3\r\nE\nx\r\n", "-ERR\r\n",        "$-1\r\n"};
     static const char aggregates[] = "*~>%|";
     if (depth == 0 || random_next(state) % 3 == 0) {
         const char *leaf = leaves[random_next(state) % (sizeof leaves / sizeof *leaves)];

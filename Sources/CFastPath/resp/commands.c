@@ -18,9 +18,11 @@
 #define CHUNK_ROWS 128u
 
 static const struct command rows[] = {
+/* clang-format off */
 #define COMMAND(name, subcommand, id, arity, keys, first, last, step, kind, resp2, drops)                            \
     {name, subcommand, arity, first, last, step, COMMAND_KEYS_##keys, COMMAND_##kind, RESP2_##resp2,                 \
      COMMAND_DROPS_##drops, COMMAND_ID_##id},
+/* clang-format on */
 #include "resp/commands.def"
 #undef COMMAND
 };
@@ -213,29 +215,22 @@ static bool next_stored(const struct command *command, const struct resp_arg *ar
 bool command_next_key(const struct command *command, const struct resp_arg *args, uint32_t count, uint32_t *cursor,
                       uint32_t *key) {
     switch (command->keys) {
-    case COMMAND_KEYS_RANGE:
-        return next_in_range(command, count, cursor, key);
-    case COMMAND_KEYS_COUNTED:
-        return next_counted(command, args, count, cursor, key);
-    case COMMAND_KEYS_STORE:
-        return next_stored(command, args, count, cursor, key);
-    default:
-        return false;
+    case COMMAND_KEYS_RANGE: return next_in_range(command, count, cursor, key);
+    case COMMAND_KEYS_COUNTED: return next_counted(command, args, count, cursor, key);
+    case COMMAND_KEYS_STORE: return next_stored(command, args, count, cursor, key);
+    default: return false;
     }
 }
 
 enum resp2_rule command_resp2(const struct command *command, uint32_t count) {
     switch (command->id) {
     case COMMAND_ID_LPOP: /* a count makes nothing a null array */
-    case COMMAND_ID_RPOP:
-        return count <= 2 ? RESP2_NULL : RESP2_NULL_ARRAY;
+    case COMMAND_ID_RPOP: return count <= 2 ? RESP2_NULL : RESP2_NULL_ARRAY;
     case COMMAND_ID_ZRANK: /* WITHSCORE does */
-    case COMMAND_ID_ZREVRANK:
-        return count <= 3 ? RESP2_NULL : RESP2_NULL_ARRAY;
+    case COMMAND_ID_ZREVRANK: return count <= 3 ? RESP2_NULL : RESP2_NULL_ARRAY;
     case COMMAND_ID_XPENDING: /* without a range it holds both kinds of null */
         return count <= 3 ? RESP2_SEPARATE : RESP2_SAME;
-    default:
-        return command->resp2;
+    default: return command->resp2;
     }
 }
 
@@ -335,7 +330,8 @@ static bool add(struct commands *commands, const struct name *name, const struct
     return true;
 }
 
-#define SUBCOMMANDS_AT 9 /* Redis 7: name, arity, flags, first, last, step, categories, tips, key specs, subcommands */
+/* Redis 7: name, arity, flags, first, last, step, categories, tips, key specs, subcommands. */
+#define SUBCOMMANDS_AT 9
 
 /* One entry of COMMAND's reply. False when it is not of that form. */
 static bool learn(struct commands *commands, struct reader *reader, bool nested, uint32_t *added) {
@@ -353,12 +349,12 @@ static bool learn(struct commands *commands, struct reader *reader, bool nested,
         return false;
     set_way(&row, &flags);
     /* Subcommands of a container that we know already stay under its row, which has judged them. */
-    bool new = named && add(commands, &name, &sub, row);
-    *added += new;
+    bool is_new = named && add(commands, &name, &sub, row);
+    *added += is_new;
 
     for (int64_t i = 6; i < entry.number; i++) {
         struct resp_element list;
-        if (i != SUBCOMMANDS_AT || nested || !new) {
+        if (i != SUBCOMMANDS_AT || nested || !is_new) {
             if (!skip(reader)) return false;
             continue;
         }

@@ -155,8 +155,7 @@ static bool append_bulk_error(const struct conversion *to, const struct resp_ele
 /* True when the rule leaves an element of this type as it is. */
 static bool stays(enum resp2_rule rule, uint8_t type) {
     switch (type) {
-    case '_':
-        return false;
+    case '_': return false;
     case ',':
     case '(':
     case '#':
@@ -164,10 +163,8 @@ static bool stays(enum resp2_rule rule, uint8_t type) {
     case '!':
     case '%':
     case '~':
-    case '>':
-        return rule == RESP2_NULL;
-    default:
-        return true;
+    case '>': return rule == RESP2_NULL;
+    default: return true;
     }
 }
 
@@ -175,21 +172,14 @@ static bool append_changed(const struct conversion *to, const struct resp_elemen
     struct chain *chain = to->chain;
     struct block_pool *pool = to->pool;
     switch (element->type) {
-    case '_':
-        return chain_append(chain, pool, to->rule == RESP2_NULL_ARRAY ? "*-1\r\n" : "$-1\r\n", 5);
-    case '#':
-        return reply_integer(chain, pool, element->number);
-    case '=':
-        return append_verbatim(to, element);
-    case '!':
-        return append_bulk_error(to, element);
-    case '%':
-        return reply_aggregate(chain, pool, '*', (uint64_t)element->number * 2);
+    case '_': return chain_append(chain, pool, to->rule == RESP2_NULL_ARRAY ? "*-1\r\n" : "$-1\r\n", 5);
+    case '#': return reply_integer(chain, pool, element->number);
+    case '=': return append_verbatim(to, element);
+    case '!': return append_bulk_error(to, element);
+    case '%': return reply_aggregate(chain, pool, '*', (uint64_t)element->number * 2);
     case '~':
-    case '>':
-        return reply_aggregate(chain, pool, '*', (uint64_t)element->number);
-    default: /* a double or a big number */
-        return reply_bulk(chain, pool, element->bytes, element->length);
+    case '>': return reply_aggregate(chain, pool, '*', (uint64_t)element->number);
+    default: /* a double or a big number */ return reply_bulk(chain, pool, element->bytes, element->length);
     }
 }
 
