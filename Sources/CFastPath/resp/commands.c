@@ -18,9 +18,11 @@
 #define CHUNK_ROWS 128u
 
 static const struct command rows[] = {
+/* clang-format off */
 #define COMMAND(name, subcommand, id, arity, keys, first, last, step, kind, resp2, drops)                            \
     {name, subcommand, arity, first, last, step, COMMAND_KEYS_##keys, COMMAND_##kind, RESP2_##resp2,                 \
      COMMAND_DROPS_##drops, COMMAND_ID_##id},
+/* clang-format on */
 #include "resp/commands.def"
 #undef COMMAND
 };
@@ -49,13 +51,31 @@ static inline uint64_t lower(uint64_t word) {
     return word | upper >> 2;
 }
 
-/* False for what cannot be a name of ours: too long, or with a zero byte. */
+/* Between 1 and 8 bytes, the first one lowest; no byte beyond them is read. */
+static inline uint64_t load_up_to_8(const uint8_t *bytes, uint32_t n) {
+    if (n >= 4) {
+        uint32_t head, tail;
+        memcpy(&head, bytes, 4);
+        memcpy(&tail, bytes + n - 4, 4);
+        return head | (uint64_t)tail << (n - 4) * 8;
+    }
+    return bytes[0] | (uint64_t)bytes[n / 2] << n / 2 * 8 | (uint64_t)bytes[n - 1] << (n - 1) * 8;
+}
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "names are read as little-endian words");
+
+/* False for what cannot be a name of ours: empty, too long, or with a zero at its end. */
 static inline bool name_of(struct name *name, const uint8_t *bytes, uint32_t length) {
-    if (length >= NAME_BYTES) return false;
     *name = (struct name){0};
-    memcpy(name, bytes, length);
-    for (int i = 0; i < 3; i++) name->words[i] = lower(name->words[i]);
-    return strlen((const char *)name) == length;
+    if (length == 0 || length >= NAME_BYTES || bytes[length - 1] == 0) return false;
+    for (uint32_t at = 0; at < length; at += 8)
+        name->words[at / 8] = lower(load_up_to_8(bytes + at, length - at < 8 ? length - at : 8));
+    return true;
+}
+
+static inline bool is_name(const char text[NAME_BYTES], const struct name *name) {
+    struct name other;
+    memcpy(&other, text, NAME_BYTES);
+    return other.words[0] == name->words[0] && other.words[1] == name->words[1] && other.words[2] == name->words[2];
 }
 
 static inline uint32_t place_of(const struct name *name, const struct name *sub) {
@@ -79,7 +99,7 @@ static const struct command *look_up(const struct commands *commands, const stru
                                      uint32_t *place) {
     for (*place = place_of(name, sub); commands->places[*place]; *place = (*place + 1) % PLACES) {
         const struct command *row = commands_row(commands, commands->places[*place] - 1u);
-        if (!memcmp(row->name, name, NAME_BYTES) && !memcmp(row->subcommand, sub, NAME_BYTES)) return row;
+        if (is_name(row->name, name) && is_name(row->subcommand, sub)) return row;
     }
     return NULL;
 }
@@ -107,7 +127,7 @@ const struct command *commands_find(const struct commands *commands, const struc
     if (!name_of(&name, bytes, args[0].length)) return NULL;
     const struct command *row = look_up(commands, &name, &none, &place);
     if (!row || count < 2 || !has_subcommands(commands, row)) return row;
-    if (!name_of(&sub, args[1].bytes, args[1].length) || args[1].length == 0) return row;
+    if (!name_of(&sub, args[1].bytes, args[1].length)) return row;
     const struct command *exact = look_up(commands, &name, &sub, &place);
     return exact ? exact : row;
 }
@@ -195,27 +215,22 @@ static bool next_stored(const struct command *command, const struct resp_arg *ar
 bool command_next_key(const struct command *command, const struct resp_arg *args, uint32_t count, uint32_t *cursor,
                       uint32_t *key) {
     switch (command->keys) {
-    case COMMAND_KEYS_RANGE:
-        return next_in_range(command, count, cursor, key);
-    case COMMAND_KEYS_COUNTED:
-        return next_counted(command, args, count, cursor, key);
-    case COMMAND_KEYS_STORE:
-        return next_stored(command, args, count, cursor, key);
-    default:
-        return false;
+    case COMMAND_KEYS_RANGE: return next_in_range(command, count, cursor, key);
+    case COMMAND_KEYS_COUNTED: return next_counted(command, args, count, cursor, key);
+    case COMMAND_KEYS_STORE: return next_stored(command, args, count, cursor, key);
+    default: return false;
     }
 }
 
 enum resp2_rule command_resp2(const struct command *command, uint32_t count) {
     switch (command->id) {
     case COMMAND_ID_LPOP: /* a count makes nothing a null array */
-    case COMMAND_ID_RPOP:
-        return count <= 2 ? RESP2_NULL : RESP2_NULL_ARRAY;
+    case COMMAND_ID_RPOP: return count <= 2 ? RESP2_NULL : RESP2_NULL_ARRAY;
     case COMMAND_ID_ZRANK: /* WITHSCORE does */
-    case COMMAND_ID_ZREVRANK:
-        return count <= 3 ? RESP2_NULL : RESP2_NULL_ARRAY;
-    default:
-        return command->resp2;
+    case COMMAND_ID_ZREVRANK: return count <= 3 ? RESP2_NULL : RESP2_NULL_ARRAY;
+    case COMMAND_ID_XPENDING: /* without a range it holds both kinds of null */
+        return count <= 3 ? RESP2_SEPARATE : RESP2_SAME;
+    default: return command->resp2;
     }
 }
 
@@ -315,7 +330,8 @@ static bool add(struct commands *commands, const struct name *name, const struct
     return true;
 }
 
-#define SUBCOMMANDS_AT 9 /* Redis 7: name, arity, flags, first, last, step, categories, tips, key specs, subcommands */
+/* Redis 7: name, arity, flags, first, last, step, categories, tips, key specs, subcommands. */
+#define SUBCOMMANDS_AT 9
 
 /* One entry of COMMAND's reply. False when it is not of that form. */
 static bool learn(struct commands *commands, struct reader *reader, bool nested, uint32_t *added) {
@@ -333,12 +349,12 @@ static bool learn(struct commands *commands, struct reader *reader, bool nested,
         return false;
     set_way(&row, &flags);
     /* Subcommands of a container that we know already stay under its row, which has judged them. */
-    bool new = named && add(commands, &name, &sub, row);
-    *added += new;
+    bool is_new = named && add(commands, &name, &sub, row);
+    *added += is_new;
 
     for (int64_t i = 6; i < entry.number; i++) {
         struct resp_element list;
-        if (i != SUBCOMMANDS_AT || nested || !new) {
+        if (i != SUBCOMMANDS_AT || nested || !is_new) {
             if (!skip(reader)) return false;
             continue;
         }

@@ -13,26 +13,26 @@
 
 /* The way of a command through the sidecar. */
 enum command_kind {
-    COMMAND_READ,    /* GET, MGET: from the store, missed by a flight */
-    COMMAND_LOCAL,   /* answered by the sidecar itself: PING, HELLO, SELECT, CLIENT …, QUIT, RESET, ECHO, AUTH, INFO */
-    COMMAND_PASS,    /* a plain read: travels on the tracked link */
-    COMMAND_WRITE,   /* a plain write with keys we can name */
+    COMMAND_READ,  /* GET, MGET: from the store, missed by a flight */
+    COMMAND_LOCAL, /* answered by the sidecar itself: PING, HELLO, SELECT, CLIENT …, QUIT, RESET, ECHO, AUTH, INFO */
+    COMMAND_PASS,  /* a plain read, may be sent twice: travels on the tracked link */
+    COMMAND_WRITE, /* a plain write: its keys, if it has any, can be named; must not be sent twice */
     COMMAND_UNKEYED, /* may write keys that we cannot name: EVAL, FCALL, MIGRATE */
-    COMMAND_STATE,   /* holds state on its connection, or blocks it: MULTI, WATCH, SUBSCRIBE, BLPOP, MONITOR, READONLY … */
-    COMMAND_ADMIN    /* refused unless allow_admin: SHUTDOWN, REPLICAOF, DEBUG, CONFIG SET … ; with it, like STATE */
+    COMMAND_STATE, /* holds state on its connection, or blocks it: MULTI, WATCH, SUBSCRIBE, BLPOP, MONITOR … */
+    COMMAND_ADMIN /* refused unless allow_admin: SHUTDOWN, REPLICAOF, DEBUG, CONFIG SET … ; with it, like STATE */
 };
 
 /* What a command makes untrue in the store. */
 enum command_drops {
     COMMAND_DROPS_NOTHING,
     COMMAND_DROPS_KEYS, /* its keys, by the key rule */
-    COMMAND_DROPS_ALL   /* FLUSHALL, FLUSHDB, SWAPDB, RESTORE of everything … */
+    COMMAND_DROPS_ALL   /* FLUSHALL, FLUSHDB, SWAPDB, MIGRATE */
 };
 
 /* Where the keys stand. */
 enum command_keys {
     COMMAND_KEYS_NONE,
-    COMMAND_KEYS_RANGE,  /* first..last step `step`; last counts from the end if negative, as in COMMAND's reply */
+    COMMAND_KEYS_RANGE,   /* first..last step `step`; last counts from the end if negative, as in COMMAND's reply */
     COMMAND_KEYS_COUNTED, /* argument `first` holds the number of keys, which follow it every `step` arguments (EVAL,
                              ZUNION, …); `last` != 0 names one further key at that fixed place (ZUNIONSTORE: 1) */
     COMMAND_KEYS_STORE    /* `first`, and what follows the words STORE and STOREDIST (SORT, GEORADIUS) */
@@ -43,11 +43,11 @@ struct command {
     char subcommand[24]; /* lower case, "" for none */
     int16_t arity;       /* as in COMMAND: the name counts, negative means at least */
     int16_t first, last, step;
-    uint8_t keys;        /* enum command_keys */
-    uint8_t kind;        /* enum command_kind */
-    uint8_t resp2;       /* enum resp2_rule */
-    uint8_t drops;       /* enum command_drops */
-    uint16_t id;         /* row number, stable within a build; COMMAND_<NAME> constants for the ones code names */
+    uint8_t keys;  /* enum command_keys */
+    uint8_t kind;  /* enum command_kind */
+    uint8_t resp2; /* enum resp2_rule */
+    uint8_t drops; /* enum command_drops */
+    uint16_t id;   /* row number, stable within a build; COMMAND_<NAME> constants for the ones code names */
 };
 
 struct commands; /* the table with what was learnt */

@@ -11,9 +11,9 @@
 
 #include "base/check.h"
 
-#define COUNT_MAX (INT64_C(1) << 40)  /* of bytes or elements in one header: far above any server's limits, and no sum
-                                         of what fits in memory overflows */
-#define ELEMENT_BYTES_MIN 3           /* "_\r\n" */
+/* Of bytes or elements in one header: far above any server's limits, and no sum of what fits in memory overflows. */
+#define COUNT_MAX (INT64_C(1) << 40)
+#define ELEMENT_BYTES_MIN 3 /* "_\r\n" */
 
 enum element_read { ELEMENT_COMPLETE, ELEMENT_PARTIAL, ELEMENT_BROKEN };
 
@@ -93,14 +93,12 @@ static enum element_read read_element(const uint8_t *bytes, uint64_t n, uint64_t
     switch (bytes[0]) {
     case '$':
     case '=':
-    case '!':
-        return read_bulk(bytes, n, found);
+    case '!': return read_bulk(bytes, n, found);
     case '*':
     case '%':
     case '~':
     case '>':
-    case '|':
-        return read_aggregate(bytes, n, found);
+    case '|': return read_aggregate(bytes, n, found);
     case ':':
         read = read_number_line(bytes, n, found);
         if (read == ELEMENT_COMPLETE) {
@@ -111,8 +109,7 @@ static enum element_read read_element(const uint8_t *bytes, uint64_t n, uint64_t
     case '+':
     case '-':
     case ',':
-    case '(':
-        return read_text_line(bytes, n, searched, found);
+    case '(': return read_text_line(bytes, n, searched, found);
     case '#':
         read = read_text_line(bytes, n, searched, found);
         if (read == ELEMENT_COMPLETE && (found->length != 1 || (bytes[1] != 't' && bytes[1] != 'f')))
@@ -122,8 +119,7 @@ static enum element_read read_element(const uint8_t *bytes, uint64_t n, uint64_t
     case '_':
         read = read_text_line(bytes, n, searched, found);
         return read == ELEMENT_COMPLETE && found->length ? ELEMENT_BROKEN : read;
-    default:
-        return ELEMENT_BROKEN;
+    default: return ELEMENT_BROKEN;
     }
 }
 
@@ -132,13 +128,10 @@ static uint64_t children(uint8_t type, int64_t number) {
     switch (type) {
     case '*':
     case '~':
-    case '>':
-        return number > 0 ? (uint64_t)number : 0;
+    case '>': return number > 0 ? (uint64_t)number : 0;
     case '%':
-    case '|':
-        return (uint64_t)number * 2;
-    default:
-        return 0;
+    case '|': return (uint64_t)number * 2;
+    default: return 0;
     }
 }
 

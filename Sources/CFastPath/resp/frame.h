@@ -17,9 +17,9 @@ struct resp_framer {
 };
 
 enum resp_framed {
-    RESP_REPLY,      /* complete: *length bytes, framer zeroed */
-    RESP_PARTIAL,    /* more is needed; *need is a lower bound of the whole reply's size so far as it is known */
-    RESP_BROKEN      /* not RESP */
+    RESP_REPLY,   /* complete: *length bytes, framer zeroed */
+    RESP_PARTIAL, /* more is needed; *need is a lower bound of the whole reply's size so far as it is known */
+    RESP_BROKEN   /* not RESP */
 };
 
 /* bytes must begin at the start of the reply each time. An attribute (|) is part of the reply that follows it. */
@@ -31,7 +31,7 @@ struct resp_element {
     int64_t number;       /* integer value, element count (pairs for maps), byte count, 1 for #t; -1 for RESP2 nulls */
     const uint8_t *bytes; /* the payload of a line or bulk */
     uint32_t length;
-    uint32_t size;        /* of the header plus payload: where the next element begins (aggregates: the header only) */
+    uint32_t size; /* of the header plus payload: where the next element begins (aggregates: the header only) */
 };
 
 /* False when bytes do not hold one complete element header (and payload). */

@@ -75,9 +75,7 @@ static enum resp_parsed incomplete(size_t *need, size_t missing) {
     return RESP_INCOMPLETE;
 }
 
-static inline bool is_crlf(const uint8_t *at) {
-    return at[0] == '\r' && at[1] == '\n';
-}
+static inline bool is_crlf(const uint8_t *at) { return at[0] == '\r' && at[1] == '\n'; }
 
 /* A number as Redis' string2ll takes it: no sign but '-', no leading zero, no space. */
 static bool read_number(const uint8_t *text, size_t n, int64_t *value) {
@@ -214,9 +212,7 @@ static enum resp_parsed parse_multibulk(struct resp_args *args, struct resp_prog
 
 /* ---- inline requests ----------------------------------------------------------------------------------------- */
 
-static inline bool is_blank(uint8_t c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
+static inline bool is_blank(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 static int hex_value(uint8_t c) {
     if (c >= '0' && c <= '9') return c - '0';

@@ -155,8 +155,7 @@ static bool append_bulk_error(const struct conversion *to, const struct resp_ele
 /* True when the rule leaves an element of this type as it is. */
 static bool stays(enum resp2_rule rule, uint8_t type) {
     switch (type) {
-    case '_':
-        return false;
+    case '_': return false;
     case ',':
     case '(':
     case '#':
@@ -164,10 +163,8 @@ static bool stays(enum resp2_rule rule, uint8_t type) {
     case '!':
     case '%':
     case '~':
-    case '>':
-        return rule == RESP2_NULL;
-    default:
-        return true;
+    case '>': return rule == RESP2_NULL;
+    default: return true;
     }
 }
 
@@ -175,21 +172,14 @@ static bool append_changed(const struct conversion *to, const struct resp_elemen
     struct chain *chain = to->chain;
     struct block_pool *pool = to->pool;
     switch (element->type) {
-    case '_':
-        return chain_append(chain, pool, to->rule == RESP2_NULL_ARRAY ? "*-1\r\n" : "$-1\r\n", 5);
-    case '#':
-        return reply_integer(chain, pool, element->number);
-    case '=':
-        return append_verbatim(to, element);
-    case '!':
-        return append_bulk_error(to, element);
-    case '%':
-        return reply_aggregate(chain, pool, '*', (uint64_t)element->number * 2);
+    case '_': return chain_append(chain, pool, to->rule == RESP2_NULL_ARRAY ? "*-1\r\n" : "$-1\r\n", 5);
+    case '#': return reply_integer(chain, pool, element->number);
+    case '=': return append_verbatim(to, element);
+    case '!': return append_bulk_error(to, element);
+    case '%': return reply_aggregate(chain, pool, '*', (uint64_t)element->number * 2);
     case '~':
-    case '>':
-        return reply_aggregate(chain, pool, '*', (uint64_t)element->number);
-    default: /* a double or a big number */
-        return reply_bulk(chain, pool, element->bytes, element->length);
+    case '>': return reply_aggregate(chain, pool, '*', (uint64_t)element->number);
+    default: /* a double or a big number */ return reply_bulk(chain, pool, element->bytes, element->length);
     }
 }
 
@@ -230,20 +220,22 @@ static bool append_dissolved(const struct conversion *to, const struct resp_elem
 static bool convert(struct conversion *to, const uint8_t *reply, size_t n) {
     const uint8_t *at = reply, *end = reply + n;
     to->kept = reply;
-    for (bool top = true; at < end; top = false) {
+    for (bool top = true; at < end;) {
         struct resp_element element;
         size_t left = (size_t)(end - at);
         if (!resp_element(at, left, &element)) return false;
         const uint8_t *behind = at + element.size;
-        if (element.type == '|') {
+        bool attribute = element.type == '|', written = true;
+        if (attribute) {
             behind = at + attribute_bytes(at, left);
-            if (!flush(to, at, behind)) return false;
-            top = true;
-        } else if (to->rule == RESP2_PAIRS && element.type == '*') {
-            if (!flush(to, at, behind) || !append_dissolved(to, &element, behind, left - element.size, top)) return false;
+            written = flush(to, at, behind);
+        } else if (to->rule == RESP2_PAIRS && element.type == '*' && element.number >= 0) {
+            written = flush(to, at, behind) && append_dissolved(to, &element, behind, left - element.size, top);
         } else if (!stays(to->rule, element.type)) {
-            if (!flush(to, at, behind) || !append_changed(to, &element)) return false;
+            written = flush(to, at, behind) && append_changed(to, &element);
         }
+        if (!written) return false;
+        top = top && attribute; /* an attribute at the front is no element */
         at = behind;
     }
     return flush(to, end, end);
