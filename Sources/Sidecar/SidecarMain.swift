@@ -15,7 +15,7 @@ struct Ferrite: ParsableCommand {
             Examples:
               ferrite --sidecar --upstream redis.default.svc:6379
               ferrite --sidecar --config /etc/ferrite/sidecar.toml --port 6380
-              ferrite --sidecar --upstream 127.0.0.1:6379 --port 6380 --set local_memory=64mb
+              ferrite --sidecar --upstream HOST:PORT --set local_memory=64mb
               ferrite --sidecar --config sidecar.toml --check-config
 
             Every key of the configuration can be set in three places. Options win over the environment \
@@ -69,10 +69,10 @@ struct Ferrite: ParsableCommand {
             if error.isOnlyMissingUpstream {
                 Daemon.fail(Self.upstreamWanted, code: Daemon.ExitCode.usage)
             }
-            StandardError.write(
-                "ferrite: the configuration is wrong, nothing was started\n"
-                    + error.problems.map { "  \($0)\n" }.joined())
-            exit(Daemon.ExitCode.config)
+            Daemon.fail(
+                "the configuration is wrong, nothing was started\n"
+                    + error.problems.map { "  \($0)" }.joined(separator: "\n"),
+                code: Daemon.ExitCode.config)
         }
     }
 

@@ -32,7 +32,7 @@ struct Stats: ParsableCommand {
     func run() throws {
         let isTerminal = isatty(STDOUT_FILENO) == 1
         var screen = StatsScreen(colours: isTerminal && getenv("NO_COLOR") == nil)
-        do {
+        do throws(StatsFailure) {
             let server = try StatsServer(url: url)
             while true {
                 let text = try server.fetch("/stats")
@@ -43,8 +43,9 @@ struct Stats: ParsableCommand {
                 guard let watch else { return }
                 usleep(UInt32(watch * 1_000_000))
             }
-        } catch let error as StatsFailure {
-            fputs("ferritectl: \(error.sentence)\n", stderr)
+        } catch {
+            var text = "ferritectl: \(error.sentence)\n"
+            text.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
             throw ExitCode(69)
         }
     }

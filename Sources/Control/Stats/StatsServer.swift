@@ -41,7 +41,7 @@ struct StatsServer {
         let fd = try connect()
         defer { close(fd) }
         let request = "GET \(path) HTTP/1.1\r\nHost: \(place)\r\nConnection: close\r\nUser-Agent: ferritectl\r\n\r\n"
-        guard send(fd, request, request.utf8.count, Int32(MSG_NOSIGNAL.rawValue)) == request.utf8.count else {
+        guard send(fd, request, request.utf8.count, Int32(MSG_NOSIGNAL)) == request.utf8.count else {
             throw StatsFailure(sentence: "\(place) closed the connection: \(String(cString: strerror(errno)))")
         }
         return try body(of: try readAll(fd))

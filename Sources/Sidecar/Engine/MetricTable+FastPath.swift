@@ -20,9 +20,9 @@ extension MetricTable {
 extension MetricTable.Kind {
     fileprivate init(_ kind: fp_metric_kind) {
         switch kind {
-        case FP_METRIC_COUNTER: self = .counter
-        case FP_METRIC_GAUGE: self = .gauge
-        case FP_METRIC_HISTOGRAM: self = .histogram
+        case .FP_METRIC_COUNTER: self = .counter
+        case .FP_METRIC_GAUGE: self = .gauge
+        case .FP_METRIC_HISTOGRAM: self = .histogram
         }
     }
 }

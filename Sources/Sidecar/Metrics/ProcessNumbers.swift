@@ -17,7 +17,7 @@ struct ProcessNumbers: Sendable, Equatable {
         var numbers = ProcessNumbers(startSeconds: startSeconds)
         if let status = TextFile.read("/proc/self/status", bytesMax: 65536) { numbers.take(status: status) }
         var usage = rusage()
-        if getrusage(RUSAGE_SELF, &usage) == 0 {
+        if getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 {
             numbers.cpuSeconds = seconds(usage.ru_utime) + seconds(usage.ru_stime)
         }
         return numbers

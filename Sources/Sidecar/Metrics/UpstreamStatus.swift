@@ -26,12 +26,17 @@ struct UpstreamStatus: Sendable, Equatable {
     var lastError: String
     /// Round trip of the last heartbeat, 0 before the first.
     var roundTripNs: UInt64
+    /// Reads that were not answered within read_timeout.
+    var timeouts: UInt64
+    /// Times the heartbeat was late.
+    var heartbeatsLate: UInt64
     /// Connections to the upstream that are open, pinned ones included.
     var links: UInt32
 
     init(
         address: String, state: State = .connecting, tracking: Bool = false, trackingReason: String = "",
-        epoch: UInt32 = 0, reconnects: UInt64 = 0, lastError: String = "", roundTripNs: UInt64 = 0, links: UInt32 = 0
+        epoch: UInt32 = 0, reconnects: UInt64 = 0, lastError: String = "", roundTripNs: UInt64 = 0, timeouts: UInt64 = 0,
+        heartbeatsLate: UInt64 = 0, links: UInt32 = 0
     ) {
         self.address = address
         self.state = state
@@ -41,6 +46,8 @@ struct UpstreamStatus: Sendable, Equatable {
         self.reconnects = reconnects
         self.lastError = lastError
         self.roundTripNs = roundTripNs
+        self.timeouts = timeouts
+        self.heartbeatsLate = heartbeatsLate
         self.links = links
     }
 }
