@@ -24,6 +24,7 @@
 
 #define LOOP_BUFFER_BYTES 16384u /* one receive buffer */
 #define LOOP_IOVECS 16           /* the most of one loop_send */
+#define LOOP_NO_DEADLINE UINT64_MAX
 
 struct loop_conn {
     int fd;
@@ -32,6 +33,7 @@ struct loop_conn {
     int32_t send_error; /* errno of the last loop_send, 0 if none (EAGAIN counts as none) */
     uint32_t generation; /* the engine's: tells a late completion from one of this connection */
     uint32_t place;     /* the engine's: index into its own table */
+    uint32_t owner;     /* the caller's own mark, never touched here */
     /* io_uring sends need their message to stay put until the kernel has taken it. */
     struct msghdr_space { uint8_t bytes[64]; } message;
     struct iovec iov[LOOP_IOVECS];
@@ -126,7 +128,8 @@ static inline void loop_remove(struct loop *loop, struct loop_conn *conn) { loop
 
 static inline void loop_recycle(struct loop *loop) { loop->ops->recycle(loop); }
 
-/* Submits what was asked and sleeps until an event or deadline_ns (monotonic; 0: does not sleep). */
+/* Submits what was asked and sleeps until an event or deadline_ns (monotonic; 0: does not sleep; LOOP_NO_DEADLINE).
+ * May also return early, with no event. Does not sleep while events of an earlier turn have not been taken. */
 static inline void loop_wait(struct loop *loop, uint64_t deadline_ns) { loop->ops->wait(loop, deadline_ns); }
 
 static inline bool loop_next(struct loop *loop, struct loop_event *event) { return loop->ops->next(loop, event); }

@@ -1,0 +1,45 @@
+/* socket — opening sockets with the options that keep their memory small and their replies prompt.
+ *
+ * The kernel's buffers are set, never left to grow by themselves: they count towards local_memory. All sockets are
+ * close-on-exec. Errors are returned as negative errno. Any thread. */
+#ifndef FERRITE_NET_SOCKET_H
+#define FERRITE_NET_SOCKET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* As asked for by SO_RCVBUF and SO_SNDBUF: the kernel doubles both, and charges its own overhead to them. */
+struct socket_buffers {
+    int receive_bytes;
+    int send_bytes;
+};
+
+struct socket_address {
+    socklen_t length;
+    struct sockaddr_storage storage;
+};
+
+/* From a numeric IPv4 or IPv6 address ("127.0.0.1", "::1", "fe80::1%eth0") and a port; false if it is not one. */
+bool socket_address_tcp(struct socket_address *address, const char *text, uint16_t port);
+/* From a path; false if it is empty or too long for a socket's name (107 bytes). */
+bool socket_address_unix(struct socket_address *address, const char *path);
+
+/* A listening socket, non-blocking: TCP (IPv6 only if the address is), or a Unix socket. What clients' sockets need
+ * is set here, because accepted sockets inherit it; but for a Unix socket call socket_accepted_unix. A file that a dead
+ * process has left at the path is replaced; one that somebody listens on, or that is no socket, is -EADDRINUSE. */
+int socket_listen(const struct socket_address *address, const struct socket_buffers *buffers, int backlog);
+
+/* Completes a socket that a Unix listener has accepted: its buffer is not inherited. */
+void socket_accepted_unix(int fd, const struct socket_buffers *buffers);
+
+/* A socket for a link, non-blocking and not yet connected. */
+int socket_for_link(const struct socket_address *address, const struct socket_buffers *buffers);
+
+/* The port a TCP socket is bound to, or a negative errno. */
+int socket_port(int fd);
+
+/* Bytes of kernel memory that the socket holds now: what has arrived and what has not left. */
+uint32_t socket_memory(int fd);
+
+#endif
