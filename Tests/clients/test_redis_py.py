@@ -8,14 +8,15 @@ import redis
 import redis.asyncio
 import valkey
 from redis._parsers import _HiredisParser, _RESP2Parser, _RESP3Parser
+from redis.cache import CacheConfig
 from runner import expect, expect_true, test
 
 PARSERS = {"hiredis": (2, _HiredisParser), "RESP2": (2, _RESP2Parser), "RESP3": (3, _RESP3Parser)}
 
 
 def connected(sidecar, protocol=2, parser=None, **options):
-    pool_options = dict(host="127.0.0.1", port=sidecar.port, protocol=protocol, decode_responses=True, socket_timeout=10,
-                        **options)
+    pool_options = dict(host="127.0.0.1", port=sidecar.port, protocol=protocol, decode_responses=True,
+                        socket_timeout=10, **options)
     if parser:
         pool_options["parser_class"] = parser
     return redis.Redis(connection_pool=redis.ConnectionPool(**pool_options))
@@ -228,8 +229,7 @@ def _(t):
 @test("redis-py's own client-side cache works through it")
 def _(t):
     sidecar = ready(t)
-    from redis.cache import CacheConfig
-    client = redis.Redis(port=sidecar.port, protocol=3, decode_responses=True, cache_config=CacheConfig())
+    client = connected(sidecar, 3, _RESP3Parser, cache_config=CacheConfig())
     other = connected(sidecar)
     other.set("k", "old")
     expect(client.get("k"), "old")

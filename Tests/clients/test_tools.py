@@ -7,8 +7,8 @@ from runner import Failure, expect, expect_true, test
 
 
 def tool(*arguments, stdin=None, timeout=120):
-    result = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, input=stdin or "",
-                            timeout=timeout)
+    words = [str(argument) for argument in arguments]
+    result = subprocess.run(words, capture_output=True, text=True, input=stdin or "", timeout=timeout)
     said = result.stdout + result.stderr
     if result.returncode != 0:
         raise Failure(f"{arguments[0]} ended with {result.returncode}: {said[-1000:]}")

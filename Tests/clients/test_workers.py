@@ -1,16 +1,20 @@
 """Celery and RQ: real workers that meet their application through the sidecar."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 
+import jobs
 import redis
 import rq
+from celery import chord, group
 from runner import Failure, expect, expect_true, test
 from servers import wait_until
 
+ENDED = ("finished", "failed")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -46,30 +50,30 @@ def ready(t):
     return t.sidecar(t.redis()).wait_until_tracking()
 
 
+def use_celery(url):
+    application = jobs.application(url)
+    add, fails, total = (application.tasks[f"jobs.{name}"] for name in ("add", "fails", "total"))
+    expect(add.delay(2, 3).get(timeout=30), 5)
+    results = [add.delay(n, n) for n in range(50)]
+    expect([result.get(timeout=30) for result in results], [2 * n for n in range(50)])
+    try:
+        fails.delay("on purpose").get(timeout=30)
+        raise Failure("the failing job did not fail")
+    except ValueError as error:
+        expect(str(error), "on purpose")
+    expect(group(add.s(n, 1) for n in range(10))().get(timeout=30), [n + 1 for n in range(10)])
+    expect(chord((add.s(n, 0) for n in range(10)), total.s())().get(timeout=30), 45)
+    expect(add.apply_async((1, 1), countdown=1).get(timeout=30), 2)
+    application.close()
+
+
 @test("Celery: jobs, results, failures, groups and chords by a worker behind the sidecar")
 def _(t):
     sidecar = ready(t)
     url = f"redis://127.0.0.1:{sidecar.port}/0"
-    os.environ["BROKER_URL"] = url
-    import jobs
-    from celery import chord, group
-    jobs.app.conf.broker_url = jobs.app.conf.result_backend = url
-    jobs.app.pool.force_close_all()
-    jobs.app._pool = None
-    jobs.app._local.__dict__.pop("backend", None)
-    jobs.app.amqp._producer_pool = None
     with Worker(url, "celery", "-A", "jobs", "worker", "--pool", "solo", "--loglevel", "info", "--without-gossip"):
-        expect(jobs.add.delay(2, 3).get(timeout=30), 5)
-        results = [jobs.add.delay(n, n) for n in range(50)]
-        expect([result.get(timeout=30) for result in results], [2 * n for n in range(50)])
-        try:
-            jobs.fails.delay("on purpose").get(timeout=30)
-            raise Failure("the failing job did not fail")
-        except ValueError as error:
-            expect(str(error), "on purpose")
-        expect(group(jobs.add.s(n, 1) for n in range(10))().get(timeout=30), [n + 1 for n in range(10)])
-        expect(chord((jobs.add.s(n, 0) for n in range(10)), jobs.total.s())().get(timeout=30), 45)
-        expect(jobs.add.apply_async((1, 1), countdown=1).get(timeout=30), 2)
+        use_celery(url)
+        gc.collect()  # results left over say farewell to the server, which must still be there
 
 
 @test("RQ: jobs, results and failures by a worker behind the sidecar")
@@ -82,7 +86,7 @@ def _(t):
         made = [queue.enqueue("jobs.multiply", n, n) for n in range(30)]
         broken = queue.enqueue("jobs.breaks")
         for n, job in enumerate(made):
-            wait_until(lambda: job.get_status(refresh=True).value in ("finished", "failed"), 30, what=f"the end of job {n}")
+            wait_until(lambda: job.get_status(refresh=True).value in ENDED, 30, what=f"the end of job {n}")
             expect(job.return_value(refresh=True), n * n)
         wait_until(lambda: broken.get_status(refresh=True).value == "failed", 30, what="the failure")
         expect_true("broken on purpose" in broken.latest_result().exc_string, "no reason for the failure")

@@ -185,7 +185,8 @@ def _(t):
     t.note(f"seed {seed}")
     choose = random.Random(seed)
     pieces = [b"*", b"$", b"\r\n", b"1", b"3", b"-1", b"GET", b"SET", b"k", b" ", b"\x00",
-              b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", b"MULTI\r\n", b"EXEC\r\n", b"HELLO 3\r\n", b"\"", b"'", b"SUBSCRIBE a\r\n", b"99999999999", b"QUIT\r\n",
+              b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+              b"MULTI\r\n", b"EXEC\r\n", b"HELLO 3\r\n", b"\"", b"'", b"SUBSCRIBE a\r\n", b"99999999999", b"QUIT\r\n",
               b"*1\r\n$4\r\nPING\r\n", b"RESET\r\n", b"CLIENT REPLY OFF\r\n", b"\xff" * 50, b"SELECT 1\r\n"]
     for _ in range(1500):
         try:
