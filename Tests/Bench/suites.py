@@ -625,7 +625,8 @@ def standard(bench):
     count = 10_000 if bench.quick else 1_000_000
     section = Section("standard", "redis-benchmark", [
         f"GET and SET: `redis-benchmark -n {count} -r 100000 -d 64 -c 50 -t get,set`. The default list: "
-        f"`redis-benchmark -n {count // 10} -c 50`. Through the sidecar, requests/s; redis-benchmark is often the limit. Clean: status 0.",
+        f"`redis-benchmark -n {count // 10} -c 50`. Through the sidecar, requests/s; redis-benchmark "
+        "is often the limit. Clean: status 0.",
     ], ["what", "io_uring", "epoll"])
     runs = {}
     with bench.redis() as upstream:
