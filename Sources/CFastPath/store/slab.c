@@ -98,18 +98,20 @@ size_t slab_trim(struct slab *slab, size_t bytes) {
     return returned;
 }
 
+/* Whether so much could be paid if all that is free were trimmed. */
+static bool can_pay(const struct slab *slab, size_t bytes) {
+    const struct arena *arena = slab->arena;
+    const struct budget *budget = arena->budget;
+    size_t of_arena = arena->limit - arena->used;
+    size_t of_budget = budget->total > budget->used ? budget->total - budget->used : 0;
+    size_t left = of_arena < of_budget ? of_arena : of_budget;
+    return left + (size_t)slab->warm_count * FRAME_BYTES >= bytes;
+}
+
 /* Pays, with free frames elsewhere if the budget has nothing. */
 static bool pay_or_trim(struct slab *slab, size_t bytes) {
     if (bytes == 0 || pay(slab, bytes)) return true;
-    if ((size_t)slab->warm_count * FRAME_BYTES < bytes) {
-        /* A part may come from the budget and a part from trimming; without enough of both, keep what is warm. */
-        const struct arena *arena = slab->arena;
-        const struct budget *budget = arena->budget;
-        size_t from_arena = arena->limit - arena->used;
-        size_t from_budget = budget->total > budget->used ? budget->total - budget->used : 0;
-        size_t left = from_arena < from_budget ? from_arena : from_budget;
-        if ((size_t)slab->warm_count * FRAME_BYTES + left < bytes) return false;
-    }
+    if (!can_pay(slab, bytes)) return false;
     slab_trim(slab, bytes);
     return pay(slab, bytes);
 }
@@ -334,6 +336,7 @@ static struct entry *take_fresh(struct slab *slab, uint32_t slab_class) {
     struct slab_class *class = &slab->classes[slab_class];
     uint32_t run = class->fresh_run;
     if (run == NO_RUN) {
+        if (!can_pay(slab, FRAME_BYTES)) return NULL;
         run = choose_frames(slab, class->frames);
         if (run == NO_RUN) return NULL;
         /* Claimed before it is paid for, so that trimming leaves it alone. */
@@ -371,6 +374,7 @@ static struct entry *take_large(struct slab *slab, size_t bytes) {
     uint32_t frames = (uint32_t)((bytes + FRAME_BYTES - 1) / FRAME_BYTES);
     uint32_t tail = large_tail(slab, bytes);
     size_t needed = (size_t)(frames - 1) * FRAME_BYTES + (tail ? tail * slab->arena->granule : FRAME_BYTES);
+    if (!can_pay(slab, needed)) return NULL;
     /* Claimed before it is paid for, so that trimming leaves it alone. */
     uint32_t run = choose_frames(slab, frames);
     if (run == NO_RUN) return NULL;
