@@ -3,6 +3,8 @@
 
 #include "base/check.h"
 
+#define SMALL_ARENA_BYTES ((size_t)4 << 20)
+
 /* ---- bitmaps ------------------------------------------------------------------------------------------------- */
 
 static bool bit_get(const uint64_t *bits, uint32_t i) {
@@ -249,7 +251,7 @@ size_t slab_bitmap_bytes(uint32_t frame_count) {
 
 /* Frames of a run: enough that what is left over at its end is small, few enough that emptying one is quick. */
 static uint32_t run_frames(uint32_t place_bytes) {
-    return place_bytes <= 256 ? 1 : place_bytes <= 1024 ? 2 : 4;
+    return place_bytes <= 1024 ? 1 : place_bytes <= 4096 ? 2 : 4;
 }
 
 /* About the golden section of `places`, without a common divisor. */
@@ -267,10 +269,12 @@ static uint32_t hand_stride(uint32_t places) {
     }
 }
 
-/* Sizes grow by about an eighth, each enlarged to what its run has room for. */
+/* Sizes grow by about an eighth, each enlarged to what its run has room for; in a small arena by a quarter, because
+ * there the runs that are only partly full cost more than the places that are too large. */
 static void make_classes(struct slab *slab) {
-    uint32_t count = 0, reached = 0;
-    for (uint32_t wanted = 40; reached < SLAB_PLACE_MAX; wanted = reached + (reached / 8 > 8 ? reached / 8 : 8)) {
+    uint32_t part = slab->arena->limit < SMALL_ARENA_BYTES ? 4 : 8;
+    uint32_t count = 0, reached = 0, wanted = 40;
+    for (; reached < SLAB_PLACE_MAX; wanted = reached + (reached / part > 8 ? reached / part : 8)) {
         uint32_t frames = run_frames(wanted);
         uint32_t run_bytes = frames * FRAME_BYTES;
         uint32_t places = run_bytes / wanted > 3 ? run_bytes / wanted : 3;
