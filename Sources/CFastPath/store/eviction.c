@@ -210,12 +210,13 @@ static uint32_t drain_cost(struct store *store, uint32_t number) {
     uint32_t step = run->fresh > RUN_SAMPLE ? run->fresh / RUN_SAMPLE : 1, hot = 0;
     for (uint32_t place = 0; place < run->fresh; place += step) {
         const struct entry *entry = slab_entry(slab, number, place);
-        hot += (entry->flags & ENTRY_LINKED) && !is_dead(store, entry) && is_hot(store, coldness(store, entry), run->slab_class);
+        if (!(entry->flags & ENTRY_LINKED) || is_dead(store, entry)) continue;
+        hot += is_hot(store, coldness(store, entry), run->slab_class);
     }
     return hot * UINT16_MAX + run->live;
 }
 
-/* Of the next runs of a class, the one that is the cheapest to drain and has none held; NO_RUN if all have some. */
+/* Of the next runs of a class, the one that is cheapest to drain and has none held; NO_RUN if all have some. */
 static uint32_t cheapest_run(struct store *store, uint32_t slab_class) {
     struct slab *slab = &store->slab;
     struct slab_class *class = &slab->classes[slab_class];

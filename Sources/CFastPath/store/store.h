@@ -52,8 +52,8 @@ enum store_found {
 };
 
 struct store_value {
-    const uint8_t *bytes; /* valid until the next get, put, tick or drop*; give_back spares what the last get found, so
-                             that a reply may take from the budget while it is made from these bytes */
+    const uint8_t *bytes; /* valid until the next get, put, tick or drop*; give_back spares what the last get found,
+                             so that a reply may take from the budget while it is made from these bytes */
     uint32_t length;
     uint32_t epoch;       /* as put */
     uint64_t fresh_until; /* as put */
@@ -62,7 +62,8 @@ struct store_value {
 };
 
 /* A lookup counts as a use for the eviction policy. O(1), no allocation. */
-enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms, struct store_value *value);
+enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms,
+                           struct store_value *value);
 
 /* Puts a copy, replacing what was there. False when it is too large for the budget or value_bytes_max: then an older
  * entry of the key is removed all the same, for what was not stored must not leave something older behind.
