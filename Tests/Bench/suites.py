@@ -5,6 +5,7 @@ one is at work. Subjects take turns within every round (A B A B), so that what d
 """
 
 import contextlib
+import csv
 import json
 import signal
 import subprocess
@@ -618,5 +619,48 @@ def recovery_row(section, name, ferrite):
     section.figure(f"{name}, recovery ms", taken)
 
 
+# ---- standard: redis-benchmark runs clean ------------------------------------------------------------------------
+
+def standard(bench):
+    count = 10_000 if bench.quick else 1_000_000
+    section = Section("standard", "redis-benchmark", [
+        f"GET and SET: `redis-benchmark -n {count} -r 100000 -d 64 -c 50 -t get,set`. The default list: "
+        f"`redis-benchmark -n {count // 10} -c 50`. Through the sidecar, requests/s; redis-benchmark "
+        "is often the limit. Clean: status 0.",
+    ], ["what", "io_uring", "epoll"])
+    runs = {}
+    with bench.redis() as upstream:
+        for network in ("io_uring", "epoll"):
+            with bench.ferrite(upstream, network) as ferrite:
+                for transport in ("tcp", "unix"):
+                    for pipeline in (1, 16):
+                        bench.say(f"standard: {network}, {transport} -P {pipeline}")
+                        where = ["-h", "127.0.0.1", "-p", ferrite.tcp.split(":")[1]]
+                        if transport == "unix":
+                            where = ["-s", ferrite.unix.removeprefix("unix:")]
+                        shape = [*where, "-c", "50", "-P", str(pipeline)]
+                        name = f"{transport} -P {pipeline}"
+                        values = ["-n", str(count), "-r", "100000", "-d", "64", "-t", "get,set"]
+                        for test, rate in redis_benchmark([*shape, *values]):
+                            runs.setdefault(f"{name}, 64 bytes: {test}", {})[network] = rate
+                        for test, rate in redis_benchmark([*shape, "-n", str(count // 10)]):
+                            runs.setdefault(f"{name}, default: {test}", {})[network] = rate
+    for what, rates in runs.items():
+        section.row(what, *(number(rates[network]) for network in ("io_uring", "epoll")))
+        for network, rate in rates.items():
+            section.figure(f"{what}, {network}, requests/s", rate)
+    return [section]
+
+
+def redis_benchmark(options):
+    """Yields each test and its requests per second; a failure when the run was not clean."""
+    ran = subprocess.run(["redis-benchmark", "--csv", *options], capture_output=True, text=True, check=False)
+    if ran.returncode or "rror" in ran.stderr:
+        raise Failure(f"redis-benchmark {' '.join(options)}: {ran.stderr.strip() or ran.stdout.strip()}")
+    for row in csv.reader(ran.stdout.splitlines()[1:]):
+        yield row[0], float(row[1])
+
+
 SUITES = {"hit": hit, "miss": miss, "absent": absent, "pass": passed, "tail": tail, "size": size, "memory": memory,
-          "start": start, "freshness": freshness, "flight": flight, "down": down}
+          "start": start, "freshness": freshness, "flight": flight, "down": down,
+          "standard": standard}

@@ -31,7 +31,7 @@
 #define SEND_FLAGS (MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL)
 
 /* What a completion belongs to. IGNORED are requests whose outcome changes nothing (cancel, close). */
-enum kind { IGNORED, RECEIVE, SEND, WRITABLE, CONNECT, ACCEPT, ACCEPT_RETRY, WAKE };
+enum kind { IGNORED, RECEIVE, SEND, WRITABLE, CONNECT, ACCEPT, ACCEPT_RETRY, WAKE, TIMER };
 
 /* loop_conn.state */
 enum {
@@ -64,6 +64,9 @@ struct ring {
 
     int wake_fd;
     uint64_t wake_count; /* where the wake's request reads to */
+
+    uint64_t timer_ns; /* when the timer in the kernel fires; LOOP_NO_DEADLINE: there is none */
+    struct __kernel_timespec timer;
     struct __kernel_timespec accept_retry;
 };
 
@@ -312,25 +315,33 @@ static void gather(struct ring *ring) {
     }
 }
 
+/* A wait with a timeout sets a timer and cancels it again each time, some 1 us. So one timer stays in the kernel: it is
+ * moved only to an earlier deadline, and for one that has become later it fires early, which ends the wait early. */
+static void set_timer(struct ring *ring, uint64_t deadline_ns) {
+    if (deadline_ns >= ring->timer_ns) return;
+    struct io_uring_sqe *sqe = request(ring);
+    ring->timer = (struct __kernel_timespec){(int64_t)(deadline_ns / NS_PER_S), (int64_t)(deadline_ns % NS_PER_S)};
+    if (ring->timer_ns == LOOP_NO_DEADLINE) {
+        io_uring_prep_timeout(sqe, &ring->timer, 0, IORING_TIMEOUT_ABS);
+        sqe->user_data = TIMER;
+    } else {
+        io_uring_prep_timeout_update(sqe, &ring->timer, TIMER, IORING_TIMEOUT_ABS);
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        sqe->user_data = IGNORED;
+    }
+    ring->timer_ns = deadline_ns;
+}
+
 static void ring_wait(struct loop *loop, uint64_t deadline_ns) {
     struct ring *ring = ring_of(loop);
-    struct io_uring *uring = &ring->uring;
-    io_uring_smp_store_release(uring->cq.khead, ring->taken);
-    uint64_t now_ns = 0;
-    if (ring->taken != ring->seen) deadline_ns = 0;
-    if (deadline_ns != 0 && deadline_ns != LOOP_NO_DEADLINE) now_ns = clock_now(&loop->clock);
-
-    if (deadline_ns == LOOP_NO_DEADLINE) {
-        io_uring_submit_and_wait(uring, 1);
-    } else if (deadline_ns <= now_ns) {
-        io_uring_submit_and_get_events(uring); /* task work is only run on request: DEFER_TASKRUN */
+    io_uring_smp_store_release(ring->uring.cq.khead, ring->taken);
+    if (deadline_ns == 0 || ring->taken != ring->seen) {
+        io_uring_submit_and_get_events(&ring->uring); /* DEFER_TASKRUN: nothing is gathered unless asked for */
     } else {
-        uint64_t left_ns = deadline_ns - now_ns;
-        struct __kernel_timespec timeout = {(int64_t)(left_ns / NS_PER_S), (int64_t)(left_ns % NS_PER_S)};
-        struct io_uring_cqe *first;
-        io_uring_submit_and_wait_timeout(uring, &first, 1, &timeout, NULL);
+        set_timer(ring, deadline_ns);
+        io_uring_submit_and_wait(&ring->uring, 1);
     }
-    submit(ring); /* normally nothing is left: only counts */
+    submit(ring); /* normally nothing is left, and this only counts */
     gather(ring);
 }
 
@@ -405,6 +416,7 @@ static bool take(struct ring *ring, const struct io_uring_cqe *cqe, struct loop_
         *event = (struct loop_event){.kind = LOOP_WOKEN};
         return true;
     }
+    if (kind == TIMER) ring->timer_ns = LOOP_NO_DEADLINE;
     if (kind != WRITABLE && kind != CONNECT) return false;
     struct loop_conn *conn = places_find(&ring->places, cqe->user_data);
     if (!conn) return false;
@@ -594,6 +606,7 @@ struct loop *loop_ring_create(const struct loop_options *options, struct budget 
     ring->buffers = MAP_FAILED;
     ring->first_starved = PLACE_NONE;
     ring->turn = 1;
+    ring->timer_ns = LOOP_NO_DEADLINE;
     ring->accept_retry.tv_nsec = ACCEPT_RETRY_NS;
     listeners_init(ring->listeners);
     ring->handed = calloc(buffers, sizeof *ring->handed);

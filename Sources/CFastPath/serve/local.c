@@ -18,8 +18,12 @@ static void settle(struct serve *serve, struct session *session, bool fits) {
     if (!fits) session_close(serve, session);
 }
 
+static bool text(struct serve *serve, struct session *session, const char *bytes) {
+    return chain_append(slot_sink(session), &serve->blocks, bytes, strlen(bytes));
+}
+
 void local_reply(struct serve *serve, struct session *session, const char *reply) {
-    settle(serve, session, chain_append(slot_sink(session), &serve->blocks, reply, strlen(reply)));
+    settle(serve, session, text(serve, session, reply));
 }
 
 static void reply_arg(struct serve *serve, struct session *session, const struct resp_arg *arg) {
@@ -63,14 +67,15 @@ static const char bad_name[] = "-ERR Client names cannot contain spaces, newline
 static void reply_hello(struct serve *serve, struct session *session) {
     struct chain *chain = slot_sink(session);
     struct block_pool *blocks = &serve->blocks;
-    bool fits = session->protocol == 3 ? reply_aggregate(chain, blocks, '%', 7) : reply_aggregate(chain, blocks, '*', 14);
     const char *version = serve->upstream_version;
-    fits = fits && chain_append(chain, blocks, "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n", 37) &&
-           reply_bulk(chain, blocks, (const uint8_t *)version, (uint32_t)strlen(version)) &&
-           chain_append(chain, blocks, "$5\r\nproto\r\n", 11) && reply_integer(chain, blocks, session->protocol) &&
-           chain_append(chain, blocks, "$2\r\nid\r\n", 8) && reply_integer(chain, blocks, (int64_t)session->number);
-    static const char rest[] = "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
-    settle(serve, session, fits && chain_append(chain, blocks, rest, sizeof rest - 1));
+    bool fits = text(serve, session, session->protocol == 3 ? "%7\r\n" : "*14\r\n") &&
+                text(serve, session, "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n") &&
+                reply_bulk(chain, blocks, (const uint8_t *)version, (uint32_t)strlen(version)) &&
+                text(serve, session, "$5\r\nproto\r\n") && reply_integer(chain, blocks, session->protocol) &&
+                text(serve, session, "$2\r\nid\r\n") && reply_integer(chain, blocks, (int64_t)session->number) &&
+                text(serve, session, "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n") &&
+                text(serve, session, "$7\r\nmodules\r\n*0\r\n");
+    settle(serve, session, fits);
 }
 
 static bool hello(struct serve *serve, struct session *session) {

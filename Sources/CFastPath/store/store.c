@@ -125,6 +125,7 @@ void store_unlink(struct store *store, struct entry *entry) {
 enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms,
                            struct store_value *value) {
     struct entry *entry = find(store, key);
+    store->lent = NULL;
     if (!entry) return STORE_MISS;
     uint64_t expire_at = entry_time(entry->expire_at);
     if (unlikely(expire_at <= now_ms) || unlikely(!entry_is_current(store, entry))) {
@@ -132,6 +133,7 @@ enum store_found store_get(struct store *store, const struct store_key *key, uin
         return STORE_MISS;
     }
     eviction_touch(store, entry);
+    store->lent = entry;
     *value = (struct store_value){
         .bytes = entry_value(entry),
         .length = entry->value_length,
@@ -192,6 +194,7 @@ static bool fits_in_place(const struct store *store, const struct entry *entry, 
 bool store_put(struct store *store, const struct store_key *key, const uint8_t *bytes, uint32_t length,
                uint64_t expire_at, uint64_t fresh_until, uint32_t epoch, uint64_t now_ms) {
     store->now_ms = now_ms;
+    store->lent = NULL;
     struct entry *old = find(store, key);
     bool keepable = length <= store->value_bytes_max && key->length <= STORE_KEY_BYTES_MAX &&
                     key->database <= STORE_DATABASE_MAX;
@@ -238,6 +241,7 @@ bool store_put(struct store *store, const struct store_key *key, const uint8_t *
 uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, uint64_t hash) {
     uint32_t dropped = 0;
     struct entry *entry;
+    store->lent = NULL;
     struct index_probe probe = index_probe(&store->index, hash);
     while ((entry = index_probe_next(&store->index, &probe))) {
         if (!entry_is_named(entry, bytes, length, (uint32_t)hash)) continue;
@@ -251,6 +255,7 @@ uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, 
 uint32_t store_drop_hash(struct store *store, uint64_t hash) {
     uint32_t dropped = 0;
     struct entry *entry;
+    store->lent = NULL;
     struct index_probe probe = index_probe(&store->index, hash);
     while ((entry = index_probe_next(&store->index, &probe))) {
         if (entry->hash != (uint32_t)hash) continue;
@@ -262,6 +267,7 @@ uint32_t store_drop_hash(struct store *store, uint64_t hash) {
 }
 
 void store_drop_all(struct store *store) {
+    store->lent = NULL;
     /* Entries keep 16 bits of their generation. Before one could be taken for current again after 65536 drops, all
      * that is left of older ones goes; store_tick nearly always has seen to that long before. */
     if (store->generation + 1 - store->sweep.oldest > UINT16_MAX) expiry_sweep_all(store, store->now_ms);
@@ -288,17 +294,22 @@ void store_release(struct store *store, void *lent) {
 /* ---- memory and time ----------------------------------------------------------------------------------------- */
 
 size_t store_give_back(struct store *store, size_t bytes) {
+    /* A reply is being made from it: the memory for that reply may be what is wanted. */
+    struct entry *lent = store->lent;
+    bool held = lent && store_hold(store, lent);
     size_t before = store->slab.taken;
     size_t returned = slab_trim(&store->slab, bytes);
     while (returned < bytes && eviction_free_run(store, SLAB_CLASS_MAX)) {
         slab_trim(&store->slab, bytes - returned);
         returned = before - store->slab.taken; /* a large entry's tail goes back without trimming */
     }
+    if (held) store_release(store, lent);
     return returned;
 }
 
 void store_tick(struct store *store, uint64_t now_ms, uint32_t steps) {
     store->now_ms = now_ms;
+    store->lent = NULL;
     expiry_sweep(store, now_ms, steps);
 }
 

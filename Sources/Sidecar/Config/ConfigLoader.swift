@@ -34,8 +34,8 @@ struct ConfigLoader {
         applyEnvironment(&state)
         applyFlags(&state)
         applyMemoryLimit(&state)
+        state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
         readPasswordFile(&state)
-        ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed).forEach { state.problems.append($0) }
 
         let upstreamGiven = state.sources["upstream"] != nil || state.failed.contains("upstream")
         let othersWrong = !state.problems.isEmpty

@@ -9,7 +9,7 @@ enum StatsJSON {
         let upstream = report.snapshot.upstream
         return JSON.object([
             ("version", .string(facts.version)),
-            ("uptime_seconds", .number(max(0, report.nowSeconds - facts.startSeconds).rounded())),
+            ("uptime_seconds", .number((max(0, report.nowSeconds - facts.startSeconds) * 1_000).rounded() / 1_000)),
             ("mode", .string(facts.config.config.mode.rawValue)),
             ("listeners", .array(facts.listeners.map { .string($0) })),
             ("network", .object([("engine", .string(facts.networkName)), ("reason", .string(facts.networkReason))])),
