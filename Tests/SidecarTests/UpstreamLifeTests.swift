@@ -59,7 +59,7 @@ struct UpstreamLifeTests {
     @Test("When only the resolver fails, the last addresses are tried")
     func resolverFails() {
         let world = FlowWorld.connected()
-        _ = world.pass(ms: 1_500)
+        _ = world.pass(ms: 1_000)
         _ = world.turn(.reply(1, "+PONG"), .down(1))
         world.resolve(.failed("try again"))
         #expect(world.orders.take() == ["open 2: addr"])

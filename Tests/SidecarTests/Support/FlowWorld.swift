@@ -87,7 +87,7 @@ struct TestEvent {
 }
 
 /// "*2|$1|a|:1" as it stands on the wire.
-func wire(_ text: String) -> String { text.components("|").joined(separator: "\r\n") + "\r\n" }
+func wire(_ text: String) -> String { text.split(on: "|").joined(separator: "\r\n") + "\r\n" }
 
 /// A flow with recorded orders, at a time of the test's choosing.
 final class FlowWorld {

@@ -41,7 +41,7 @@ final class RecordedOrders: Orders {
         var words: [String] = []
         var commands: [String] = []
         var left = 0
-        var lines = String(decoding: bytes, as: UTF8.self).components("\r\n")[...]
+        var lines = String(decoding: bytes, as: UTF8.self).split(on: "\r\n")[...]
         while let line = lines.popFirst(), !(line.isEmpty && lines.isEmpty) {
             if line.hasPrefix("*"), left == 0 {
                 left = Int(line.dropFirst()) ?? 0
@@ -60,7 +60,7 @@ final class RecordedOrders: Orders {
     }
 
     private func text(_ bytes: Bytes) -> String {
-        String(decoding: bytes, as: UTF8.self).components("\r\n").joined(separator: "|")
+        String(decoding: bytes, as: UTF8.self).split(on: "\r\n").joined(separator: "|")
     }
 
     private func append(_ link: LinkID, _ bytes: some Sequence<UInt8>) {
@@ -128,7 +128,7 @@ final class RecordedOrders: Orders {
 }
 
 extension String {
-    func components(_ separator: String) -> [String] {
+    func split(on separator: String) -> [String] {
         var parts: [String] = []
         var part: [UInt8] = []
         let bytes = Array(utf8)
