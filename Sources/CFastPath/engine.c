@@ -22,7 +22,7 @@ _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the his
 #define LISTEN_BACKLOG 511
 #define KERNEL_BYTES_A_SOCKET 4096u /* socket, file and protocol records; buffers are measured, see fp_measure_base */
 #define TICK_NS (100 * NS_PER_MS) /* background work of the store */
-#define TICK_STEPS 64u
+#define TICK_STEPS 1024u
 
 struct fp_engine {
     fp_config config;
