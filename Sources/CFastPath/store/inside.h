@@ -23,7 +23,6 @@ struct store {
     struct entry *lent; /* what the last store_get has found, as long as its bytes may be read */
     size_t clock_bytes; /* put since the clock advanced */
     struct budget *budget;
-    size_t table_bytes; /* charged as BUDGET_TABLES */
     struct arena arena;
     struct slab slab;
     struct {

@@ -14,8 +14,6 @@
 /* More addresses than memory, so that a megabyte in one piece is nearly always to be found. */
 #define ADDRESSES_EXTRA ((size_t)8 << 20)
 
-#define PAGE_BYTES_MIN 4096u
-
 /* ---- life ---------------------------------------------------------------------------------------------------- */
 
 /* Where the parts lie in the arena. */
@@ -38,20 +36,13 @@ static struct plan make_plan(size_t limit, size_t granule) {
     return plan;
 }
 
-/* The kernel's page tables if every part of the arena is touched: one entry of 8 bytes a page, never given back. */
-static size_t page_table_bytes(const struct plan *plan) {
-    return round_up(plan->end / PAGE_BYTES_MIN * 8, PAGE_BYTES_MIN);
-}
-
 struct store *store_create(const struct store_options *options, struct budget *budget) {
     size_t granule = (size_t)sysconf(_SC_PAGESIZE);
     size_t limit = options->arena_bytes < ARENA_BYTES_MAX ? options->arena_bytes : ARENA_BYTES_MAX;
     if (granule > FRAME_BYTES) return NULL; /* kernels with pages of 64 KiB */
     struct plan plan = make_plan(limit, granule);
-    size_t table_bytes = page_table_bytes(&plan);
 
-    if (!budget_take(budget, BUDGET_TABLES, table_bytes)) return NULL;
-    if (!budget_take(budget, BUDGET_INDEX, sizeof(struct store))) goto no_budget;
+    if (!budget_take(budget, BUDGET_INDEX, sizeof(struct store))) return NULL;
     struct store *store = calloc(1, sizeof(struct store));
     if (!store) goto no_store;
     if (!arena_init(&store->arena, budget, plan.end, limit, granule)) goto no_arena;
@@ -63,7 +54,6 @@ struct store *store_create(const struct store_options *options, struct budget *b
               base + plan.frames, plan.frame_count);
 
     store->budget = budget;
-    store->table_bytes = table_bytes;
     store->eviction = (uint8_t)options->eviction;
     store->value_bytes_max = options->value_bytes_max;
     uint64_t seed = options->seed;
@@ -79,8 +69,6 @@ no_arena:
     free(store);
 no_store:
     budget_give(budget, BUDGET_INDEX, sizeof(struct store));
-no_budget:
-    budget_give(budget, BUDGET_TABLES, table_bytes);
     return NULL;
 }
 
@@ -90,7 +78,6 @@ void store_destroy(struct store *store) {
     budget_give(budget, BUDGET_SLABS, slabs);
     budget_give(budget, BUDGET_INDEX, store->arena.used - slabs);
     arena_deinit(&store->arena);
-    budget_give(budget, BUDGET_TABLES, store->table_bytes);
     free(store);
     budget_give(budget, BUDGET_INDEX, sizeof(struct store));
 }

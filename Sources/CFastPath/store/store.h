@@ -40,8 +40,8 @@ struct store_options {
     uint64_t seed;            /* hash and random eviction */
 };
 
-/* NULL when the address range cannot be reserved or the index does not fit the budget. Also charges BUDGET_TABLES with
- * the page tables of the whole range. The budget's reclaim is for the caller to set, afterwards. */
+/* NULL when the address range cannot be reserved or the index does not fit the budget. The budget's reclaim is for the
+ * caller to set, afterwards. */
 struct store *store_create(const struct store_options *options, struct budget *budget);
 void store_destroy(struct store *store);
 
@@ -52,8 +52,9 @@ enum store_found {
 };
 
 struct store_value {
-    const uint8_t *bytes; /* valid until the next get, put, tick or drop*; give_back spares what the last get found,
-                             so that a reply may take from the budget while it is made from these bytes */
+    const uint8_t *bytes; /* valid until the next put, give_back, tick or drop*. give_back, which any budget_take of
+                             another owner may cause, spares what the last get found: a reply may be made from these
+                             bytes at once. Whoever gathers several values before replying must hold them. */
     uint32_t length;
     uint32_t epoch;       /* as put */
     uint64_t fresh_until; /* as put */
