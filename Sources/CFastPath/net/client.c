@@ -218,6 +218,7 @@ void clients_release_held(struct clients *clients) {
 
 bool clients_flush(struct clients *clients) {
     struct serve *serve = clients->serve;
+    bool more = false; /* than one send takes: the rest must not wait for something else to happen */
     while (serve->dirty && clients->flying_count < CLIENTS_A_TURN && serve_events_fit(serve, 1)) {
         struct session *session = serve->dirty;
         struct client *client = client_of(session);
@@ -232,10 +233,11 @@ bool clients_flush(struct clients *clients) {
         int count = chain_iovecs(&session->out, client->conn.iov, LOOP_IOVECS);
         client->offered = 0;
         for (int i = 0; i < count; i++) client->offered += (uint32_t)client->conn.iov[i].iov_len;
+        more |= client->offered < session->out.bytes;
         loop_send(clients->loop, &client->conn, count);
         clients->flying[clients->flying_count++] = client;
     }
-    return serve->dirty || serve->runnable;
+    return more || serve->dirty || serve->runnable;
 }
 
 void clients_settle(struct clients *clients) {

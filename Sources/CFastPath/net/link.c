@@ -183,6 +183,7 @@ void links_run(struct links *links) {
 }
 
 bool links_flush(struct links *links) {
+    bool more = false; /* than one send takes: the rest must not wait for something else to happen */
     while (links->dirty) {
         struct link *link = links->dirty;
         links->dirty = link->dirty_next;
@@ -192,10 +193,11 @@ bool links_flush(struct links *links) {
         int count = chain_iovecs(&link->out, link->conn.iov, LOOP_IOVECS);
         link->offered = 0;
         for (int i = 0; i < count; i++) link->offered += (uint32_t)link->conn.iov[i].iov_len;
+        more |= link->offered < link->out.bytes;
         loop_send(links->loop, &link->conn, count);
         links->flying[links->flying_count++] = link;
     }
-    return links->waiting_count > 0;
+    return more || links->waiting_count > 0;
 }
 
 void links_settle(struct links *links) {
