@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "store/expiry.h"
 #include "store/inside.h"
@@ -149,6 +150,15 @@ static bool inside_is_right(const struct store *store) {
     }
     return count.paid_bytes == slab->taken && count.warm == slab->warm_count &&
            count.linked == store->index.entries && count.entry_bytes == store->entry_bytes;
+}
+
+/* Bytes of the arena that are really in memory, by the kernel's account. */
+static size_t resident_bytes(const struct store *store) {
+    static unsigned char pages[1 << 20];
+    size_t count = store->arena.reserved / store->arena.granule, resident = 0;
+    if (count > sizeof pages || mincore(store->arena.base, store->arena.reserved, pages) != 0) return SIZE_MAX;
+    for (size_t i = 0; i < count; i++) resident += pages[i] & 1;
+    return resident * store->arena.granule;
 }
 
 /* ---- the dictionary ------------------------------------------------------------------------------------------ */
@@ -350,7 +360,10 @@ static void run_model(enum store_eviction eviction, size_t total, uint32_t lengt
     steps = steps_from_environment(steps);
     for (uint32_t i = 0; i < steps; i++) {
         model_step(&model);
-        if (i % 512 == 0) EXPECT(inside_is_right(model.store));
+        if (i % 512 == 0) {
+            EXPECT(inside_is_right(model.store));
+            EXPECT(resident_bytes(model.store) <= model.store->arena.used);
+        }
     }
     EXPECT(inside_is_right(model.store));
     for (uint32_t i = 0; i < HOLDS; i++) model_release(&model, &model.holds[i]);
@@ -624,6 +637,30 @@ TEST("held bytes stay what they were through replacement, drops, eviction and gi
     store_give_back(store, SIZE_MAX);
     EXPECT(budget.used_by[BUDGET_SLABS] == 0);
     EXPECT(inside_is_right(store));
+    end_store(store, &budget);
+}
+
+TEST("what the last get found stays while memory is given back for its reply") {
+    static uint8_t bytes[100000];
+    struct budget budget;
+    struct store *store = make_store(&budget, 2 << 20, STORE_LRU);
+    const uint32_t lengths[] = {100, 5000, 100000};
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "k%u", i);
+        fill_value(bytes, lengths[i], i);
+        EXPECT(put(store, name, bytes, lengths[i]));
+        struct store_key key = make_key(store, name, 0);
+        struct store_value value;
+        EXPECT(store_get(store, &key, 1000, &value) == STORE_HIT);
+        store_give_back(store, SIZE_MAX);
+        EXPECT(value_is(value.bytes, value.length, i));
+        EXPECT(inside_is_right(store));
+        EXPECT(!has(store, "other"));
+        store_give_back(store, SIZE_MAX);
+        EXPECT(!has(store, name));
+        EXPECT(budget.used_by[BUDGET_SLABS] == 0);
+    }
     end_store(store, &budget);
 }
 

@@ -35,7 +35,7 @@ struct loop_conn {
     uint32_t place;     /* the engine's: index into its own table */
     uint32_t owner;     /* the caller's own mark, never touched here */
     /* io_uring sends need their message to stay put until the kernel has taken it. */
-    struct msghdr_space { uint8_t bytes[64]; } message;
+    struct msghdr_space { _Alignas(8) uint8_t bytes[64]; } message;
     struct iovec iov[LOOP_IOVECS];
 };
 

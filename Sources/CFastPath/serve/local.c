@@ -184,6 +184,7 @@ bool local_answer(struct serve *serve, struct session *session, const struct com
     case COMMAND_ID_CLIENT_SETNAME: client_setname(serve, session); return true;
     case COMMAND_ID_CLIENT_SETINFO: client_setinfo(serve, session); return true;
     case COMMAND_ID_CLIENT_INFO: client_info(serve, session); return true;
+    case COMMAND_ID_CLIENT_CAPA: local_reply(serve, session, "+OK\r\n"); return true;
     case COMMAND_ID_CLIENT_NO_EVICT:
     case COMMAND_ID_CLIENT_NO_TOUCH: on_or_off(serve, session); return true;
     case COMMAND_ID_RESET: reset(serve, session); return true;

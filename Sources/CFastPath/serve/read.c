@@ -83,11 +83,20 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     return DISPATCH_DONE;
 }
 
-/* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. */
-static bool all_hit(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
+static void release_all(struct serve *serve, const struct store_value *values, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) store_release(serve->store, values[i].entry);
+}
+
+/* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. Each is held, since writing one
+ * into the reply may make the store give memory back, and with it the next. */
+static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
-        if (is_filtered(session, key.hash) || !lookup(serve, &key, &values[i])) return false;
+        bool hit = !is_filtered(session, key.hash) && lookup(serve, &key, &values[i]) &&
+                   store_hold(serve->store, values[i].entry);
+        if (hit) continue;
+        release_all(serve, values, i);
+        return false;
     }
     return true;
 }
@@ -116,10 +125,11 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     *handled = count <= SERVE_MGET_KEYS;
     if (!*handled) return DISPATCH_DONE;
     struct store_value values[SERVE_MGET_KEYS];
-    if (all_hit(serve, session, count, values)) {
+    if (hold_all(serve, session, count, values)) {
         struct chain *chain = slot_sink(session);
         bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
         for (uint32_t i = 0; i < count && fits; i++) fits = reply_value(serve, chain, &values[i]);
+        release_all(serve, values, count);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits += count;
         return fits ? DISPATCH_DONE : short_of_memory(serve, session);

@@ -18,7 +18,7 @@
 #define COLDNESS_MAX (UINT16_MAX * 16u)
 
 #define LFU_BEGIN 5u
-#define LFU_FACTOR 10u
+#define LFU_FACTOR 3u
 #define LFU_DECAY_CLOCKS 32u
 
 /* ---- coldness ------------------------------------------------------------------------------------------------ */
@@ -135,7 +135,7 @@ static struct entry *sample(struct store *store, uint32_t slab_class) {
     /* A running mean over eight finds, in sixteenths. Where nothing can go, nothing is cold. */
     if (!coldest) class->coldness = 0;
     else if (class->coldness == 0) class->coldness = coldest_is * 16;
-    else class->coldness += ((int32_t)(coldest_is * 16) - (int32_t)class->coldness) / 8;
+    else class->coldness += ((int32_t)(coldest_is * 16) - (int32_t)class->coldness) / 16;
     return coldest;
 }
 
@@ -210,12 +210,13 @@ static uint32_t drain_cost(struct store *store, uint32_t number) {
     uint32_t step = run->fresh > RUN_SAMPLE ? run->fresh / RUN_SAMPLE : 1, hot = 0;
     for (uint32_t place = 0; place < run->fresh; place += step) {
         const struct entry *entry = slab_entry(slab, number, place);
-        hot += (entry->flags & ENTRY_LINKED) && !is_dead(store, entry) && is_hot(store, coldness(store, entry), run->slab_class);
+        if (!(entry->flags & ENTRY_LINKED) || is_dead(store, entry)) continue;
+        hot += is_hot(store, coldness(store, entry), run->slab_class);
     }
     return hot * UINT16_MAX + run->live;
 }
 
-/* Of the next runs of a class, the one that is the cheapest to drain and has none held; NO_RUN if all have some. */
+/* Of the next runs of a class, the one that is cheapest to drain and has none held; NO_RUN if all have some. */
 static uint32_t cheapest_run(struct store *store, uint32_t slab_class) {
     struct slab *slab = &store->slab;
     struct slab_class *class = &slab->classes[slab_class];
@@ -345,7 +346,7 @@ static bool should_rebalance(struct store *store, uint32_t slab_class, uint32_t 
     if (*from == SLAB_CLASS_MAX) return false;
     uint32_t theirs = store->slab.classes[*from].coldness;
     if (store->eviction == STORE_LFU) return theirs > mine->coldness + 256 * 16;
-    return theirs > mine->coldness + mine->coldness / 4 + 2 * 16;
+    return theirs > mine->coldness + mine->coldness / 2 + 2 * 16;
 }
 
 bool eviction_make_room(struct store *store, uint32_t slab_class, size_t bytes) {

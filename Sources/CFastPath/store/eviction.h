@@ -4,18 +4,20 @@
  *
  *   hand ─► the next ten entries of the class ─► the coldest of them goes
  *
- * as Redis samples (antirez, "Random notes on improving the Redis LRU algorithm", 2016: ten samples are close to true
- * LRU), but with neighbours in a run instead of random keys, so that a sample costs no cache misses to find.
+ * as Redis samples (antirez, "Random notes on improving the Redis LRU algorithm", 2016: ten samples come close to true
+ * LRU), but with a hand that goes from run to run and so comes to every entry of the class once a round. What lies side
+ * by side in a run came at one time and would make a poor sample.
  *
- *   lru     coldness is age on the store's clock, which advances with every 64th of the slabs' bytes put: fast enough to
- *           order what competes, slow enough that a hot entry is written to once in a while only.
- *   lfu     a logarithmic counter of 8 bits, as in Redis 4 (Morris 1978): a use raises it with a falling probability, and
- *           it falls by one for each half turnover of the cache. Among equals the older goes.
+ *   lru     coldness is age on the store's clock, which advances with every 64th of the slabs' bytes put: fast enough
+ *           to order what competes, slow enough that a hot entry is written to once in a while only.
+ *   lfu     a logarithmic counter of 8 bits, as in Redis 4 (Morris 1978): a use raises it with a falling probability,
+ *           and it falls by one with each half turnover of the cache. Among equals the older goes.
  *   random  any.
  *
- * Classes compete for pages: each keeps a running mean of the coldness of what its hand finds. When a class needs memory
- * and another's finds are clearly colder, a whole run of that other is drained: what is hot there moves to places of
- * colder entries of its class, the rest goes. Runs that are half empty are drained first, into the holes of others.
+ * Classes compete for memory: each keeps a running mean of the coldness of what its hand finds. When a class needs
+ * memory and another's finds are clearly colder, a whole run of that other is drained: what is hot there moves to the
+ * places of colder entries, the rest goes. Where a class has more freed places than a run holds, a run is drained into
+ * them first, and nothing goes.
  * An entry that is held is never evicted. Loop thread only. */
 #ifndef FERRITE_STORE_EVICTION_H
 #define FERRITE_STORE_EVICTION_H

@@ -4,6 +4,7 @@
 /* Free frames that store_tick leaves paid for, so that a busy store does not return and fault the same pages. */
 #define WARM_FRAMES_KEPT 16u
 #define TRIM_FRAMES_A_TICK 16u
+#define STEPS_A_MERGE 8u /* merging two buckets of the index is as much work as looking at some places */
 
 bool expiry_drop_if_dead(struct store *store, struct entry *entry, uint64_t now_ms) {
     if (!entry_is_current(store, entry)) {
@@ -50,7 +51,9 @@ void expiry_sweep(struct store *store, uint64_t now_ms, uint32_t steps) {
         if (frames > TRIM_FRAMES_A_TICK) frames = TRIM_FRAMES_A_TICK;
         slab_trim(&store->slab, (size_t)frames * FRAME_BYTES);
     }
-    if (index_wants_shrinking(&store->index)) index_shrink(&store->index);
+    for (uint32_t merges = steps / STEPS_A_MERGE; merges > 0 && index_wants_shrinking(&store->index); merges--) {
+        if (!index_shrink(&store->index)) break;
+    }
 }
 
 void expiry_sweep_all(struct store *store, uint64_t now_ms) {

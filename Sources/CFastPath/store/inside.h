@@ -20,9 +20,9 @@ struct store {
     uint32_t value_bytes_max;
     uint64_t random;
     uint64_t now_ms; /* of the last put or tick */
+    struct entry *lent; /* what the last store_get has found, as long as its bytes may be read */
     size_t clock_bytes; /* put since the clock advanced */
     struct budget *budget;
-    size_t table_bytes; /* charged as BUDGET_TABLES */
     struct arena arena;
     struct slab slab;
     struct {

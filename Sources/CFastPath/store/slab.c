@@ -3,6 +3,8 @@
 
 #include "base/check.h"
 
+#define SMALL_ARENA_BYTES ((size_t)4 << 20)
+
 /* ---- bitmaps ------------------------------------------------------------------------------------------------- */
 
 static bool bit_get(const uint64_t *bits, uint32_t i) {
@@ -98,18 +100,20 @@ size_t slab_trim(struct slab *slab, size_t bytes) {
     return returned;
 }
 
+/* Whether so much could be paid if all that is free were trimmed. */
+static bool can_pay(const struct slab *slab, size_t bytes) {
+    const struct arena *arena = slab->arena;
+    const struct budget *budget = arena->budget;
+    size_t of_arena = arena->limit - arena->used;
+    size_t of_budget = budget->total > budget->used ? budget->total - budget->used : 0;
+    size_t left = of_arena < of_budget ? of_arena : of_budget;
+    return left + (size_t)slab->warm_count * FRAME_BYTES >= bytes;
+}
+
 /* Pays, with free frames elsewhere if the budget has nothing. */
 static bool pay_or_trim(struct slab *slab, size_t bytes) {
     if (bytes == 0 || pay(slab, bytes)) return true;
-    if ((size_t)slab->warm_count * FRAME_BYTES < bytes) {
-        /* A part may come from the budget and a part from trimming; without enough of both, keep what is warm. */
-        const struct arena *arena = slab->arena;
-        const struct budget *budget = arena->budget;
-        size_t from_arena = arena->limit - arena->used;
-        size_t from_budget = budget->total > budget->used ? budget->total - budget->used : 0;
-        size_t left = from_arena < from_budget ? from_arena : from_budget;
-        if ((size_t)slab->warm_count * FRAME_BYTES + left < bytes) return false;
-    }
+    if (!can_pay(slab, bytes)) return false;
     slab_trim(slab, bytes);
     return pay(slab, bytes);
 }
@@ -247,7 +251,7 @@ size_t slab_bitmap_bytes(uint32_t frame_count) {
 
 /* Frames of a run: enough that what is left over at its end is small, few enough that emptying one is quick. */
 static uint32_t run_frames(uint32_t place_bytes) {
-    return place_bytes <= 256 ? 1 : place_bytes <= 1024 ? 2 : 4;
+    return place_bytes <= 1024 ? 1 : place_bytes <= 4096 ? 2 : 4;
 }
 
 /* About the golden section of `places`, without a common divisor. */
@@ -265,10 +269,12 @@ static uint32_t hand_stride(uint32_t places) {
     }
 }
 
-/* Sizes grow by about an eighth, each enlarged to what its run has room for. */
+/* Sizes grow by about an eighth, each enlarged to what its run has room for; in a small arena by a quarter, because
+ * there the runs that are only partly full cost more than the places that are too large. */
 static void make_classes(struct slab *slab) {
-    uint32_t count = 0, reached = 0;
-    for (uint32_t wanted = 40; reached < SLAB_PLACE_MAX; wanted = reached + (reached / 8 > 8 ? reached / 8 : 8)) {
+    uint32_t part = slab->arena->limit < SMALL_ARENA_BYTES ? 4 : 8;
+    uint32_t count = 0, reached = 0, wanted = 40;
+    for (; reached < SLAB_PLACE_MAX; wanted = reached + (reached / part > 8 ? reached / part : 8)) {
         uint32_t frames = run_frames(wanted);
         uint32_t run_bytes = frames * FRAME_BYTES;
         uint32_t places = run_bytes / wanted > 3 ? run_bytes / wanted : 3;
@@ -334,6 +340,7 @@ static struct entry *take_fresh(struct slab *slab, uint32_t slab_class) {
     struct slab_class *class = &slab->classes[slab_class];
     uint32_t run = class->fresh_run;
     if (run == NO_RUN) {
+        if (!can_pay(slab, FRAME_BYTES)) return NULL;
         run = choose_frames(slab, class->frames);
         if (run == NO_RUN) return NULL;
         /* Claimed before it is paid for, so that trimming leaves it alone. */
@@ -371,6 +378,7 @@ static struct entry *take_large(struct slab *slab, size_t bytes) {
     uint32_t frames = (uint32_t)((bytes + FRAME_BYTES - 1) / FRAME_BYTES);
     uint32_t tail = large_tail(slab, bytes);
     size_t needed = (size_t)(frames - 1) * FRAME_BYTES + (tail ? tail * slab->arena->granule : FRAME_BYTES);
+    if (!can_pay(slab, needed)) return NULL;
     /* Claimed before it is paid for, so that trimming leaves it alone. */
     uint32_t run = choose_frames(slab, frames);
     if (run == NO_RUN) return NULL;

@@ -14,8 +14,6 @@
 /* More addresses than memory, so that a megabyte in one piece is nearly always to be found. */
 #define ADDRESSES_EXTRA ((size_t)8 << 20)
 
-#define PAGE_BYTES_MIN 4096u
-
 /* ---- life ---------------------------------------------------------------------------------------------------- */
 
 /* Where the parts lie in the arena. */
@@ -38,20 +36,13 @@ static struct plan make_plan(size_t limit, size_t granule) {
     return plan;
 }
 
-/* The kernel's page tables if every part of the arena is touched: one entry of 8 bytes a page, never given back. */
-static size_t page_table_bytes(const struct plan *plan) {
-    return round_up(plan->end / PAGE_BYTES_MIN * 8, PAGE_BYTES_MIN);
-}
-
 struct store *store_create(const struct store_options *options, struct budget *budget) {
     size_t granule = (size_t)sysconf(_SC_PAGESIZE);
     size_t limit = options->arena_bytes < ARENA_BYTES_MAX ? options->arena_bytes : ARENA_BYTES_MAX;
     if (granule > FRAME_BYTES) return NULL; /* kernels with pages of 64 KiB */
     struct plan plan = make_plan(limit, granule);
-    size_t table_bytes = page_table_bytes(&plan);
 
-    if (!budget_take(budget, BUDGET_TABLES, table_bytes)) return NULL;
-    if (!budget_take(budget, BUDGET_INDEX, sizeof(struct store))) goto no_budget;
+    if (!budget_take(budget, BUDGET_INDEX, sizeof(struct store))) return NULL;
     struct store *store = calloc(1, sizeof(struct store));
     if (!store) goto no_store;
     if (!arena_init(&store->arena, budget, plan.end, limit, granule)) goto no_arena;
@@ -63,7 +54,6 @@ struct store *store_create(const struct store_options *options, struct budget *b
               base + plan.frames, plan.frame_count);
 
     store->budget = budget;
-    store->table_bytes = table_bytes;
     store->eviction = (uint8_t)options->eviction;
     store->value_bytes_max = options->value_bytes_max;
     uint64_t seed = options->seed;
@@ -79,8 +69,6 @@ no_arena:
     free(store);
 no_store:
     budget_give(budget, BUDGET_INDEX, sizeof(struct store));
-no_budget:
-    budget_give(budget, BUDGET_TABLES, table_bytes);
     return NULL;
 }
 
@@ -90,7 +78,6 @@ void store_destroy(struct store *store) {
     budget_give(budget, BUDGET_SLABS, slabs);
     budget_give(budget, BUDGET_INDEX, store->arena.used - slabs);
     arena_deinit(&store->arena);
-    budget_give(budget, BUDGET_TABLES, store->table_bytes);
     free(store);
     budget_give(budget, BUDGET_INDEX, sizeof(struct store));
 }
@@ -125,6 +112,7 @@ void store_unlink(struct store *store, struct entry *entry) {
 enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms,
                            struct store_value *value) {
     struct entry *entry = find(store, key);
+    store->lent = NULL;
     if (!entry) return STORE_MISS;
     uint64_t expire_at = entry_time(entry->expire_at);
     if (unlikely(expire_at <= now_ms) || unlikely(!entry_is_current(store, entry))) {
@@ -132,6 +120,7 @@ enum store_found store_get(struct store *store, const struct store_key *key, uin
         return STORE_MISS;
     }
     eviction_touch(store, entry);
+    store->lent = entry;
     *value = (struct store_value){
         .bytes = entry_value(entry),
         .length = entry->value_length,
@@ -192,6 +181,7 @@ static bool fits_in_place(const struct store *store, const struct entry *entry, 
 bool store_put(struct store *store, const struct store_key *key, const uint8_t *bytes, uint32_t length,
                uint64_t expire_at, uint64_t fresh_until, uint32_t epoch, uint64_t now_ms) {
     store->now_ms = now_ms;
+    store->lent = NULL;
     struct entry *old = find(store, key);
     bool keepable = length <= store->value_bytes_max && key->length <= STORE_KEY_BYTES_MAX &&
                     key->database <= STORE_DATABASE_MAX;
@@ -238,6 +228,7 @@ bool store_put(struct store *store, const struct store_key *key, const uint8_t *
 uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, uint64_t hash) {
     uint32_t dropped = 0;
     struct entry *entry;
+    store->lent = NULL;
     struct index_probe probe = index_probe(&store->index, hash);
     while ((entry = index_probe_next(&store->index, &probe))) {
         if (!entry_is_named(entry, bytes, length, (uint32_t)hash)) continue;
@@ -251,6 +242,7 @@ uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, 
 uint32_t store_drop_hash(struct store *store, uint64_t hash) {
     uint32_t dropped = 0;
     struct entry *entry;
+    store->lent = NULL;
     struct index_probe probe = index_probe(&store->index, hash);
     while ((entry = index_probe_next(&store->index, &probe))) {
         if (entry->hash != (uint32_t)hash) continue;
@@ -262,6 +254,7 @@ uint32_t store_drop_hash(struct store *store, uint64_t hash) {
 }
 
 void store_drop_all(struct store *store) {
+    store->lent = NULL;
     /* Entries keep 16 bits of their generation. Before one could be taken for current again after 65536 drops, all
      * that is left of older ones goes; store_tick nearly always has seen to that long before. */
     if (store->generation + 1 - store->sweep.oldest > UINT16_MAX) expiry_sweep_all(store, store->now_ms);
@@ -288,17 +281,22 @@ void store_release(struct store *store, void *lent) {
 /* ---- memory and time ----------------------------------------------------------------------------------------- */
 
 size_t store_give_back(struct store *store, size_t bytes) {
+    /* A reply is being made from it: the memory for that reply may be what is wanted. */
+    struct entry *lent = store->lent;
+    bool held = lent && store_hold(store, lent);
     size_t before = store->slab.taken;
     size_t returned = slab_trim(&store->slab, bytes);
     while (returned < bytes && eviction_free_run(store, SLAB_CLASS_MAX)) {
         slab_trim(&store->slab, bytes - returned);
         returned = before - store->slab.taken; /* a large entry's tail goes back without trimming */
     }
+    if (held) store_release(store, lent);
     return returned;
 }
 
 void store_tick(struct store *store, uint64_t now_ms, uint32_t steps) {
     store->now_ms = now_ms;
+    store->lent = NULL;
     expiry_sweep(store, now_ms, steps);
 }
 
