@@ -494,7 +494,10 @@ void fp_measure_base(fp_engine *engine) {
     size_t owned = budget->used - elsewhere;
     size_t resident = status_bytes(text, "VmRSS:");
     book(budget, BUDGET_BASE, resident > owned ? resident - owned : 0);
-    book(budget, BUDGET_TABLES, status_bytes(text, "VmPTE:"));
+    /* The store has booked in advance the page tables that its arena will need. */
+    size_t tables = status_bytes(text, "VmPTE:");
+    size_t booked = budget->used_by[BUDGET_TABLES];
+    if (tables > booked) budget_force(budget, BUDGET_TABLES, tables - booked);
     if (budget->used > budget->total && budget->reclaim)
         budget->reclaim(budget->reclaim_context, budget->used - budget->total);
 }
