@@ -326,7 +326,7 @@ class Play:
         try:
             return item_text(*stream.item(time.monotonic() + REPLY_TIMEOUT))
         except TimeoutError:
-            rest = f", only {show(bytes(stream.buffer))}" if stream.buffer else ""
+            rest = f", only {shorten(show(bytes(stream.buffer)))}" if stream.buffer else ""
             raise Mismatch(step.line, shorten(expected), f"nothing within {REPLY_TIMEOUT} s{rest}") from None
         except Closed:
             raise Mismatch(step.line, shorten(expected), "closed by peer") from None

@@ -218,6 +218,7 @@ void clients_release_held(struct clients *clients) {
 
 bool clients_flush(struct clients *clients) {
     struct serve *serve = clients->serve;
+    bool more = false;
     while (serve->dirty && clients->flying_count < CLIENTS_A_TURN && serve_events_fit(serve, 1)) {
         struct session *session = serve->dirty;
         struct client *client = client_of(session);
@@ -234,8 +235,10 @@ bool clients_flush(struct clients *clients) {
         for (int i = 0; i < count; i++) client->offered += (uint32_t)client->conn.iov[i].iov_len;
         loop_send(clients->loop, &client->conn, count);
         clients->flying[clients->flying_count++] = client;
+        /* A send that goes well wakes nobody. */
+        more |= session->out.bytes > client->offered || session->closing || client->eof || session->stall == STALL_OUT;
     }
-    return serve->dirty || serve->runnable;
+    return more || serve->dirty || serve->runnable;
 }
 
 void clients_settle(struct clients *clients) {

@@ -183,6 +183,7 @@ void links_run(struct links *links) {
 }
 
 bool links_flush(struct links *links) {
+    bool more = false;
     while (links->dirty) {
         struct link *link = links->dirty;
         links->dirty = link->dirty_next;
@@ -194,8 +195,9 @@ bool links_flush(struct links *links) {
         for (int i = 0; i < count; i++) link->offered += (uint32_t)link->conn.iov[i].iov_len;
         loop_send(links->loop, &link->conn, count);
         links->flying[links->flying_count++] = link;
+        more |= link->out.bytes > link->offered; /* a send that goes well wakes nobody */
     }
-    return links->waiting_count > 0;
+    return more || links->waiting_count > 0;
 }
 
 void links_settle(struct links *links) {

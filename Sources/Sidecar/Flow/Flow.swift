@@ -24,6 +24,8 @@ struct Flow<Engine: Orders>: ~Copyable {
     var shared = SharedLink()
     var probe = ProbeLink()
     var pins: PinnedSessions
+    /// Those that came while the upstream was being connected.
+    var waitingPins: [PinRequest] = []
     var reach: Reach
     var trackedStatus: UpstreamStatus
 
@@ -59,12 +61,13 @@ struct Flow<Engine: Orders>: ~Copyable {
         }
         orders.charge(tracked.owed.bytes + shared.owed.bytes + pins.bytes + roles.capacity)
         orders.setDefaultTTL(milliseconds: policy.ttlDefaultMs)
-        beginAttempt(isFirst: true)
+        /* An application that starts together with its sidecar waits until this attempt has ended either way. */
+        beginAttempt(waitNs: policy.connectTimeoutNs &* 2 &+ policy.handshakeTimeoutNs)
         settle()
     }
 
-    @inline(__always)
-    var isUp: Bool { tracked.isUp }
+    /// A first connection, or one after a loss, is being made: clients wait for as long as a read would wait anyway.
+    var isConnecting: Bool { reach.waitUntilNs > nowNs && !tracked.isUp }
 
     // MARK: a turn
 
@@ -91,7 +94,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             case .ask:
                 ask(event)
             case .pin:
-                openPin(event)
+                wantPin(event)
             case .clientGone:
                 clientGone(event)
             case .linkUp:
@@ -210,10 +213,11 @@ struct Flow<Engine: Orders>: ~Copyable {
         return next
     }
 
-    /* Clients wait while a first connection, or one after a loss, is being made, for as long as a read would wait
-       anyway; and while more is owed or unsent than is good for the budget. */
+    /* Clients are held while the upstream is being connected, and while more is owed or unsent than is good for the
+       budget. */
     private mutating func updateHold() {
-        let isConnecting = reach.waitUntilNs > nowNs && !tracked.isUp
+        let isConnecting = isConnecting
+        if !isConnecting, !waitingPins.isEmpty { settleWaitingPins() }
         if tracked.isUp {
             let unsent = max(orders.backlog(tracked.link), shared.link == 0 ? 0 : orders.backlog(shared.link))
             let owed = max(tracked.owed.count, shared.owed.count)

@@ -2,6 +2,8 @@
 struct FlowPolicy: Sendable {
     /// "host:port", for errors and logs.
     var upstream: String
+    /// The upstream's socket address when it is given as a number: then nothing has to be resolved.
+    var numericAddress: [UInt8]?
     var credentials: Credentials
     var mode: String
     var connectTimeoutNs: UInt64
@@ -19,6 +21,7 @@ struct FlowPolicy: Sendable {
 
     init(_ config: SidecarConfig, networkName: String, seed: UInt64) {
         upstream = config.upstream.description
+        numericAddress = Resolver.numeric(config.upstream)
         credentials = Credentials(username: config.username, password: config.password)
         mode = SidecarConfig.Mode.readThrough.rawValue
         connectTimeoutNs = Self.nanoseconds(config.connectTimeoutMs)

@@ -3,21 +3,47 @@
 /// The link has our credentials and the client's protocol version, no tracking and no heartbeat: it may rightly be
 /// silent for hours. When it is lost the client is closed, as by a dying Redis; when the client leaves, its link goes at
 /// once, in the middle of a blocking command too.
+
+/// A client that wants a link of its own.
+struct PinRequest {
+    let client: ClientID
+    let protocolVersion: UInt8
+    /// What it calls itself; empty for nothing.
+    let name: [UInt8]
+}
+
 extension Flow {
-    mutating func openPin(_ event: Event) {
-        guard tracked.isUp, !reach.isUnreachable else { return failPin(event.client) }
+    mutating func wantPin(_ event: Event) {
+        let request = PinRequest(
+            client: event.client, protocolVersion: event.protocolVersion == 3 ? 3 : 2, name: Array(event.bytes))
+        if isConnecting {
+            waitingPins.append(request)
+        } else {
+            openPin(request)
+        }
+    }
+
+    /// The connection for which they waited has come, or will not in time.
+    mutating func settleWaitingPins() {
+        let waiting = waitingPins
+        waitingPins = []
+        for request in waiting { openPin(request) }
+    }
+
+    private mutating func openPin(_ request: PinRequest) {
+        guard tracked.isUp, !reach.isUnreachable else { return failPin(request.client) }
         let link = openLink()
-        guard link != 0 else { return failPin(event.client, "-ERR max number of upstream connections reached\r\n") }
+        guard link != 0 else { return failPin(request.client, "-ERR max number of upstream connections reached\r\n") }
         let session = PinnedSession(
-            client: event.client, link: link, protocolVersion: event.protocolVersion == 3 ? 3 : 2,
-            name: Array(event.bytes), credentials: policy.credentials,
+            client: request.client, link: link, protocolVersion: request.protocolVersion, name: request.name,
+            credentials: policy.credentials,
             deadlineNs: nowNs &+ policy.connectTimeoutNs &+ policy.handshakeTimeoutNs)
         let bytes = session.owed.bytes
         if pins.insert(session) {
             orders.charge(bytes)
         } else {
             orders.closeLink(link)
-            failPin(event.client, "-ERR max number of upstream connections reached\r\n")
+            failPin(request.client, "-ERR max number of upstream connections reached\r\n")
         }
     }
 
@@ -96,6 +122,7 @@ extension Flow {
     }
 
     mutating func clientGone(_ event: Event) {
+        waitingPins.removeAll { $0.client == event.client }
         guard let link = pins[event.link] != nil ? event.link : pins.link(of: event.client) else { return }
         orders.closeLink(link)
         removePin(link)

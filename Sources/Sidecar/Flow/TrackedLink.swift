@@ -70,13 +70,18 @@ enum Resolution: Sendable {
 extension Flow {
     // MARK: making it
 
-    /// `isFirst`: the first attempt at all, or after a loss; clients wait for it.
-    mutating func beginAttempt(isFirst: Bool) {
+    /// `waitNs`: how long clients wait for what becomes of it, at most.
+    mutating func beginAttempt(waitNs: UInt64) {
         tracked.attemptNs = nowNs
-        if isFirst { reach.waitUntilNs = nowNs &+ policy.readTimeoutNs }
-        /* Resolved again each time: the upstream may have moved. */
-        tracked.phase = .resolving(deadlineNs: nowNs &+ policy.connectTimeoutNs)
-        wantsAddresses = true
+        if waitNs > 0 { reach.waitUntilNs = nowNs &+ waitNs }
+        if let address = policy.numericAddress {
+            tracked.addresses = [address]
+            connectToAddresses()
+        } else {
+            /* Resolved again each time: the upstream may have moved. */
+            tracked.phase = .resolving(deadlineNs: nowNs &+ policy.connectTimeoutNs)
+            wantsAddresses = true
+        }
     }
 
     mutating func resolved(_ resolution: Resolution, nowNs: UInt64) {
@@ -90,11 +95,13 @@ extension Flow {
                 if tracked.addresses.isEmpty { attemptFailed("resolve: \(reason)") }
             }
         }
-        if case .resolving = tracked.phase {
-            tracked.address = -1
-            connectToNextAddress(orFail: "resolve: no address")
-        }
+        if case .resolving = tracked.phase { connectToAddresses() }
         settle()
+    }
+
+    private mutating func connectToAddresses() {
+        tracked.address = -1
+        connectToNextAddress(orFail: "resolve: no address")
     }
 
     private mutating func connectToNextAddress(orFail reason: String) {
@@ -214,7 +221,7 @@ extension Flow {
         /* A link that held for a while is made again at once; one that did not must not be tried in a tight circle. */
         if nowNs &- tracked.upNs >= Backoff.lastNs {
             tracked.backoff.reset()
-            beginAttempt(isFirst: true)
+            beginAttempt(waitNs: policy.readTimeoutNs)
         } else {
             reach.waitUntilNs = nowNs &+ policy.readTimeoutNs
             tracked.phase = .resting(untilNs: nowNs &+ tracked.backoff.next())
@@ -235,7 +242,7 @@ extension Flow {
         guard nowNs >= tracked.deadlineNs else { return }
         switch tracked.phase {
         case .resting:
-            beginAttempt(isFirst: false)
+            beginAttempt(waitNs: 0)
         case .resolving:
             /* The resolver still has its time, but this attempt counts as failed. */
             tracked.phase = .resolving(deadlineNs: .max)

@@ -2,6 +2,17 @@ import Glibc
 
 /// Resolver — the upstream's name to socket addresses. Blocks: for a control thread.
 enum Resolver {
+    /// Of a numeric address, at once and on any thread; nil for a name.
+    static func numeric(_ upstream: UpstreamAddress) -> [UInt8]? {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        hints.ai_flags = AI_NUMERICSERV | AI_NUMERICHOST
+        var found: UnsafeMutablePointer<addrinfo>?
+        guard getaddrinfo(upstream.host, String(upstream.port), &hints, &found) == 0, let found else { return nil }
+        defer { freeaddrinfo(found) }
+        return Array(UnsafeRawBufferPointer(start: found.pointee.ai_addr, count: Int(found.pointee.ai_addrlen)))
+    }
+
     static func resolve(_ upstream: UpstreamAddress) -> Resolution {
         var hints = addrinfo()
         hints.ai_family = AF_UNSPEC
