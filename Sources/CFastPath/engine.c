@@ -488,22 +488,11 @@ void fp_measure_base(fp_engine *engine) {
     if (n <= 0) return;
     text[n] = 0;
     struct budget *budget = &engine->budget;
-<<<<<<< HEAD
     size_t tables = budget->used_by[BUDGET_TABLES];
     size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
     size_t base = above(status_bytes(text, "VmRSS:"), owned) + above(status_bytes(text, "VmPTE:"), tables);
     budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
     budget_force(budget, BUDGET_BASE, base);
-=======
-    size_t elsewhere = budget->used_by[BUDGET_BASE] + budget->used_by[BUDGET_KERNEL] + budget->used_by[BUDGET_TABLES];
-    size_t owned = budget->used - elsewhere;
-    size_t resident = status_bytes(text, "VmRSS:");
-    book(budget, BUDGET_BASE, resident > owned ? resident - owned : 0);
-    /* The store has booked in advance the page tables that its arena will need. */
-    size_t tables = status_bytes(text, "VmPTE:");
-    size_t booked = budget->used_by[BUDGET_TABLES];
-    if (tables > booked) budget_force(budget, BUDGET_TABLES, tables - booked);
->>>>>>> tests
     if (budget->used > budget->total && budget->reclaim)
         budget->reclaim(budget->reclaim_context, budget->used - budget->total);
 }

@@ -144,6 +144,7 @@ static enum dispatched pin(struct serve *serve, struct session *session) {
         session_close(serve, session);
         return DISPATCH_CLOSE;
     }
+    if (serve->held) return stall(serve, session, STALL_HELD);
     if (session->lane_count) return stall(serve, session, STALL_LANE);
     fp_event *event = serve_event(serve, FP_EVENT_PIN);
     event->client = session->id;
@@ -194,7 +195,8 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     if (likely(command && command->id == COMMAND_ID_GET && serve->args.count == 2 && session->lane != FP_LANE_PINNED))
         return read_get(serve, session, command);
-    if (command && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
+    bool arity_fits = command && command_arity_fits(command, serve->args.count);
+    if (arity_fits && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
         refuse_admin(serve, session, command);
         return DISPATCH_DONE;
     }
@@ -203,7 +205,6 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
             return travel_pinned(serve, session, command, raw, length);
     }
     if (!command) return pin(serve, session);
-    bool arity_fits = command_arity_fits(command, serve->args.count);
     switch ((enum command_kind)command->kind) {
     case COMMAND_LOCAL:
         if (arity_fits) return answer_locally(serve, session, command, raw, length);

@@ -78,8 +78,8 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     }
     fp_event *event = serve_event(serve, FP_EVENT_MISS);
     event->ticket = table_id(&flight->item);
-    event->bytes = key.bytes;
-    event->length = key.length;
+    event->bytes = flight->key; /* the argument may lie in the parser's scratch, which lasts one request */
+    event->length = flight->key_length;
     return DISPATCH_DONE;
 }
 
@@ -122,7 +122,9 @@ static bool start_flights(struct serve *serve, struct session *session, struct s
 enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
                           const uint8_t *raw, size_t length, bool *handled) {
     uint32_t count = serve->args.count - 1;
-    *handled = count <= SERVE_MGET_KEYS;
+    /* An inline request's arguments last one request only, and the flights of an MGET may end with their client. */
+    bool lasts = raw[0] == '*';
+    *handled = lasts && count <= SERVE_MGET_KEYS;
     if (!*handled) return DISPATCH_DONE;
     struct store_value values[SERVE_MGET_KEYS];
     if (hold_all(serve, session, count, values)) {
