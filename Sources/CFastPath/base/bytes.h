@@ -6,16 +6,19 @@
  * Blocks of 4 KiB come from one pool, so that a hit allocates nothing, and an idle connection holds nothing.
  * A `borrowed` block holds no bytes of its own but points to a value in the store and calls `release` when sent.
  * Also `buffer`, one growable piece of memory for a request or reply that must be contiguous to be read.
- * Everything is charged to the owner named at creation. Loop thread only. */
+ * Blocks are charged to their pool's owner, buffers to the owner named in the call. A block returns to the pool that
+ * gave it: a chain is always used with the same pool. Loop thread only. */
 #ifndef FERRITE_BASE_BYTES_H
 #define FERRITE_BASE_BYTES_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #include "base/budget.h"
+#include "base/check.h"
 
 #define BLOCK_BYTES 4096u
 
@@ -38,6 +41,7 @@ struct block_pool {
     size_t live_count; /* handed out */
     size_t keep_count; /* free blocks beyond this go back to the allocator */
     struct budget *budget;
+    enum budget_owner owner; /* BUDGET_CLIENTS after init; to be changed only while the pool has no block */
 };
 
 void block_pool_init(struct block_pool *pool, struct budget *budget, size_t keep_count);
@@ -49,9 +53,22 @@ struct chain {
     size_t bytes; /* waiting to be sent */
 };
 
+/* The slow ways of chain_room and chain_append: the tail is absent, full or borrowed. */
+uint8_t *chain_room_in_new_block(struct chain *chain, struct block_pool *pool, uint32_t n);
+bool chain_append_over_blocks(struct chain *chain, struct block_pool *pool, const void *bytes, size_t n);
+
+/* Bytes that the tail can still take. */
+static inline uint32_t chain_tail_room(const struct chain *chain) {
+    const struct block *tail = chain->tail;
+    return tail && tail->bytes == tail->room ? BLOCK_ROOM - tail->end : 0;
+}
+
 /* Room for n (<= BLOCK_ROOM) contiguous bytes at the tail; NULL when the budget is spent.
  * Follow with chain_wrote. */
-uint8_t *chain_room(struct chain *chain, struct block_pool *pool, uint32_t n);
+static inline uint8_t *chain_room(struct chain *chain, struct block_pool *pool, uint32_t n) {
+    if (unlikely(!chain->tail || chain_tail_room(chain) < n)) return chain_room_in_new_block(chain, pool, n);
+    return chain->tail->room + chain->tail->end;
+}
 
 static inline void chain_wrote(struct chain *chain, uint32_t n) {
     chain->tail->end += n;
@@ -59,14 +76,20 @@ static inline void chain_wrote(struct chain *chain, uint32_t n) {
 }
 
 /* Copies n bytes to the tail, over as many blocks as needed. False when the budget is spent; nothing is appended then. */
-bool chain_append(struct chain *chain, struct block_pool *pool, const void *bytes, size_t n);
+static inline bool chain_append(struct chain *chain, struct block_pool *pool, const void *bytes, size_t n) {
+    if (unlikely(chain_tail_room(chain) < n)) return chain_append_over_blocks(chain, pool, bytes, n);
+    if (n == 0) return true;
+    memcpy(chain->tail->room + chain->tail->end, bytes, n);
+    chain_wrote(chain, (uint32_t)n);
+    return true;
+}
 
 /* Appends bytes that stay where they are until release(context, lent) is called, which happens exactly once: after
  * they were sent, or when the chain is cleared. False (and no release) when the budget is spent. */
 bool chain_lend(struct chain *chain, struct block_pool *pool, const uint8_t *bytes, uint32_t n,
                 void (*release)(void *, void *), void *context, void *lent);
 
-/* Moves all of `from` behind `to`. O(1). */
+/* Moves all of `from` behind `to`, both of one pool. O(1). */
 void chain_move(struct chain *to, struct chain *from);
 
 /* Fills up to `max` iovecs from the head; returns how many. */

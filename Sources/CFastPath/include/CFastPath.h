@@ -58,6 +58,13 @@ typedef const char *fp_error;
 /* NULL and *error when the budget cannot even hold the fixed parts. */
 fp_engine *fp_create(const fp_config *config, fp_error *error);
 
+/* The credentials by which the sidecar itself is known upstream. A client that authenticates with the same stays on the
+ * shared links; any other identity gets a pinned one. NULL password: none. */
+void fp_identity(fp_engine *engine, const char *username, const char *password);
+
+/* The version that HELLO names to clients: the upstream's own, once it is known. Copied. */
+void fp_upstream_version(fp_engine *engine, const char *version, size_t length);
+
 /* Makes the calling thread the loop thread and chooses the network engine by a real probe. False and *error when the
  * one asked for is not to be had. */
 bool fp_attach(fp_engine *engine, fp_error *error);
@@ -92,7 +99,8 @@ typedef FP_ENUM(fp_event_kind, uint8_t){
     FP_EVENT_MGET,        /* ticket: the slot, bytes: the whole request */
     FP_EVENT_COMMAND,     /* ticket: the slot, bytes: the whole request (RESP or inline), lane and command say what */
     FP_EVENT_ASK,         /* ticket: the slot, bytes: the whole request: answered by Swift (INFO) */
-    FP_EVENT_PIN,         /* client stalls until fp_pin: it needs a link of its own, speaking `protocol` */
+    FP_EVENT_PIN,         /* client stalls until fp_pin or fp_pin_fail: it needs a link of its own, speaking `protocol`;
+                             bytes: the name it gave itself by CLIENT SETNAME, if any */
     FP_EVENT_CLIENT_GONE, /* a pinned client has left */
     FP_EVENT_REPLY,       /* link: bytes are its next complete reply */
     FP_EVENT_PUSH,        /* link: bytes are a complete RESP3 push */
@@ -163,6 +171,10 @@ void fp_answer_more(fp_engine *engine, fp_slot slot, const void *reply, size_t l
 
 /* Sends bytes that answer nothing (a pub/sub message), behind what is already due. */
 void fp_tell(fp_engine *engine, fp_client client, const void *bytes, size_t length);
+
+/* The link that a client asked for with FP_EVENT_PIN cannot be had: the command it wanted it for is answered with this
+ * error, and the client goes on as before. */
+void fp_pin_fail(fp_engine *engine, fp_client client, const void *error, size_t length);
 
 /* Gives the client that asked with FP_EVENT_PIN its link; its commands come as FP_LANE_PINNED from now on. */
 void fp_pin(fp_engine *engine, fp_client client, fp_link link);

@@ -33,8 +33,9 @@ struct loop_conn {
     int32_t send_error; /* errno of the last loop_send, 0 if none (EAGAIN counts as none) */
     uint32_t generation; /* the engine's: tells a late completion from one of this connection */
     uint32_t place;     /* the engine's: index into its own table */
+    uint32_t owner;     /* the caller's own mark, never touched here */
     /* io_uring sends need their message to stay put until the kernel has taken it. */
-    struct msghdr_space { uint8_t bytes[64]; } message;
+    struct msghdr_space { _Alignas(8) uint8_t bytes[64]; } message;
     struct iovec iov[LOOP_IOVECS];
 };
 

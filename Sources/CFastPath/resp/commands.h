@@ -13,28 +13,29 @@
 
 /* The way of a command through the sidecar. */
 enum command_kind {
-    COMMAND_READ,    /* GET, MGET: from the store, missed by a flight */
-    COMMAND_LOCAL,   /* answered by the sidecar itself: PING, HELLO, SELECT, CLIENT …, QUIT, RESET, ECHO, AUTH, INFO */
-    COMMAND_PASS,    /* a plain read: travels on the tracked link */
-    COMMAND_WRITE,   /* a plain write with keys we can name */
-    COMMAND_UNKEYED, /* may write keys that we cannot name: EVAL, FCALL, SORT with BY/GET patterns … */
-    COMMAND_STATE,   /* holds state on its connection, or blocks it: MULTI, WATCH, SUBSCRIBE, BLPOP, MONITOR, READONLY … */
-    COMMAND_ADMIN    /* refused unless allow_admin: SHUTDOWN, REPLICAOF, DEBUG, CONFIG SET … ; with it, like STATE */
+    COMMAND_READ,  /* GET, MGET: from the store, missed by a flight */
+    COMMAND_LOCAL, /* answered by the sidecar itself: PING, HELLO, SELECT, CLIENT …, QUIT, RESET, ECHO, AUTH, INFO */
+    COMMAND_PASS,  /* a plain read, may be sent twice: travels on the tracked link */
+    COMMAND_WRITE, /* a plain write: its keys, if it has any, can be named; must not be sent twice */
+    COMMAND_UNKEYED, /* may write keys that we cannot name: EVAL, FCALL, MIGRATE */
+    COMMAND_STATE, /* holds state on its connection, or blocks it: MULTI, WATCH, SUBSCRIBE, BLPOP, MONITOR … */
+    COMMAND_ADMIN /* refused unless allow_admin: SHUTDOWN, REPLICAOF, DEBUG, CONFIG SET … ; with it, like STATE */
 };
 
 /* What a command makes untrue in the store. */
 enum command_drops {
     COMMAND_DROPS_NOTHING,
     COMMAND_DROPS_KEYS, /* its keys, by the key rule */
-    COMMAND_DROPS_ALL   /* FLUSHALL, FLUSHDB, SWAPDB, RESTORE of everything … */
+    COMMAND_DROPS_ALL   /* FLUSHALL, FLUSHDB, SWAPDB, MIGRATE */
 };
 
 /* Where the keys stand. */
 enum command_keys {
     COMMAND_KEYS_NONE,
-    COMMAND_KEYS_RANGE,  /* first..last step `step`; last counts from the end if negative, as in COMMAND's reply */
-    COMMAND_KEYS_COUNTED /* argument `first` holds the number of keys, which follow it (EVAL, ZUNION, …); `last` != 0
-                            names one further key at that fixed place (ZUNIONSTORE's destination: 1) */
+    COMMAND_KEYS_RANGE,   /* first..last step `step`; last counts from the end if negative, as in COMMAND's reply */
+    COMMAND_KEYS_COUNTED, /* argument `first` holds the number of keys, which follow it every `step` arguments (EVAL,
+                             ZUNION, …); `last` != 0 names one further key at that fixed place (ZUNIONSTORE: 1) */
+    COMMAND_KEYS_STORE    /* `first`, and what follows the words STORE and STOREDIST (SORT, GEORADIUS) */
 };
 
 struct command {
@@ -42,11 +43,11 @@ struct command {
     char subcommand[24]; /* lower case, "" for none */
     int16_t arity;       /* as in COMMAND: the name counts, negative means at least */
     int16_t first, last, step;
-    uint8_t keys;        /* enum command_keys */
-    uint8_t kind;        /* enum command_kind */
-    uint8_t resp2;       /* enum resp2_rule */
-    uint8_t drops;       /* enum command_drops */
-    uint16_t id;         /* row number, stable within a build; COMMAND_<NAME> constants for the ones code names */
+    uint8_t keys;  /* enum command_keys */
+    uint8_t kind;  /* enum command_kind */
+    uint8_t resp2; /* enum resp2_rule */
+    uint8_t drops; /* enum command_drops */
+    uint16_t id;   /* row number, stable within a build; COMMAND_<NAME> constants for the ones code names */
 };
 
 struct commands; /* the table with what was learnt */
@@ -62,14 +63,19 @@ static inline bool command_arity_fits(const struct command *command, uint32_t co
     return command->arity >= 0 ? count == (uint32_t)command->arity : count >= (uint32_t)-command->arity;
 }
 
+/* The rule for the reply to this request of `count` arguments: the row's, or a better one where the row says
+ * RESP2_SEPARATE only because options change the reply and the count tells which were given. */
+enum resp2_rule command_resp2(const struct command *command, uint32_t count);
+
 /* Walks the keys of a request: sets *key to the argument number of the next one and returns true; start with
  * *cursor = 0. False at the end, or when the request does not fit its own key rule. */
 bool command_next_key(const struct command *command, const struct resp_arg *args, uint32_t count, uint32_t *cursor,
                       uint32_t *key);
 
 /* Adds rows from the upstream's reply to COMMAND (complete, RESP2 or RESP3) for names that the table does not have:
- * write flag -> COMMAND_WRITE when its keys can be named, readonly -> COMMAND_PASS, blocking/pubsub/admin/noscript or
- * movablekeys -> COMMAND_STATE; resp2 = RESP2_SEPARATE. Returns how many; at most 2,048 are learnt. */
+ * write flag -> COMMAND_WRITE when its keys can be named, else COMMAND_UNKEYED; readonly -> COMMAND_PASS;
+ * blocking/pubsub/admin/noscript, movablekeys or none of these -> COMMAND_STATE; resp2 = RESP2_SEPARATE.
+ * Returns how many; at most 2,048 are learnt. Rows never move or change once there. */
 uint32_t commands_learn(struct commands *commands, const uint8_t *reply, size_t n);
 
 /* Row by number, for tables and tests; NULL past the end. */

@@ -5,19 +5,21 @@
 #ifndef FERRITE_RESP_FRAME_H
 #define FERRITE_RESP_FRAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* All zero at the start of a reply. */
 struct resp_framer {
-    uint64_t scanned; /* bytes of the reply that are known to be complete elements */
-    uint64_t owed;    /* elements still to come; meaningful once scanned > 0 */
+    uint64_t scanned;  /* bytes of the reply that are known to be complete elements */
+    uint64_t owed;     /* elements still to come; meaningful once scanned > 0 */
+    uint64_t searched; /* bytes behind those that hold no line end */
 };
 
 enum resp_framed {
-    RESP_REPLY,      /* complete: *length bytes, framer zeroed */
-    RESP_PARTIAL,    /* more is needed; *need is a lower bound of the whole reply's size so far as it is known */
-    RESP_BROKEN      /* not RESP */
+    RESP_REPLY,   /* complete: *length bytes, framer zeroed */
+    RESP_PARTIAL, /* more is needed; *need is a lower bound of the whole reply's size so far as it is known */
+    RESP_BROKEN   /* not RESP */
 };
 
 /* bytes must begin at the start of the reply each time. An attribute (|) is part of the reply that follows it. */
@@ -26,13 +28,13 @@ enum resp_framed resp_frame(struct resp_framer *framer, const uint8_t *bytes, si
 /* Reading inside a complete reply: one element at a time. */
 struct resp_element {
     uint8_t type;         /* '+' '-' ':' '$' '*' '%' '~' '>' '_' ',' '#' '(' '=' '!' '|' */
-    int64_t number;       /* integer value, element count (pairs for maps), or byte count; -1 for RESP2 nulls */
+    int64_t number;       /* integer value, element count (pairs for maps), byte count, 1 for #t; -1 for RESP2 nulls */
     const uint8_t *bytes; /* the payload of a line or bulk */
     uint32_t length;
-    uint32_t size;        /* of the header plus payload: where the next element begins (aggregates: the header only) */
+    uint32_t size; /* of the header plus payload: where the next element begins (aggregates: the header only) */
 };
 
 /* False when bytes do not hold one complete element header (and payload). */
-_Bool resp_element(const uint8_t *bytes, size_t n, struct resp_element *element);
+bool resp_element(const uint8_t *bytes, size_t n, struct resp_element *element);
 
 #endif

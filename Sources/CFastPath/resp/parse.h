@@ -2,8 +2,9 @@
  *
  * Both forms of Redis: an array of bulk strings, and inline (words on a line, quotes as in Redis' sdssplitargs).
  * Limits and error texts are those of redis-server 7.0 (unauthenticated limits do not apply): bulk <= 512 MB,
- * <= 1,048,576 arguments (multibulk length up to 2^31-1 is refused there as "invalid multibulk length"),
- * inline <= 64 KiB. A negative or zero multibulk count is skipped silently, as is an empty line.
+ * inline <= 64 KiB; only that arguments are at most 1,048,576, as in Redis 6, where 7.0 takes 2^31-1.
+ * A negative or zero multibulk count is skipped silently, as is an empty line. Stricter than Redis in what it reads
+ * past: a bulk string must end with CRLF, and an inline request holds no NUL.
  * Calls nobody. */
 #ifndef FERRITE_RESP_PARSE_H
 #define FERRITE_RESP_PARSE_H
@@ -28,6 +29,7 @@ struct resp_args {
     uint8_t *inline_bytes; /* unquoted words of an inline request */
     size_t inline_capacity;
     struct budget *budget;
+    char error[64]; /* the one error text that quotes what came */
 };
 bool resp_args_init(struct resp_args *args, struct budget *budget);
 void resp_args_deinit(struct resp_args *args);
@@ -35,7 +37,7 @@ void resp_args_deinit(struct resp_args *args);
 /* What a client remembers between two reads of one incomplete request, so that a request that trickles in is scanned
  * once in all (O(n)). All zero at the start of a request. */
 struct resp_progress {
-    uint64_t scanned;    /* bytes of the request known to be complete elements */
+    uint64_t scanned;    /* bytes of the request known to be complete elements; of an inline one: without line end */
     uint32_t args_left;  /* bulk strings still to come; 0: the header is not complete */
     uint32_t args_count; /* announced by the header */
 };
@@ -43,7 +45,7 @@ struct resp_progress {
 enum resp_parsed {
     RESP_REQUEST,    /* args holds it; args->count may be 0 (skip `length` bytes, nothing to answer) */
     RESP_INCOMPLETE, /* more bytes are needed; *need is how many at the least (>= 1), a hint */
-    RESP_MALFORMED   /* answer *error ("-ERR Protocol error: …\r\n", static) and close */
+    RESP_MALFORMED   /* answer *error ("-ERR Protocol error: …\r\n", valid until the next call) and close */
 };
 
 /* Reads one request from the front of bytes[0..n). On RESP_REQUEST *length is its size; the arguments point into bytes

@@ -14,8 +14,10 @@
 enum resp2_rule {
     RESP2_SAME,       /* byte for byte the same */
     RESP2_NULL,       /* `_` at the top or inside becomes `$-1`; otherwise the same */
-    RESP2_NULL_ARRAY, /* `_` at the top becomes `*-1`, inside `$-1` */
-    RESP2_CONVERT,    /* the general rule: % and ~ to flat *, `_` to `$-1`, `,` to bulk, `#` to :1/:0, `(` and `=` to bulk */
+    RESP2_CONVERT,    /* the general rule: %, ~ and > to flat *, `_` to `$-1`, `,` and `(` to bulk, `=` to bulk without
+                         its "txt:", `#` to :1/:0, attributes left out */
+    RESP2_NULL_ARRAY, /* the general rule, but `_` becomes `*-1`, at the top or inside */
+    RESP2_PAIRS,      /* the general rule, and arrays inside the top one are dissolved: WITHSCORES, WITHVALUES */
     RESP2_SEPARATE    /* cannot be derived: the command must travel on a RESP2 link */
 };
 

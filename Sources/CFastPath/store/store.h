@@ -4,6 +4,7 @@
  *
  * An entry is header, key bytes, value bytes, in one piece. Memory is a reserved range (the arena) from which pages
  * are committed as the budget allows and given back with madvise; nothing here calls malloc after store_create.
+ * Keys above 65,535 bytes and databases above 65,535 are not kept (store_put refuses them).
  * Databases: an entry belongs to one database, but the hash covers the name only, so that a push, which carries no
  * database, can drop the name everywhere.
  * Times are monotonic milliseconds (clock_now / 1e6). Loop thread only. */
@@ -33,13 +34,14 @@ uint64_t store_hash(const struct store *store, const uint8_t *bytes, uint32_t le
 #define STORE_NEVER UINT64_MAX
 
 struct store_options {
-    size_t arena_bytes;       /* the most that index and slabs may ever hold; reserved, not committed */
+    size_t arena_bytes;       /* the most that index and slabs may ever hold, at most 8 GiB; reserved, not committed */
     enum store_eviction eviction;
     uint32_t value_bytes_max; /* larger values are refused: 1 MiB by default */
     uint64_t seed;            /* hash and random eviction */
 };
 
-/* NULL when the address range cannot be reserved or the index does not fit the budget. */
+/* NULL when the address range cannot be reserved or the index does not fit the budget. The budget's reclaim is for the
+ * caller to set, afterwards. */
 struct store *store_create(const struct store_options *options, struct budget *budget);
 void store_destroy(struct store *store);
 
@@ -50,7 +52,9 @@ enum store_found {
 };
 
 struct store_value {
-    const uint8_t *bytes; /* valid until the next call that can evict: put, give_back, tick, drop* */
+    const uint8_t *bytes; /* valid until the next put, give_back, tick or drop*. give_back, which any budget_take of
+                             another owner may cause, spares what the last get found: a reply may be made from these
+                             bytes at once. Whoever gathers several values before replying must hold them. */
     uint32_t length;
     uint32_t epoch;       /* as put */
     uint64_t fresh_until; /* as put */
@@ -59,7 +63,8 @@ struct store_value {
 };
 
 /* A lookup counts as a use for the eviction policy. O(1), no allocation. */
-enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms, struct store_value *value);
+enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms,
+                           struct store_value *value);
 
 /* Puts a copy, replacing what was there. False when it is too large for the budget or value_bytes_max: then an older
  * entry of the key is removed all the same, for what was not stored must not leave something older behind.
@@ -83,7 +88,8 @@ void store_release(struct store *store, void *entry);
  * Evicts what lies there by the policy as well as it can. */
 size_t store_give_back(struct store *store, size_t bytes);
 
-/* A bounded slice of background work (at most `steps` index buckets): expired entries, remains of drop_all. */
+/* A bounded slice of background work (at most `steps` entries looked at): expired entries, remains of drop_all, pages
+ * and index that are not needed any more. */
 void store_tick(struct store *store, uint64_t now_ms, uint32_t steps);
 
 struct store_stats {

@@ -1,0 +1,22 @@
+/* stats — the numbers of stats.def as one struct: bumped on the loop thread, read between turns. */
+#ifndef FERRITE_BASE_STATS_H
+#define FERRITE_BASE_STATS_H
+
+#include <stdint.h>
+
+#include "base/histogram.h"
+
+#define STATS_FIELD_COUNTER(id) uint64_t id;
+#define STATS_FIELD_GAUGE(id) uint64_t id;
+#define STATS_FIELD_HISTOGRAM(id) struct histogram id;
+
+struct stats {
+#define METRIC(id, name, labels, kind, help) STATS_FIELD_##kind(id)
+#include "base/stats.def"
+#undef METRIC
+};
+
+_Static_assert(sizeof(struct histogram) == (HISTOGRAM_BUCKETS + 1) * sizeof(uint64_t),
+               "struct stats is an array of 64-bit values, as fp_stats_read hands it out");
+
+#endif

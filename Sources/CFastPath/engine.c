@@ -1,0 +1,538 @@
+/* engine — the ABI of include/CFastPath.h on top of net/, serve/ and store/; the only file that knows them all.
+ *
+ * A turn:  recycle ─► run the stalled ─► flush ─► wait ─► settle ─► events of the loop ─► batch
+ *          ▲ orders of Swift are in the chains        └────────── again while there is nothing to decide ┘
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "CFastPath.h"
+#include "net/client.h"
+#include "net/link.h"
+#include "net/owner.h"
+#include "net/socket.h"
+#include "serve/dispatch.h"
+#include "serve/flight.h"
+
+_Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
+
+#define LISTEN_BACKLOG 511
+#define KERNEL_BYTES_A_SOCKET 4096u /* socket, file and protocol records; buffers are measured, see fp_measure_base */
+#define TICK_NS (100 * NS_PER_MS) /* background work of the store */
+#define TICK_STEPS 1024u
+
+struct fp_engine {
+    fp_config config;
+    struct budget budget;
+    struct store *store;
+    struct serve serve;
+    struct clients clients;
+    struct links links;
+    struct loop *loop;
+    struct clock clock;
+    struct socket_buffers client_buffers, link_buffers;
+    uint32_t listeners;
+    uint32_t unix_tag; /* of the listener whose clients do not inherit their buffers */
+    char unix_path[108];
+    char network_reason[256];
+    char error[256];
+    char username[256], password[512];
+    uint64_t woke_ns; /* when this turn's work began */
+    uint64_t tick_ns;
+    uint64_t hits_before;
+    bool woken;
+};
+
+/* ---- making and unmaking ---- */
+
+void fp_config_init(fp_config *config) {
+    *config = (fp_config){
+        .local_memory = 128ull << 20,
+        .clients_max = 1000,
+        .links_max = 1100,
+        .value_bytes_max = 1u << 20,
+        .network = FP_NETWORK_AUTO,
+        .eviction = FP_EVICTION_LRU,
+    };
+}
+
+static size_t reclaim_from_store(void *context, size_t bytes) {
+    return store_give_back(context, bytes);
+}
+
+static bool make_store(fp_engine *engine) {
+    uint64_t seed = engine->config.seed;
+    if (!seed && getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = clock_now(&engine->clock);
+    struct store_options options = {
+        .arena_bytes = engine->config.local_memory,
+        .eviction = (enum store_eviction)engine->config.eviction,
+        .value_bytes_max = engine->config.value_bytes_max,
+        .seed = seed,
+    };
+    engine->store = store_create(&options, &engine->budget);
+    if (!engine->store) return false;
+    engine->budget.reclaim = reclaim_from_store;
+    engine->budget.reclaim_context = engine->store;
+    return true;
+}
+
+fp_engine *fp_create(const fp_config *config, fp_error *error) {
+    if (config->local_memory < 32ull << 20) {
+        *error = "local_memory is too small: at least 32mb is needed";
+        return NULL;
+    }
+    fp_engine *engine = calloc(1, sizeof *engine);
+    CHECK(engine);
+    engine->config = *config;
+    engine->clock = clock_real();
+    budget_init(&engine->budget, config->local_memory);
+    fp_measure_base(engine);
+    engine->serve.allow_admin = config->allow_admin;
+    if (make_store(engine) && serve_init(&engine->serve, &engine->budget, engine->store, config->clients_max))
+        return engine;
+    *error = "local_memory cannot hold the fixed parts of the sidecar: raise it";
+    return NULL; /* the process is about to end: what was taken goes with it */
+}
+
+void fp_identity(fp_engine *engine, const char *username, const char *password) {
+    snprintf(engine->username, sizeof engine->username, "%s", username ? username : "");
+    snprintf(engine->password, sizeof engine->password, "%s", password ? password : "");
+    engine->serve.username = username ? engine->username : NULL;
+    engine->serve.password = password ? engine->password : NULL;
+}
+
+void fp_upstream_version(fp_engine *engine, const char *version, size_t length) {
+    snprintf(engine->serve.upstream_version, sizeof engine->serve.upstream_version, "%.*s", (int)length, version);
+}
+
+static struct loop *make_loop(fp_engine *engine, const struct loop_options *options, fp_error *error) {
+    const char *why = "";
+    if (engine->config.network != FP_NETWORK_EPOLL) {
+        struct loop *loop = loop_ring_create(options, &engine->budget, &why);
+        if (loop) return loop;
+        snprintf(engine->network_reason, sizeof engine->network_reason, "%s", why);
+        if (engine->config.network == FP_NETWORK_IO_URING) {
+            *error = engine->network_reason;
+            return NULL;
+        }
+    }
+    struct loop *loop = loop_poll_create(options, &engine->budget, &why);
+    if (!loop) {
+        snprintf(engine->error, sizeof engine->error, "%s", why);
+        *error = engine->error;
+    }
+    return loop;
+}
+
+/* What a client may leave unread before it is not read from: its share of an eighth of the budget. */
+static void set_out_bytes_high(fp_engine *engine) {
+    uint64_t clients = engine->serve.stats.clients < 8 ? 8 : engine->serve.stats.clients;
+    uint64_t share = engine->budget.total / 8 / clients;
+    engine->serve.out_bytes_high = share < 16384 ? 16384 : share > 1 << 20 ? 1 << 20 : share;
+}
+
+bool fp_attach(fp_engine *engine, fp_error *error) {
+    const fp_config *config = &engine->config;
+    engine->client_buffers = (struct socket_buffers){.receive_bytes = 32768, .send_bytes = 32768};
+    engine->link_buffers = (struct socket_buffers){.receive_bytes = 262144, .send_bytes = 262144};
+    struct loop_options options = {
+        .connections_max = config->clients_max + config->links_max,
+        .receive_buffers = config->local_memory < 64ull << 20 ? 32 : 64,
+    };
+    engine->loop = make_loop(engine, &options, error);
+    if (!engine->loop) return false;
+    if (!clients_init(&engine->clients, &engine->serve, engine->loop, config->clients_max) ||
+        !links_init(&engine->links, &engine->serve, engine->loop, config->links_max)) {
+        *error = "the tables of connections cannot be reserved";
+        return false;
+    }
+    engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
+    engine->clients.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
+    engine->links.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
+    engine->clients.request_bytes_max = engine->budget.total / 4;
+    engine->links.reply_bytes_max = engine->budget.total / 4;
+    engine->links.buffers = engine->link_buffers;
+    set_out_bytes_high(engine);
+    return true;
+}
+
+const char *fp_network_name(const fp_engine *engine) { return loop_name(engine->loop); }
+const char *fp_network_reason(const fp_engine *engine) { return engine->network_reason; }
+
+static bool listen_on(fp_engine *engine, const struct socket_address *address, const char *what, int *fd,
+                      fp_error *error) {
+    *fd = socket_listen(address, &engine->client_buffers, LISTEN_BACKLOG);
+    if (*fd >= 0 && loop_listen(engine->loop, *fd, engine->listeners++)) return true;
+    snprintf(engine->error, sizeof engine->error, "cannot listen on %s: %s", what,
+             *fd < 0 ? strerror(-*fd) : "no room for a further listener");
+    *error = engine->error;
+    return false;
+}
+
+bool fp_listen_tcp(fp_engine *engine, const char *text, uint16_t port, uint16_t *bound, fp_error *error) {
+    struct socket_address address;
+    int fd;
+    char what[96];
+    snprintf(what, sizeof what, strchr(text, ':') ? "[%s]:%u" : "%s:%u", text, port);
+    if (!socket_address_tcp(&address, text, port)) {
+        snprintf(engine->error, sizeof engine->error, "%s is not a numeric IPv4 or IPv6 address", text);
+        *error = engine->error;
+        return false;
+    }
+    if (!listen_on(engine, &address, what, &fd, error)) return false;
+    *bound = (uint16_t)socket_port(fd);
+    return true;
+}
+
+bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error) {
+    struct socket_address address;
+    int fd;
+    if (!socket_address_unix(&address, path)) {
+        *error = "unix_socket is longer than a socket's name may be (107 bytes)";
+        return false;
+    }
+    engine->unix_tag = engine->listeners;
+    if (!listen_on(engine, &address, path, &fd, error)) return false;
+    snprintf(engine->unix_path, sizeof engine->unix_path, "%s", path);
+    return true;
+}
+
+void fp_unlisten(fp_engine *engine) {
+    for (uint32_t tag = 0; tag < engine->listeners; tag++) loop_unlisten(engine->loop, tag);
+    engine->listeners = 0;
+    if (engine->unix_path[0]) unlink(engine->unix_path);
+    engine->unix_path[0] = 0;
+}
+
+void fp_destroy(fp_engine *engine) {
+    if (engine->loop) {
+        fp_unlisten(engine);
+        clients_deinit(&engine->clients);
+        links_deinit(&engine->links);
+        loop_destroy(engine->loop);
+    }
+    serve_deinit(&engine->serve);
+    store_destroy(engine->store);
+    CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT]);
+    free(engine);
+}
+
+/* ---- the turn ---- */
+
+static void handle(fp_engine *engine, const struct loop_event *event) {
+    if (event->kind == LOOP_ACCEPTED) {
+        if (engine->unix_path[0] && event->tag == engine->unix_tag)
+            socket_accepted_unix(event->fd, &engine->client_buffers);
+        client_accept(&engine->clients, event->fd);
+        set_out_bytes_high(engine);
+        return;
+    }
+    if (event->kind == LOOP_WOKEN) {
+        engine->woken = true;
+        return;
+    }
+    if (event->conn->owner == OWNER_CLIENT) {
+        struct client *client = (struct client *)((uint8_t *)event->conn - offsetof(struct client, conn));
+        if (event->kind == LOOP_DATA) client_data(&engine->clients, client, event->bytes, event->length);
+        else if (event->kind == LOOP_WRITABLE) client_writable(&engine->clients, client);
+        else client_closed(&engine->clients, client, event->error);
+        return;
+    }
+    struct link *link = (struct link *)((uint8_t *)event->conn - offsetof(struct link, conn));
+    if (event->kind == LOOP_DATA) link_data(&engine->links, link, event->bytes, event->length);
+    else if (event->kind == LOOP_WRITABLE) link_writable(&engine->links, link);
+    else if (event->kind == LOOP_CONNECTED) link_connected(&engine->links, link, event->error);
+    else link_closed(&engine->links, link, event->error);
+}
+
+static void see_time(fp_engine *engine) {
+    engine->serve.now_ns = clock_now(&engine->clock);
+    engine->serve.now_ms = engine->serve.now_ns / NS_PER_MS;
+}
+
+/* One turn's work is done and about to be handed to the kernel: what it took. */
+static void book_turn(fp_engine *engine) {
+    struct stats *stats = &engine->serve.stats;
+    if (!engine->woke_ns) return;
+    uint64_t took = clock_now(&engine->clock) - engine->woke_ns;
+    stats->turns++;
+    histogram_add(&stats->turn_duration, took, 1);
+    uint64_t hits = stats->commands_hit - engine->hits_before;
+    if (hits) histogram_add(&stats->hit_duration, took, hits);
+    engine->hits_before = stats->commands_hit;
+}
+
+static uint64_t background(fp_engine *engine) {
+    uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);
+    if (engine->serve.now_ns >= engine->tick_ns) {
+        store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
+        engine->tick_ns = engine->serve.now_ns + TICK_NS;
+    }
+    return next;
+}
+
+static void recycle(fp_engine *engine) {
+    loop_recycle(engine->loop);
+    inboxes_recycle(&engine->clients.inboxes);
+    inboxes_recycle(&engine->links.inboxes);
+}
+
+fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
+    struct serve *serve = &engine->serve;
+    serve->event_count = 0;
+    engine->woken = false;
+    for (;;) {
+        recycle(engine);
+        see_time(engine);
+        uint64_t wake_ns = background(engine);
+        if (serve->runnable) clients_run(&engine->clients);
+        if (engine->links.waiting_count) links_run(&engine->links);
+        bool busy = clients_flush(&engine->clients);
+        busy |= links_flush(&engine->links);
+        book_turn(engine);
+        if (wake_ns > deadline_ns) wake_ns = deadline_ns;
+        loop_wait(engine->loop, busy || serve->event_count ? 0 : wake_ns);
+        see_time(engine);
+        engine->woke_ns = serve->now_ns;
+        clients_settle(&engine->clients);
+        links_settle(&engine->links);
+        struct loop_event event;
+        while (serve_events_fit(serve, SERVE_EVENTS_SPARE / 2) && loop_next(engine->loop, &event))
+            handle(engine, &event);
+        if (engine->woken) serve_event(serve, FP_EVENT_WAKE);
+        if (serve->event_count || serve->now_ns >= deadline_ns) break;
+    }
+    return (fp_batch){.events = serve->events, .count = serve->event_count, .now_ns = serve->now_ns};
+}
+
+void fp_wake(fp_engine *engine) { loop_wake(engine->loop); }
+uint64_t fp_now(const fp_engine *engine) { return clock_now(&engine->clock); }
+
+/* ---- orders to links ---- */
+
+fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_length) {
+    return link_open(&engine->links, address, address_length);
+}
+
+void fp_link_send(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_send(&engine->links, link, bytes, length);
+}
+
+void fp_link_send_bulk(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_send_bulk(&engine->links, link, bytes, length);
+}
+
+size_t fp_link_backlog(const fp_engine *engine, fp_link id) {
+    const struct link *link = table_at(&engine->links.table, id);
+    return link ? link->out.bytes : 0;
+}
+
+void fp_link_close(fp_engine *engine, fp_link id) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_close(&engine->links, link);
+}
+
+/* ---- orders to clients ---- */
+
+static struct session *session_at(fp_engine *engine, fp_client id) {
+    struct client *client = table_at(&engine->clients.table, id);
+    return client ? &client->session : NULL;
+}
+
+static struct slot *slot_at(fp_engine *engine, fp_slot id) {
+    struct slot *slot = table_at(&engine->serve.slots, id);
+    return slot && !slot->answered ? slot : NULL;
+}
+
+void fp_answer(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool from_resp3) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) slot_answer(&engine->serve, slot, reply, length, from_resp3);
+}
+
+void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) slot_answer_more(&engine->serve, slot, reply, length);
+}
+
+void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length) {
+    struct session *session = session_at(engine, id);
+    if (!session) return;
+    /* In front of the first unanswered slot: a message may overtake an answer that is not there yet, as in Redis. */
+    if (chain_append(&session->out, &engine->serve.blocks, bytes, length))
+        session_mark_dirty(&engine->serve, session);
+    else session_close(&engine->serve, session);
+}
+
+void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
+    struct session *session = session_at(engine, id);
+    if (!session || session->stall != STALL_PIN) return;
+    session->lane = FP_LANE_PINNED;
+    session->link = link;
+    engine->serve.stats.clients_pinned++;
+    session_mark_runnable(&engine->serve, session);
+}
+
+void fp_pin_fail(fp_engine *engine, fp_client id, const void *error, size_t length) {
+    struct session *session = session_at(engine, id);
+    if (!session || session->stall != STALL_PIN) return;
+    session->pin_refused = true;
+    if (!buffer_append(&session->pin_error, &engine->budget, BUDGET_CLIENTS, error, length))
+        session_close(&engine->serve, session);
+    session_mark_runnable(&engine->serve, session);
+}
+
+void fp_client_close(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (session) session_close(&engine->serve, session);
+}
+
+void fp_slot_close(fp_engine *engine, fp_slot id) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) session_close(&engine->serve, slot->session);
+}
+
+void fp_hold(fp_engine *engine, bool held) {
+    if (engine->serve.held && !held) clients_release_held(&engine->clients);
+    engine->serve.held = held;
+}
+
+/* ---- orders to the store ---- */
+
+static struct flight *flight_at(fp_engine *engine, fp_flight id) {
+    return table_at(&engine->serve.flights, id);
+}
+
+void fp_arm(fp_engine *engine, fp_flight id, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_arm(&engine->serve, flight, pttl_ms, sent_ns, keep);
+}
+
+void fp_fill(fp_engine *engine, fp_flight id, const void *reply, size_t length) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_fill(&engine->serve, flight, reply, length);
+}
+
+void fp_fill_mget(fp_engine *engine, fp_slot id, const void *reply, size_t length) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) flight_fill_mget(&engine->serve, slot, reply, length);
+}
+
+void fp_flight_timeout(fp_engine *engine, fp_flight id, const void *error, size_t length) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_fail(&engine->serve, flight, error, length, false);
+}
+
+void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t length) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_fail(&engine->serve, flight, error, length, true);
+}
+
+void fp_drop(fp_engine *engine, const void *key, size_t length) {
+    struct serve *serve = &engine->serve;
+    uint64_t hash = store_hash(serve->store, key, (uint32_t)length);
+    store_drop(serve->store, key, (uint32_t)length, hash);
+    flights_spoil_armed(serve, hash);
+    serve->stats.invalidations++;
+}
+
+void fp_drop_all(fp_engine *engine) {
+    store_drop_all(engine->store);
+    flights_spoil_all(&engine->serve, false);
+}
+
+void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspect) {
+    engine->serve.epoch = epoch;
+    engine->serve.trusted = trusted;
+    engine->serve.serve_suspect = serve_suspect;
+}
+
+void fp_ttl_default(fp_engine *engine, uint64_t milliseconds) { engine->serve.ttl_default_ms = milliseconds; }
+
+/* ---- the command table ---- */
+
+uint32_t fp_commands_learn(fp_engine *engine, const void *reply, size_t length) {
+    return commands_learn(engine->serve.commands, reply, length);
+}
+
+const char *fp_command_name(const fp_engine *engine, uint16_t command) {
+    const struct command *row = commands_row(engine->serve.commands, command);
+    return row ? row->name : NULL;
+}
+
+/* ---- memory, numbers ---- */
+
+void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }
+void fp_release(fp_engine *engine, size_t bytes) { budget_give(&engine->budget, BUDGET_SWIFT, bytes); }
+
+/* A figure of /proc/self/status in bytes, 0 when it is not there. */
+static size_t status_bytes(const char *text, const char *name) {
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + strlen(name), NULL, 10) << 10 : 0;
+}
+
+static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+/* The kernel's memory is not resident memory of ours: of it, only page tables beyond those that the store has charged
+ * count here. */
+void fp_measure_base(fp_engine *engine) {
+    char text[4096];
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return;
+    text[n] = 0;
+    struct budget *budget = &engine->budget;
+    size_t tables = budget->used_by[BUDGET_TABLES];
+    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
+    size_t base = above(status_bytes(text, "VmRSS:"), owned) + above(status_bytes(text, "VmPTE:"), tables);
+    budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
+    budget_force(budget, BUDGET_BASE, base);
+    if (budget->used > budget->total && budget->reclaim)
+        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
+}
+
+#define ROW_COUNTER FP_METRIC_COUNTER
+#define ROW_GAUGE FP_METRIC_GAUGE
+#define ROW_HISTOGRAM FP_METRIC_HISTOGRAM
+
+static const fp_metric metric_rows[] = {
+#define METRIC(id, name, labels, kind, help) \
+    {name, labels, help, ROW_##kind, offsetof(struct stats, id) / sizeof(uint64_t)},
+#include "base/stats.def"
+#undef METRIC
+};
+
+const fp_metric *fp_metric_table(uint32_t *count) {
+    *count = sizeof metric_rows / sizeof *metric_rows;
+    return metric_rows;
+}
+
+uint32_t fp_stats_count(void) { return sizeof(struct stats) / sizeof(uint64_t); }
+
+void fp_stats_read(fp_engine *engine, uint64_t *values) {
+    struct stats *stats = &engine->serve.stats;
+    struct store_stats store;
+    store_read_stats(engine->store, &store);
+    stats->keys = store.entries;
+    stats->evicted_keys = store.evicted_total;
+    stats->expired_keys = store.expired_total;
+    stats->refused_fills = store.refused_total;
+    const struct budget *budget = &engine->budget;
+    stats->memory_used = budget->used;
+    stats->memory_max = budget->total;
+    uint64_t *by_owner = &stats->memory_base; /* the rows stand in the order of the owners */
+    _Static_assert(offsetof(struct stats, memory_tables) - offsetof(struct stats, memory_base) ==
+                       (BUDGET_OWNER_COUNT - 1) * sizeof(uint64_t),
+                   "a row for each owner, in their order");
+    for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) by_owner[owner] = budget->used_by[owner];
+    memcpy(values, stats, sizeof *stats);
+}
+
+uint64_t fp_histogram_bound(uint32_t bucket) { return histogram_bound(bucket); }
+uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }

@@ -1,0 +1,288 @@
+/* client — a connection of the application; see client.h. */
+#include "net/client.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/owner.h"
+#include "resp/parse.h"
+#include "serve/dispatch.h"
+#include "serve/slots.h"
+
+bool clients_init(struct clients *clients, struct serve *serve, struct loop *loop, uint32_t clients_max) {
+    clients->serve = serve;
+    clients->loop = loop;
+    clients->clients_max = clients_max;
+    inboxes_init(&clients->inboxes, serve->budget, BUDGET_CLIENTS);
+    return table_init(&clients->table, sizeof(struct client), clients_max, serve->budget, BUDGET_CLIENTS);
+}
+
+/* ---- the idle list ---- */
+
+static void idle_unlink(struct clients *clients, struct client *client) {
+    if (client->idle_prev) client->idle_prev->idle_next = client->idle_next;
+    else clients->idle_first = client->idle_next;
+    if (client->idle_next) client->idle_next->idle_prev = client->idle_prev;
+    else clients->idle_last = client->idle_prev;
+    client->idle_prev = client->idle_next = NULL;
+}
+
+static void idle_append(struct clients *clients, struct client *client) {
+    client->active_ns = clients->serve->now_ns;
+    client->idle_prev = clients->idle_last;
+    if (clients->idle_last) clients->idle_last->idle_next = client;
+    else clients->idle_first = client;
+    clients->idle_last = client;
+}
+
+/* ---- opening and closing ---- */
+
+static void refuse(struct clients *clients, int fd, const char *why) {
+    clients->serve->stats.clients_refused++;
+    send(fd, why, strlen(why), MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(fd);
+}
+
+void client_accept(struct clients *clients, int fd) {
+    struct serve *serve = clients->serve;
+    if (clients->table.live >= clients->clients_max) {
+        refuse(clients, fd, "-ERR max number of clients reached\r\n");
+        return;
+    }
+    if (!budget_take(serve->budget, BUDGET_KERNEL, clients->kernel_bytes_each)) {
+        refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
+        return;
+    }
+    struct client *client = table_take(&clients->table);
+    if (client) client->conn.owner = OWNER_CLIENT;
+    if (!client || !loop_add(clients->loop, &client->conn, fd)) {
+        if (client) table_give(&clients->table, client);
+        budget_give(serve->budget, BUDGET_KERNEL, clients->kernel_bytes_each);
+        refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
+        return;
+    }
+    client->kernel_bytes = clients->kernel_bytes_each;
+    session_init(&client->session, table_id(&client->item));
+    client->session.number = ++clients->next_number;
+    client->session.opened_ns = serve->now_ns;
+    idle_append(clients, client);
+    serve->stats.clients_opened++;
+    serve->stats.clients++;
+}
+
+static void client_end(struct clients *clients, struct client *client) {
+    struct serve *serve = clients->serve;
+    if (client->session.lane == FP_LANE_PINNED || client->session.stall == STALL_PIN) {
+        fp_event *event = serve_event(serve, FP_EVENT_CLIENT_GONE);
+        event->client = client->session.id;
+        event->link = client->session.link;
+    }
+    if (client->session.lane == FP_LANE_PINNED) serve->stats.clients_pinned--;
+    loop_remove(clients->loop, &client->conn);
+    session_deinit(serve, &client->session);
+    inbox_drop(&clients->inboxes, &client->in);
+    idle_unlink(clients, client);
+    budget_give(serve->budget, BUDGET_KERNEL, client->kernel_bytes);
+    serve->stats.clients--;
+    table_give(&clients->table, client);
+}
+
+/* As Redis, which has answered before it notices an orderly end: what was asked is answered first. A pinned client may
+ * be in a blocking call that would never end, so it goes at once. */
+void client_closed(struct clients *clients, struct client *client, int error) {
+    if (error || client->blocked || client->session.lane == FP_LANE_PINNED || client->session.stall == STALL_PIN) {
+        client_end(clients, client);
+        return;
+    }
+    client->eof = true;
+    session_mark_dirty(clients->serve, &client->session);
+}
+
+/* True when all that was owed has been sent. */
+static bool may_end(const struct client *client) {
+    const struct session *session = &client->session;
+    bool last_words = session->closing || (client->eof && session->stall == STALL_NONE);
+    return last_words && !session->slot_count && !session->out.bytes;
+}
+
+/* ---- receiving ---- */
+
+/* Dispatches complete requests from the front; returns how many bytes are done with. */
+static size_t dispatch_all(struct clients *clients, struct client *client, const uint8_t *bytes, size_t length) {
+    struct serve *serve = clients->serve;
+    struct session *session = &client->session;
+    size_t at = 0;
+    while (at < length && !session->closing) {
+        size_t used, need;
+        const char *error;
+        enum resp_parsed parsed =
+            resp_parse(&serve->args, &client->progress, bytes + at, length - at, &used, &need, &error);
+        if (parsed == RESP_INCOMPLETE) break;
+        if (parsed == RESP_MALFORMED) {
+            serve->stats.protocol_errors++;
+            chain_append(slot_sink(session), &serve->blocks, error, strlen(error));
+            session->closing = true;
+            return length;
+        }
+        if (serve->args.count == 0) {
+            at += used;
+            continue;
+        }
+        enum dispatched done = dispatch(serve, session, bytes + at, used);
+        if (done == DISPATCH_STALL) break;
+        at += used;
+        if (done == DISPATCH_CLOSE) return length;
+    }
+    return session->closing ? length : at;
+}
+
+static void dispatch_inbox(struct clients *clients, struct client *client) {
+    struct inbox *in = &client->in;
+    inbox_used(&clients->inboxes, in, dispatch_all(clients, client, inbox_rest(in), inbox_left(in)));
+}
+
+/* A client with requests that wait is not read from; one with half a request is. */
+static void pause_or_resume(struct clients *clients, struct client *client) {
+    bool waits = client->session.stall != STALL_NONE || client->session.closing;
+    if (waits == client->paused) return;
+    client->paused = waits;
+    if (waits) loop_pause(clients->loop, &client->conn);
+    else loop_resume(clients->loop, &client->conn);
+}
+
+static void after_dispatch(struct clients *clients, struct client *client) {
+    struct session *session = &client->session;
+    if (session->out.bytes || session->closing) session_mark_dirty(clients->serve, session);
+    pause_or_resume(clients, client);
+}
+
+static void too_large(struct clients *clients, struct client *client) {
+    static const char error[] = "-ERR request is larger than the sidecar can hold within local_memory\r\n";
+    struct session *session = &client->session;
+    chain_append(slot_sink(session), &clients->serve->blocks, error,
+                 sizeof error - 1);
+    session->closing = true;
+}
+
+void client_data(struct clients *clients, struct client *client, const uint8_t *bytes, size_t length) {
+    struct serve *serve = clients->serve;
+    struct session *session = &client->session;
+    serve->stats.bytes_received += length;
+    if (session->closing) return;
+    client->active_ns = serve->now_ns;
+    if (clients->idle_timeout_ns) {
+        idle_unlink(clients, client);
+        idle_append(clients, client);
+    }
+    size_t max = clients->request_bytes_max;
+    if (inbox_left(&client->in) == 0) {
+        size_t done = dispatch_all(clients, client, bytes, length);
+        if (done < length && !inbox_gather(&clients->inboxes, &client->in, bytes + done, length - done, max))
+            too_large(clients, client);
+    } else if (!inbox_gather(&clients->inboxes, &client->in, bytes, length, max)) {
+        too_large(clients, client);
+    } else if (session->stall == STALL_NONE) {
+        dispatch_inbox(clients, client);
+    }
+    after_dispatch(clients, client);
+}
+
+void clients_run(struct clients *clients) {
+    struct serve *serve = clients->serve;
+    struct session *session = serve->runnable;
+    serve->runnable = NULL;
+    while (session) {
+        struct session *next = session->runnable_next;
+        struct client *client = client_of(session);
+        session->is_runnable = false;
+        session->runnable_next = NULL;
+        session->stall = STALL_NONE;
+        if (inbox_left(&client->in)) dispatch_inbox(clients, client);
+        after_dispatch(clients, client);
+        if (client->eof) session_mark_dirty(serve, session);
+        session = next;
+    }
+}
+
+void clients_release_held(struct clients *clients) {
+    for (uint32_t i = 0; i < clients->table.used; i++) {
+        struct client *client = table_record(&clients->table, i);
+        if ((client->item.generation & 1) && client->session.stall == STALL_HELD)
+            session_mark_runnable(clients->serve, &client->session);
+    }
+}
+
+/* ---- sending ---- */
+
+bool clients_flush(struct clients *clients) {
+    struct serve *serve = clients->serve;
+    bool more = false;
+    while (serve->dirty && clients->flying_count < CLIENTS_A_TURN && serve_events_fit(serve, 1)) {
+        struct session *session = serve->dirty;
+        struct client *client = client_of(session);
+        serve->dirty = session->dirty_next;
+        session->is_dirty = false;
+        session->dirty_next = NULL;
+        if (may_end(client)) {
+            client_end(clients, client);
+            continue;
+        }
+        if (client->blocked || !session->out.bytes) continue;
+        int count = chain_iovecs(&session->out, client->conn.iov, LOOP_IOVECS);
+        client->offered = 0;
+        for (int i = 0; i < count; i++) client->offered += (uint32_t)client->conn.iov[i].iov_len;
+        loop_send(clients->loop, &client->conn, count);
+        clients->flying[clients->flying_count++] = client;
+        /* A send that goes well wakes nobody. */
+        more |= session->out.bytes > client->offered || session->closing || client->eof || session->stall == STALL_OUT;
+    }
+    return more || serve->dirty || serve->runnable;
+}
+
+void clients_settle(struct clients *clients) {
+    struct serve *serve = clients->serve;
+    for (uint32_t i = 0; i < clients->flying_count; i++) {
+        struct client *client = clients->flying[i];
+        struct session *session = &client->session;
+        chain_sent(&session->out, &serve->blocks, client->conn.sent);
+        serve->stats.bytes_sent += client->conn.sent;
+        client->blocked = client->conn.sent < client->offered;
+        if (!client->blocked && (session->out.bytes || session->closing || client->eof))
+            session_mark_dirty(serve, session);
+        if (session->stall == STALL_OUT && session->out.bytes + session->held_bytes <= serve->out_bytes_high / 2)
+            session_mark_runnable(serve, session);
+    }
+    clients->flying_count = 0;
+}
+
+void client_writable(struct clients *clients, struct client *client) {
+    client->blocked = false;
+    session_mark_dirty(clients->serve, &client->session);
+}
+
+uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns) {
+    if (!clients->idle_timeout_ns) return UINT64_MAX;
+    while (clients->idle_first && clients->idle_first->active_ns + clients->idle_timeout_ns <= now_ns) {
+        struct client *client = clients->idle_first;
+        /* Who waits for an answer, or for a message, is not idle. */
+        if (client->session.slot_count || client->session.lane == FP_LANE_PINNED) {
+            idle_unlink(clients, client);
+            idle_append(clients, client);
+            continue;
+        }
+        clients->serve->stats.clients_idle_closed++;
+        client_end(clients, client);
+    }
+    return clients->idle_first ? clients->idle_first->active_ns + clients->idle_timeout_ns : UINT64_MAX;
+}
+
+void clients_deinit(struct clients *clients) {
+    for (uint32_t i = 0; i < clients->table.used; i++) {
+        struct client *client = table_record(&clients->table, i);
+        if (client->item.generation & 1) client_end(clients, client);
+    }
+    inboxes_deinit(&clients->inboxes);
+    table_deinit(&clients->table);
+}

@@ -1,0 +1,71 @@
+/* client — a connection of the application: receives, cuts requests, sends what is due.
+ *
+ *   loop DATA ─► client_data ─► resp_parse ─► dispatch ─► session.out ─► client_flush ─► loop_send
+ *
+ * A request that is complete in a receive buffer is parsed where it lies. What is left over (a part of a request, or
+ * requests that must wait) is gathered in `in`, one contiguous buffer; the client is not read from while that holds
+ * requests that wait. Events point into receive buffers and into `in`, so neither moves before the next turn. */
+#ifndef FERRITE_NET_CLIENT_H
+#define FERRITE_NET_CLIENT_H
+
+#include "net/inbox.h"
+#include "net/loop.h"
+#include "serve/session.h"
+
+struct client {
+    struct table_item item;
+    struct loop_conn conn;
+    struct session session;
+    struct inbox in;
+    struct resp_progress progress; /* of the request at the front of `in` */
+    bool paused;
+    bool blocked;     /* waits for LOOP_WRITABLE */
+    bool eof;         /* the peer has sent all it will: answer what it asked, then close */
+    uint32_t offered; /* bytes of the last loop_send */
+    size_t kernel_bytes; /* charged for the socket */
+    uint64_t active_ns;  /* last time it sent something */
+    struct client *idle_prev, *idle_next;
+};
+
+#define CLIENTS_A_TURN 1024u /* sent to in one turn */
+
+struct clients {
+    struct serve *serve;
+    struct loop *loop;
+    struct table table;
+    struct client *flying[CLIENTS_A_TURN]; /* sent in this turn */
+    uint32_t flying_count;
+    struct client *idle_first, *idle_last; /* the longest silent first */
+    struct inboxes inboxes;
+    uint64_t idle_timeout_ns; /* 0: none */
+    uint64_t next_number;
+    uint32_t clients_max;
+    size_t kernel_bytes_each;
+    size_t request_bytes_max;
+};
+
+bool clients_init(struct clients *clients, struct serve *serve, struct loop *loop, uint32_t clients_max);
+void clients_deinit(struct clients *clients);
+
+/* Takes an accepted socket over, or refuses it in Redis' words. */
+void client_accept(struct clients *clients, int fd);
+void client_data(struct clients *clients, struct client *client, const uint8_t *bytes, size_t length);
+void client_closed(struct clients *clients, struct client *client, int error);
+void client_writable(struct clients *clients, struct client *client);
+
+/* Lets stalled clients go on. */
+void clients_run(struct clients *clients);
+/* Lets clients that wait for an upstream go on. */
+void clients_release_held(struct clients *clients);
+/* Hands what is due to the loop; true if something could not be handed over yet and the loop must not sleep. */
+bool clients_flush(struct clients *clients);
+/* After loop_wait: what was sent is gone from the chains. */
+void clients_settle(struct clients *clients);
+/* Closes clients that were silent for too long; returns when to look again (UINT64_MAX: never). */
+uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns);
+
+static inline struct client *client_of(struct session *session) {
+    return (struct client *)((uint8_t *)session - offsetof(struct client, session));
+}
+
+#endif

@@ -1,0 +1,224 @@
+/* link — a connection to an upstream; see link.h. */
+#include "net/link.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/owner.h"
+#include "resp/reply.h"
+
+bool links_init(struct links *links, struct serve *serve, struct loop *loop, uint32_t links_max) {
+    links->serve = serve;
+    links->loop = loop;
+    links->links_max = links_max;
+    inboxes_init(&links->inboxes, serve->budget, BUDGET_LINKS);
+    if (!budget_take(serve->budget, BUDGET_LINKS, links_max * sizeof *links->flying)) return false;
+    links->flying = calloc(links_max, sizeof *links->flying);
+    CHECK(links->flying);
+    return table_init(&links->table, sizeof(struct link), links_max, serve->budget, BUDGET_LINKS);
+}
+
+static void mark_dirty(struct links *links, struct link *link) {
+    if (link->is_dirty) return;
+    link->is_dirty = true;
+    link->dirty_next = links->dirty;
+    links->dirty = link;
+}
+
+fp_link link_open(struct links *links, const void *address, uint32_t address_length) {
+    struct budget *budget = links->serve->budget;
+    struct socket_address to = {.length = address_length};
+    if (address_length > sizeof to.storage) return 0;
+    memcpy(&to.storage, address, address_length);
+    if (!budget_take(budget, BUDGET_KERNEL, links->kernel_bytes_each)) return 0;
+    struct link *link = table_take(&links->table);
+    int fd = link ? socket_for_link(&to, &links->buffers) : -1;
+    if (link) link->conn.owner = OWNER_LINK;
+    if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
+        if (fd >= 0) close(fd);
+        if (link) table_give(&links->table, link);
+        budget_give(budget, BUDGET_KERNEL, links->kernel_bytes_each);
+        return 0;
+    }
+    link->kernel_bytes = links->kernel_bytes_each;
+    return table_id(&link->item);
+}
+
+static void link_end(struct links *links, struct link *link) {
+    struct serve *serve = links->serve;
+    loop_remove(links->loop, &link->conn);
+    for (struct link **at = &links->dirty; link->is_dirty && *at; at = &(*at)->dirty_next) {
+        if (*at != link) continue;
+        *at = link->dirty_next;
+        break;
+    }
+    if (link->waiting) links->waiting_count--;
+    chain_clear(&link->out, &serve->blocks);
+    inbox_drop(&links->inboxes, &link->in);
+    budget_give(serve->budget, BUDGET_KERNEL, link->kernel_bytes);
+    table_give(&links->table, link);
+}
+
+void link_close(struct links *links, struct link *link) {
+    link_end(links, link);
+}
+
+/* Room for this event is what SERVE_EVENTS_SPARE keeps. */
+static void link_down(struct links *links, struct link *link, int error) {
+    fp_event *event = serve_event(links->serve, FP_EVENT_LINK_DOWN);
+    event->link = table_id(&link->item);
+    event->error = error;
+    link_end(links, link);
+}
+
+void link_connected(struct links *links, struct link *link, int error) {
+    if (error) {
+        link_down(links, link, error);
+        return;
+    }
+    link->connected = true;
+    serve_event(links->serve, FP_EVENT_LINK_UP)->link = table_id(&link->item);
+    if (link->out.bytes) mark_dirty(links, link);
+}
+
+void link_closed(struct links *links, struct link *link, int error) {
+    link_down(links, link, error);
+}
+
+void link_writable(struct links *links, struct link *link) {
+    link->blocked = false;
+    mark_dirty(links, link);
+}
+
+static void mark_waiting(struct links *links, struct link *link) {
+    if (link->waiting) return;
+    link->waiting = true;
+    links->waiting_count++;
+}
+
+/* Short of memory for an order, the link cannot go on in order: it ends like a lost one, with the next batch. */
+static void starve(struct links *links, struct link *link) {
+    link->starved = true;
+    mark_waiting(links, link);
+}
+
+void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
+    if (link->starved) return;
+    if (reply_bulk(&link->out, &links->serve->blocks, bytes, (uint32_t)length)) mark_dirty(links, link);
+    else starve(links, link);
+}
+
+void link_send(struct links *links, struct link *link, const void *bytes, size_t length) {
+    if (link->starved) return;
+    if (chain_append(&link->out, &links->serve->blocks, bytes, length)) mark_dirty(links, link);
+    else starve(links, link);
+}
+
+/* Frames complete replies from the front into events; returns the bytes used. Sets *error when it is not RESP. */
+static size_t frame_all(struct links *links, struct link *link, const uint8_t *bytes, size_t length, int *error) {
+    struct serve *serve = links->serve;
+    size_t at = 0;
+    while (at < length) {
+        size_t reply_length;
+        uint64_t need;
+        enum resp_framed framed = resp_frame(&link->framer, bytes + at, length - at, &reply_length, &need);
+        if (framed == RESP_PARTIAL) {
+            if (need > links->reply_bytes_max) *error = EMSGSIZE;
+            break;
+        }
+        if (framed == RESP_BROKEN) {
+            *error = EPROTO;
+            break;
+        }
+        if (!serve_events_fit(serve, SERVE_EVENTS_SPARE)) {
+            /* The framer has read this reply; it is read again with the next batch. */
+            link->framer = (struct resp_framer){0};
+            mark_waiting(links, link);
+            break;
+        }
+        fp_event *event = serve_event(serve, bytes[at] == '>' ? FP_EVENT_PUSH : FP_EVENT_REPLY);
+        event->type = bytes[at];
+        event->link = table_id(&link->item);
+        event->bytes = bytes + at;
+        event->length = (uint32_t)reply_length;
+        at += reply_length;
+    }
+    return at;
+}
+
+static void frame_inbox(struct links *links, struct link *link) {
+    int error = 0;
+    struct inbox *in = &link->in;
+    inbox_used(&links->inboxes, in, frame_all(links, link, inbox_rest(in), inbox_left(in), &error));
+    if (error) link_down(links, link, error);
+}
+
+void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
+    links->serve->stats.upstream_bytes_received += length;
+    if (inbox_left(&link->in) == 0) {
+        int error = 0;
+        size_t done = frame_all(links, link, bytes, length, &error);
+        if (!error && done < length &&
+            !inbox_gather(&links->inboxes, &link->in, bytes + done, length - done, links->reply_bytes_max))
+            error = ENOMEM;
+        if (error) link_down(links, link, error);
+    } else if (!inbox_gather(&links->inboxes, &link->in, bytes, length, links->reply_bytes_max)) {
+        link_down(links, link, ENOMEM);
+    } else if (!link->waiting) {
+        frame_inbox(links, link);
+    }
+}
+
+void links_run(struct links *links) {
+    for (uint32_t i = 0; i < links->table.used && links->waiting_count; i++) {
+        struct link *link = table_record(&links->table, i);
+        if (!(link->item.generation & 1) || !link->waiting) continue;
+        if (!serve_events_fit(links->serve, SERVE_EVENTS_SPARE)) return;
+        link->waiting = false;
+        links->waiting_count--;
+        if (link->starved) link_down(links, link, ENOMEM);
+        else frame_inbox(links, link);
+    }
+}
+
+bool links_flush(struct links *links) {
+    bool more = false;
+    while (links->dirty) {
+        struct link *link = links->dirty;
+        links->dirty = link->dirty_next;
+        link->is_dirty = false;
+        link->dirty_next = NULL;
+        if (!link->connected || link->blocked || !link->out.bytes) continue;
+        int count = chain_iovecs(&link->out, link->conn.iov, LOOP_IOVECS);
+        link->offered = 0;
+        for (int i = 0; i < count; i++) link->offered += (uint32_t)link->conn.iov[i].iov_len;
+        loop_send(links->loop, &link->conn, count);
+        links->flying[links->flying_count++] = link;
+        more |= link->out.bytes > link->offered; /* a send that goes well wakes nobody */
+    }
+    return more || links->waiting_count > 0;
+}
+
+void links_settle(struct links *links) {
+    struct serve *serve = links->serve;
+    for (uint32_t i = 0; i < links->flying_count; i++) {
+        struct link *link = links->flying[i];
+        chain_sent(&link->out, &serve->blocks, link->conn.sent);
+        serve->stats.upstream_bytes_sent += link->conn.sent;
+        link->blocked = link->conn.sent < link->offered;
+        if (!link->blocked && link->out.bytes) mark_dirty(links, link);
+    }
+    links->flying_count = 0;
+}
+
+void links_deinit(struct links *links) {
+    for (uint32_t i = 0; i < links->table.used; i++) {
+        struct link *link = table_record(&links->table, i);
+        if (link->item.generation & 1) link_end(links, link);
+    }
+    inboxes_deinit(&links->inboxes);
+    table_deinit(&links->table);
+    budget_give(links->serve->budget, BUDGET_LINKS, links->links_max * sizeof *links->flying);
+    free(links->flying);
+}

@@ -1,0 +1,71 @@
+/* link — a connection to an upstream: sends what Swift orders, frames what comes into events.
+ *
+ *   fp_link_send ─► link.out ─► links_flush ─► loop_send
+ *   loop DATA ─► link_data ─► resp_frame ─► events REPLY, PUSH (pointers into the receive buffer)
+ *
+ * The bytes of a link are never reordered: events of one link come in its byte order. Loop thread only. */
+#ifndef FERRITE_NET_LINK_H
+#define FERRITE_NET_LINK_H
+
+#include "net/inbox.h"
+#include "net/loop.h"
+#include "net/socket.h"
+#include "resp/frame.h"
+#include "serve/serve.h"
+
+struct link {
+    struct table_item item;
+    struct loop_conn conn;
+    struct chain out;
+    struct inbox in;
+    struct resp_framer framer; /* of the reply at the front of `in` */
+    bool connected;
+    bool blocked;   /* waits for LOOP_WRITABLE */
+    bool waiting;   /* replies wait in `in` for the next batch, or the link is starved */
+    bool starved;   /* memory was too short for an order: closed at the next turn */
+    bool is_dirty;
+    uint32_t offered;
+    size_t kernel_bytes;
+    struct link *dirty_next;
+};
+
+struct links {
+    struct serve *serve;
+    struct loop *loop;
+    struct table table;
+    struct link *dirty;
+    struct link **flying; /* links_max entries */
+    uint32_t flying_count;
+    uint32_t waiting_count;
+    uint32_t links_max;
+    struct inboxes inboxes;
+    struct socket_buffers buffers;
+    size_t kernel_bytes_each;
+    size_t reply_bytes_max;
+};
+
+bool links_init(struct links *links, struct serve *serve, struct loop *loop, uint32_t links_max);
+void links_deinit(struct links *links);
+
+/* 0 when there is no room for another. LOOP_CONNECTED tells how it went. */
+fp_link link_open(struct links *links, const void *address, uint32_t address_length);
+void link_send(struct links *links, struct link *link, const void *bytes, size_t length);
+void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
+void link_close(struct links *links, struct link *link);
+
+void link_connected(struct links *links, struct link *link, int error);
+void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
+void link_closed(struct links *links, struct link *link, int error);
+void link_writable(struct links *links, struct link *link);
+
+/* Frames what waited for room in the batch. */
+void links_run(struct links *links);
+/* True if something is left to hand over and the loop must not sleep. */
+bool links_flush(struct links *links);
+void links_settle(struct links *links);
+
+static inline struct link *link_at(struct links *links, fp_link id) {
+    return table_at(&links->table, id);
+}
+
+#endif

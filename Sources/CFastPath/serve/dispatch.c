@@ -1,0 +1,235 @@
+/* dispatch — one parsed request: which way it goes.
+ *
+ * A client's unanswered commands all travel on one lane, so that they run in the order in which they were sent; a
+ * command that needs another waits until they are answered. Rule 2 begins here: a write's keys are dropped, and their
+ * flights closed, when it is parsed, before the next command of any client. */
+#include "serve/dispatch.h"
+
+#include <string.h>
+
+#include "serve/flight.h"
+#include "serve/local.h"
+#include "serve/read.h"
+#include "serve/slots.h"
+
+static enum dispatched stall(struct serve *serve, struct session *session, enum stall why) {
+    session->stall = why;
+    serve->stats.clients_stalled++;
+    if (why == STALL_EVENTS) session_mark_runnable(serve, session);
+    return DISPATCH_STALL;
+}
+
+bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
+    if (lane != FP_LANE_PINNED && serve->held) stall(serve, session, STALL_HELD);
+    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT) stall(serve, session, STALL_SLOTS);
+    else if (session->lane_count && session->lane != lane) stall(serve, session, STALL_LANE);
+    else {
+        session->lane = lane;
+        return true;
+    }
+    return false;
+}
+
+/* Drops what the command makes untrue, and notes it to be dropped again when it travels on a link that has no order with
+ * the tracked one. In MULTI the keys count again when EXEC has answered. */
+static bool drop_keys(struct serve *serve, struct session *session, struct slot *slot, const struct command *command) {
+    uint32_t cursor = 0, index;
+    bool elsewhere = slot->lane != FP_LANE_TRACKED;
+    while (command_next_key(command, serve->args.args, serve->args.count, &cursor, &index)) {
+        const struct resp_arg *key = &serve->args.args[index];
+        uint64_t hash = store_hash(serve->store, key->bytes, key->length);
+        session->filter |= 1ull << (hash & 63);
+        if (command->drops != COMMAND_DROPS_KEYS) continue;
+        store_drop(serve->store, key->bytes, key->length, hash);
+        flights_close(serve, hash);
+        if (elsewhere && !slot_note_hash(serve, slot, hash)) return false;
+        if (session->in_multi &&
+            !buffer_append(&session->multi_hashes, serve->budget, BUDGET_SLOTS, &hash, sizeof hash))
+            return false;
+    }
+    return true;
+}
+
+static void drop_all(struct serve *serve, struct session *session, struct slot *slot) {
+    store_drop_all(serve->store);
+    flights_spoil_all(serve, true);
+    slot->drops_all = slot->lane != FP_LANE_TRACKED;
+    if (session->in_multi) session->multi_all = true;
+}
+
+/* Unknown commands, and those whose keys cannot be named, stand in the filter with every bit. */
+static bool note_effects(struct serve *serve, struct session *session, struct slot *slot,
+                         const struct command *command) {
+    slot->filtered = true;
+    session->filtered++;
+    if (!command || command->keys == COMMAND_KEYS_NONE || command->kind == COMMAND_UNKEYED) session->filter = UINT64_MAX;
+    if (!command) return true;
+    if (command->drops == COMMAND_DROPS_ALL) drop_all(serve, session, slot);
+    return drop_keys(serve, session, slot, command);
+}
+
+static void send_event(struct serve *serve, struct session *session, struct slot *slot, fp_event_kind kind,
+                       const struct command *command, const uint8_t *raw, size_t length) {
+    fp_event *event = serve_event(serve, kind);
+    event->ticket = table_id(&slot->item);
+    event->lane = slot->lane;
+    event->link = slot->lane == FP_LANE_PINNED ? session->link : 0;
+    event->client = session->id;
+    event->protocol = session->protocol;
+    event->command = slot->command;
+    event->command_kind = command ? command->kind : COMMAND_STATE;
+    event->bytes = raw;
+    event->length = (uint32_t)length;
+}
+
+static enum dispatched travel(struct serve *serve, struct session *session, fp_lane lane, fp_event_kind kind,
+                              const struct command *command, const uint8_t *raw, size_t length) {
+    if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
+    struct slot *slot = slot_open(serve, session, lane, command);
+    if (!slot || !note_effects(serve, session, slot, command)) {
+        session_close(serve, session);
+        return DISPATCH_CLOSE;
+    }
+    send_event(serve, session, slot, kind, command, raw, length);
+    return DISPATCH_DONE;
+}
+
+/* MULTI, EXEC and what is between, seen from outside: the upstream decides what they really do. */
+static bool follow_multi(struct serve *serve, struct session *session, const struct command *command) {
+    if (!command) return true;
+    struct slot *slot = session->last;
+    if (command->id == COMMAND_ID_MULTI) session->in_multi = true;
+    if (command->id != COMMAND_ID_EXEC && command->id != COMMAND_ID_DISCARD && command->id != COMMAND_ID_RESET)
+        return true;
+    bool fits = true;
+    if (command->id == COMMAND_ID_EXEC) {
+        slot->drops_all |= session->multi_all;
+        for (size_t at = 0; at < session->multi_hashes.length && fits; at += sizeof(uint64_t)) {
+            uint64_t hash;
+            memcpy(&hash, session->multi_hashes.bytes + at, sizeof hash);
+            fits = slot_note_hash(serve, slot, hash);
+        }
+    }
+    buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
+    session->in_multi = session->multi_all = false;
+    return fits;
+}
+
+/* A pinned client's link speaks the client's protocol, and changes with it. */
+static void follow_protocol(struct serve *serve, struct session *session, const struct command *command) {
+    if (!command) return;
+    if (command->id == COMMAND_ID_RESET) session->protocol = 2;
+    const struct resp_arg *version = &serve->args.args[1];
+    bool named = command->id == COMMAND_ID_HELLO && serve->args.count > 1 && version->length == 1;
+    if (named && (version->bytes[0] == '2' || version->bytes[0] == '3')) session->protocol = version->bytes[0] - '0';
+}
+
+static enum dispatched travel_pinned(struct serve *serve, struct session *session, const struct command *command,
+                                     const uint8_t *raw, size_t length) {
+    enum dispatched done = travel(serve, session, FP_LANE_PINNED, FP_EVENT_COMMAND, command, raw, length);
+    if (done != DISPATCH_DONE) return done;
+    serve->stats.commands_pinned++;
+    follow_protocol(serve, session, command);
+    if (follow_multi(serve, session, command)) return DISPATCH_DONE;
+    session_close(serve, session);
+    return DISPATCH_CLOSE;
+}
+
+static enum dispatched pin(struct serve *serve, struct session *session) {
+    if (session->pin_refused) {
+        session->pin_refused = false;
+        bool fits = chain_append(slot_sink(session), &serve->blocks, session->pin_error.bytes, session->pin_error.length);
+        buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
+        if (fits) return DISPATCH_DONE;
+        session_close(serve, session);
+        return DISPATCH_CLOSE;
+    }
+    if (serve->held) return stall(serve, session, STALL_HELD);
+    if (session->lane_count) return stall(serve, session, STALL_LANE);
+    fp_event *event = serve_event(serve, FP_EVENT_PIN);
+    event->client = session->id;
+    event->protocol = session->protocol;
+    event->bytes = (const uint8_t *)session->name;
+    event->length = session->name_length;
+    return stall(serve, session, STALL_PIN);
+}
+
+static void refuse_admin(struct serve *serve, struct session *session, const struct command *command) {
+    char reply[160];
+    bool sub = command->subcommand[0];
+    snprintf(reply, sizeof reply,
+             "-ERR '%s%s%s' is refused by the sidecar: set allow_admin = true to pass it to the upstream\r\n",
+             command->name, sub ? "|" : "", command->subcommand);
+    serve->stats.commands_refused++;
+    local_reply(serve, session, reply);
+}
+
+static void refuse_arity(struct serve *serve, struct session *session, const struct command *command) {
+    char reply[120];
+    bool sub = command->subcommand[0];
+    snprintf(reply, sizeof reply, "-ERR wrong number of arguments for '%s%s%s' command\r\n", command->name,
+             sub ? "|" : "", command->subcommand);
+    local_reply(serve, session, reply);
+}
+
+static enum dispatched answer_locally(struct serve *serve, struct session *session, const struct command *command,
+                                      const uint8_t *raw, size_t length) {
+    if (command->id == COMMAND_ID_INFO)
+        return travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
+    if (!local_answer(serve, session, command)) return pin(serve, session);
+    serve->stats.commands_local++;
+    return session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
+}
+
+static fp_lane shared_lane(const struct serve *serve, const struct session *session, const struct command *command) {
+    bool separate = session->protocol == 2 && command_resp2(command, serve->args.count) == RESP2_SEPARATE;
+    return separate ? FP_LANE_RESP2 : FP_LANE_TRACKED;
+}
+
+enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
+    session->stall = STALL_NONE;
+    if (unlikely(!serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE))) return stall(serve, session, STALL_EVENTS);
+    size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
+    if (unlikely(waiting > serve->out_bytes_high))
+        return stall(serve, session, STALL_OUT);
+    const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
+    if (likely(command && command->id == COMMAND_ID_GET && serve->args.count == 2 && session->lane != FP_LANE_PINNED))
+        return read_get(serve, session, command);
+    bool arity_fits = command && command_arity_fits(command, serve->args.count);
+    if (arity_fits && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
+        refuse_admin(serve, session, command);
+        return DISPATCH_DONE;
+    }
+    if (session->lane == FP_LANE_PINNED) {
+        if (!command || command->id != COMMAND_ID_QUIT)
+            return travel_pinned(serve, session, command, raw, length);
+    }
+    if (!command) return pin(serve, session);
+    switch ((enum command_kind)command->kind) {
+    case COMMAND_LOCAL:
+        if (arity_fits) return answer_locally(serve, session, command, raw, length);
+        refuse_arity(serve, session, command);
+        return DISPATCH_DONE;
+    case COMMAND_READ:
+        if (arity_fits && command->id == COMMAND_ID_MGET) {
+            bool handled;
+            enum dispatched done = read_mget(serve, session, command, raw, length, &handled);
+            if (handled) return done;
+        }
+        break;
+    case COMMAND_PASS:
+    case COMMAND_WRITE:
+    case COMMAND_UNKEYED:
+        break;
+    case COMMAND_STATE:
+    case COMMAND_ADMIN:
+        if (arity_fits) return pin(serve, session);
+        break;
+    }
+    /* What is left travels on a shared link; a wrong number of arguments too, for the upstream's own words. */
+    enum dispatched done =
+        travel(serve, session, shared_lane(serve, session, command), FP_EVENT_COMMAND, command, raw, length);
+    bool writes = command->kind == COMMAND_WRITE || command->kind == COMMAND_UNKEYED;
+    if (done == DISPATCH_DONE) *(writes ? &serve->stats.commands_written : &serve->stats.commands_passed) += 1;
+    return done;
+}

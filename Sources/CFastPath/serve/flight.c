@@ -1,0 +1,180 @@
+/* flight — one fetch of one missing key; see flight.h for the rules. */
+#include "serve/flight.h"
+
+#include <string.h>
+
+#include "resp/frame.h"
+
+static uint32_t *bucket_of(struct serve *serve, uint64_t hash) {
+    return &serve->flight_buckets[hash % SERVE_FLIGHT_BUCKETS];
+}
+
+static struct flight *flight_record(struct serve *serve, uint32_t index) {
+    return index == TABLE_NONE ? NULL : table_record(&serve->flights, index);
+}
+
+struct flight *flight_start(struct serve *serve, const struct store_key *key, bool of_mget) {
+    bool is_long = key->length > FLIGHT_KEY_INLINE;
+    if (is_long && !budget_take(serve->budget, BUDGET_FLIGHTS, key->length)) return NULL;
+    struct flight *flight = table_take(&serve->flights);
+    if (!flight) {
+        if (is_long) budget_give(serve->budget, BUDGET_FLIGHTS, key->length);
+        return NULL;
+    }
+    flight->key = is_long ? malloc(key->length) : flight->key_inline;
+    CHECK(flight->key);
+    memcpy(flight->key, key->bytes, key->length);
+    flight->key_length = key->length;
+    flight->hash = key->hash;
+    flight->mget_next = TABLE_NONE;
+    flight->of_mget = of_mget;
+    flight->started_ns = serve->now_ns;
+    uint32_t *bucket = bucket_of(serve, key->hash);
+    flight->bucket_next = *bucket;
+    *bucket = flight->item.index;
+    serve->stats.flights_started++;
+    return flight;
+}
+
+static void flight_end(struct serve *serve, struct flight *flight) {
+    uint32_t *at = bucket_of(serve, flight->hash);
+    while (*at != flight->item.index) at = &flight_record(serve, *at)->bucket_next;
+    *at = flight->bucket_next;
+    if (flight->key != flight->key_inline) {
+        budget_give(serve->budget, BUDGET_FLIGHTS, flight->key_length);
+        free(flight->key);
+    }
+    table_give(&serve->flights, flight);
+}
+
+struct flight *flight_find(struct serve *serve, const struct store_key *key) {
+    struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
+    for (; flight; flight = flight_record(serve, flight->bucket_next)) {
+        bool same = flight->hash == key->hash && flight->key_length == key->length &&
+                    memcmp(flight->key, key->bytes, key->length) == 0;
+        if (!same || flight->of_mget) continue;
+        /* The newest decides: an older one is behind what closed this. */
+        return flight->closed ? NULL : flight;
+    }
+    return NULL;
+}
+
+void flight_wait(struct serve *serve, struct flight *flight, struct slot *slot) {
+    (void)serve;
+    slot->flight = flight->item.index;
+    slot->is_read = true;
+    slot->wait_prev = flight->last_waiter;
+    if (flight->last_waiter) flight->last_waiter->wait_next = slot;
+    else flight->first_waiter = slot;
+    flight->last_waiter = slot;
+}
+
+void flight_forget(struct serve *serve, struct slot *slot) {
+    struct flight *flight = flight_record(serve, slot->flight);
+    slot->flight = TABLE_NONE;
+    if (flight->of_mget) {
+        while (flight) {
+            struct flight *next = flight_record(serve, flight->mget_next);
+            flight_end(serve, flight);
+            flight = next;
+        }
+        return;
+    }
+    if (slot->wait_prev) slot->wait_prev->wait_next = slot->wait_next;
+    else flight->first_waiter = slot->wait_next;
+    if (slot->wait_next) slot->wait_next->wait_prev = slot->wait_prev;
+    else flight->last_waiter = slot->wait_prev;
+}
+
+void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
+    (void)serve;
+    flight->armed = true;
+    flight->keep = keep && pttl_ms != FP_TTL_MISSING;
+    flight->expire_at_ms = pttl_ms < 0 ? STORE_NEVER : sent_ns / NS_PER_MS + (uint64_t)pttl_ms;
+}
+
+/* Stores what came if it may be kept. What may not leaves nothing older behind (rule 4). */
+static void keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
+    bool may_keep = flight->armed && flight->keep && !flight->spoiled && value->type == '$' && value->number >= 0;
+    if (flight->spoiled) serve->stats.flights_spoiled++;
+    if (!may_keep) {
+        store_drop(serve->store, flight->key, flight->key_length, flight->hash);
+        return;
+    }
+    struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
+    uint64_t fresh_until = serve->now_ms + serve->ttl_default_ms;
+    if (store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until, serve->epoch,
+                  serve->now_ms))
+        serve->stats.fills++;
+}
+
+static bool is_null(const struct resp_element *element) {
+    return element->type == '_' || (element->number < 0 && (element->type == '$' || element->type == '*'));
+}
+
+static void answer_waiters(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length,
+                           bool null) {
+    while (flight->first_waiter) {
+        struct slot *slot = flight->first_waiter;
+        flight_forget(serve, slot);
+        if (null) slot_answer_null(serve, slot);
+        else slot_answer(serve, slot, reply, length, false);
+    }
+}
+
+void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
+    struct resp_element element;
+    bool whole = resp_element(reply, length, &element);
+    if (!whole) element = (struct resp_element){.type = '-'};
+    keep_or_drop(serve, flight, &element);
+    answer_waiters(serve, flight, reply, length, whole && is_null(&element));
+    flight_end(serve, flight);
+}
+
+void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
+    answer_waiters(serve, flight, error, length, false);
+    if (ends) flight_end(serve, flight);
+    else flight->closed = true;
+}
+
+/* Walks the array beside the MGET's flights: one element a key, in order. */
+static void fill_from_array(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
+    struct resp_element element;
+    if (!resp_element(reply, length, &element) || element.type != '*') return;
+    size_t at = element.size;
+    for (struct flight *flight = flight_record(serve, slot->flight); flight;
+         flight = flight_record(serve, flight->mget_next)) {
+        if (!resp_element(reply + at, length - at, &element)) return;
+        keep_or_drop(serve, flight, &element);
+        at += element.size;
+    }
+}
+
+void flight_fill_mget(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
+    if (slot->flight != TABLE_NONE) {
+        fill_from_array(serve, slot, reply, length);
+        flight_forget(serve, slot);
+    }
+    slot_answer(serve, slot, reply, length, true);
+}
+
+void flights_spoil_armed(struct serve *serve, uint64_t hash) {
+    struct flight *flight = flight_record(serve, *bucket_of(serve, hash));
+    for (; flight; flight = flight_record(serve, flight->bucket_next))
+        if (flight->hash == hash && flight->armed) flight->spoiled = true;
+}
+
+void flights_close(struct serve *serve, uint64_t hash) {
+    struct flight *flight = flight_record(serve, *bucket_of(serve, hash));
+    for (; flight; flight = flight_record(serve, flight->bucket_next))
+        if (flight->hash == hash) flight->closed = flight->spoiled = true;
+}
+
+void flights_spoil_all(struct serve *serve, bool close) {
+    for (uint32_t i = 0; i < serve->flights.used; i++) {
+        struct flight *flight = flight_record(serve, i);
+        if (!(flight->item.generation & 1)) continue;
+        flight->spoiled = true;
+        if (close) flight->closed = true;
+    }
+}

@@ -1,0 +1,153 @@
+/* read — GET and MGET from the store, or by a flight.
+ *
+ * Rule 5: a read is not answered from the store, and joins no flight, while an earlier command of the same client that
+ * touches its key is unanswered: that command runs upstream later than now, so what the store says now may be older than
+ * what that command's reply will show. Such a read starts a flight of its own, behind it on the same link. */
+#include "serve/read.h"
+
+#include "serve/flight.h"
+
+static struct store_key key_of(struct serve *serve, const struct resp_arg *arg) {
+    return (struct store_key){
+        .bytes = arg->bytes, .length = arg->length, .hash = store_hash(serve->store, arg->bytes, arg->length)};
+}
+
+static bool is_filtered(const struct session *session, uint64_t hash) {
+    return session->filtered && (session->filter >> (hash & 63) & 1);
+}
+
+/* Rule 6: an entry of an ended or suspended epoch is suspect, and served only while the upstream is unreachable. */
+static bool lookup(struct serve *serve, const struct store_key *key, struct store_value *value) {
+    if (store_get(serve->store, key, serve->now_ms, value) != STORE_HIT) return false;
+    if (unlikely(serve->now_ms >= value->fresh_until)) return false;
+    if (likely(serve->trusted && value->epoch == serve->epoch)) return true;
+    if (!serve->serve_suspect) return false;
+    serve->stats.suspect_served++;
+    return true;
+}
+
+static void release_value(void *context, void *lent) {
+    store_release(context, lent);
+}
+
+#define LEND_BYTES 65536u /* larger values are sent from where they lie */
+
+static bool reply_value(struct serve *serve, struct chain *chain, const struct store_value *value) {
+    if (value->length < LEND_BYTES || !store_hold(serve->store, value->entry))
+        return reply_bulk(chain, &serve->blocks, value->bytes, value->length);
+    uint8_t header[24];
+    header[0] = '$';
+    uint32_t digits = decimal(header + 1, value->length);
+    header[1 + digits] = '\r';
+    header[2 + digits] = '\n';
+    if (!chain_append(chain, &serve->blocks, header, digits + 3) ||
+        !chain_lend(chain, &serve->blocks, value->bytes, value->length, release_value, serve->store, value->entry)) {
+        store_release(serve->store, value->entry);
+        return false;
+    }
+    return chain_append(chain, &serve->blocks, "\r\n", 2);
+}
+
+static enum dispatched short_of_memory(struct serve *serve, struct session *session) {
+    session_close(serve, session);
+    return DISPATCH_CLOSE;
+}
+
+enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
+    struct store_key key = key_of(serve, &serve->args.args[1]);
+    bool behind = is_filtered(session, key.hash);
+    struct store_value value;
+    if (likely(!behind && lookup(serve, &key, &value))) {
+        serve->stats.commands_hit++;
+        serve->stats.keyspace_hits++;
+        if (likely(reply_value(serve, slot_sink(session), &value))) return DISPATCH_DONE;
+        return short_of_memory(serve, session);
+    }
+    if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
+    struct flight *flight = behind ? NULL : flight_find(serve, &key);
+    bool joined = flight;
+    if (!flight) flight = flight_start(serve, &key, false);
+    struct slot *slot = flight ? slot_open(serve, session, FP_LANE_TRACKED, command) : NULL;
+    if (slot) flight_wait(serve, flight, slot);
+    if (!flight || !slot) return short_of_memory(serve, session);
+    serve->stats.commands_miss++;
+    serve->stats.keyspace_misses++;
+    if (joined) {
+        serve->stats.flights_joined++;
+        return DISPATCH_DONE;
+    }
+    fp_event *event = serve_event(serve, FP_EVENT_MISS);
+    event->ticket = table_id(&flight->item);
+    event->bytes = flight->key; /* the argument may lie in the parser's scratch, which lasts one request */
+    event->length = flight->key_length;
+    return DISPATCH_DONE;
+}
+
+static void release_all(struct serve *serve, const struct store_value *values, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) store_release(serve->store, values[i].entry);
+}
+
+/* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. Each is held, since writing one
+ * into the reply may make the store give memory back, and with it the next. */
+static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
+    for (uint32_t i = 0; i < count; i++) {
+        struct store_key key = key_of(serve, &serve->args.args[1 + i]);
+        bool hit = !is_filtered(session, key.hash) && lookup(serve, &key, &values[i]) &&
+                   store_hold(serve->store, values[i].entry);
+        if (hit) continue;
+        release_all(serve, values, i);
+        return false;
+    }
+    return true;
+}
+
+static bool start_flights(struct serve *serve, struct session *session, struct slot *slot, uint32_t count) {
+    struct flight *previous = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct store_key key = key_of(serve, &serve->args.args[1 + i]);
+        struct flight *flight = flight_start(serve, &key, true);
+        if (!flight) return false;
+        if (previous) previous->mget_next = flight->item.index;
+        else slot->flight = flight->item.index;
+        previous = flight;
+        session->filter |= 1ull << (key.hash & 63);
+        fp_event *event = serve_event(serve, FP_EVENT_MGET_KEY);
+        event->ticket = table_id(&flight->item);
+        event->bytes = key.bytes;
+        event->length = key.length;
+    }
+    return true;
+}
+
+enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
+                          const uint8_t *raw, size_t length, bool *handled) {
+    uint32_t count = serve->args.count - 1;
+    /* An inline request's arguments last one request only, and the flights of an MGET may end with their client. */
+    bool lasts = raw[0] == '*';
+    *handled = lasts && count <= SERVE_MGET_KEYS;
+    if (!*handled) return DISPATCH_DONE;
+    struct store_value values[SERVE_MGET_KEYS];
+    if (hold_all(serve, session, count, values)) {
+        struct chain *chain = slot_sink(session);
+        bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
+        for (uint32_t i = 0; i < count && fits; i++) fits = reply_value(serve, chain, &values[i]);
+        release_all(serve, values, count);
+        serve->stats.commands_hit++;
+        serve->stats.keyspace_hits += count;
+        return fits ? DISPATCH_DONE : short_of_memory(serve, session);
+    }
+    if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
+    struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);
+    if (!slot) return short_of_memory(serve, session);
+    /* The reply is the upstream's at a later instant than now: later reads of these keys must not be older. */
+    slot->filtered = slot->is_read = true;
+    session->filtered++;
+    if (!start_flights(serve, session, slot, count)) return short_of_memory(serve, session);
+    serve->stats.commands_miss++;
+    serve->stats.keyspace_misses += count;
+    fp_event *event = serve_event(serve, FP_EVENT_MGET);
+    event->ticket = table_id(&slot->item);
+    event->bytes = raw;
+    event->length = (uint32_t)length;
+    return DISPATCH_DONE;
+}

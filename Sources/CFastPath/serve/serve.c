@@ -1,0 +1,40 @@
+/* serve — making and unmaking what the folder shares. */
+#include "serve/serve.h"
+
+#include <string.h>
+
+#include "serve/flight.h"
+
+#define BLOCKS_KEPT 64u
+#define SLOTS_MAX (1u << 18)
+
+bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max) {
+    serve->budget = budget;
+    serve->store = store;
+    serve->ttl_default_ms = 300000;
+    strcpy(serve->upstream_version, "7.0.0");
+    memset(serve->flight_buckets, 0xff, sizeof serve->flight_buckets);
+    block_pool_init(&serve->blocks, budget, BLOCKS_KEPT);
+    serve->commands = commands_create();
+    if (!serve->commands || !budget_take(budget, BUDGET_SLOTS, SERVE_EVENTS * sizeof(fp_event))) return false;
+    serve->events = calloc(SERVE_EVENTS, sizeof(fp_event));
+    CHECK(serve->events);
+    uint32_t slots_max = clients_max < SLOTS_MAX / SERVE_SLOTS_A_CLIENT ? clients_max * SERVE_SLOTS_A_CLIENT : SLOTS_MAX;
+    return resp_args_init(&serve->args, budget) &&
+           table_init(&serve->slots, sizeof(struct slot), slots_max, budget, BUDGET_SLOTS) &&
+           table_init(&serve->flights, sizeof(struct flight), slots_max, budget, BUDGET_FLIGHTS);
+}
+
+void serve_deinit(struct serve *serve) {
+    for (uint32_t i = 0; i < serve->flights.used; i++) {
+        struct flight *flight = table_record(&serve->flights, i);
+        if (flight->item.generation & 1) flight_fail(serve, flight, NULL, 0, true);
+    }
+    table_deinit(&serve->slots);
+    table_deinit(&serve->flights);
+    resp_args_deinit(&serve->args);
+    commands_destroy(serve->commands);
+    block_pool_deinit(&serve->blocks);
+    budget_give(serve->budget, BUDGET_SLOTS, SERVE_EVENTS * sizeof(fp_event));
+    free(serve->events);
+}

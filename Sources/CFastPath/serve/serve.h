@@ -1,0 +1,82 @@
+/* serve — what the folder's files share: one struct, made by the engine, passed to every function.
+ *
+ *   dispatch ─► read ─► store ──► hit ─► slots ─► session.out
+ *      │          └─► flight ─► event MISS
+ *      ├─► local ───────────────────────► slots
+ *      └─► event COMMAND | ASK | PIN
+ *
+ * Nothing here knows a socket: replies go to a session's `out`, and the session onto the `dirty` list; net/ takes it
+ * from there. Loop thread only. */
+#ifndef FERRITE_SERVE_SERVE_H
+#define FERRITE_SERVE_SERVE_H
+
+#include "CFastPath.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/stats.h"
+#include "base/table.h"
+#include "resp/commands.h"
+#include "resp/parse.h"
+#include "store/store.h"
+
+struct session;
+
+#define SERVE_EVENTS 4096u      /* the most of one batch */
+#define SERVE_EVENTS_SPARE 512u /* kept by dispatch and frames for what cannot wait: a link or a client that is gone */
+#define SERVE_MGET_KEYS 128u    /* an MGET of more keys is passed on, not cached */
+#define SERVE_SLOTS_A_CLIENT 1024u /* unanswered commands of one client */
+#define SERVE_FLIGHT_BUCKETS 4096u
+
+struct serve {
+    struct budget *budget;
+    struct store *store;
+    struct commands *commands;
+    struct resp_args args;
+    struct block_pool blocks;
+
+    struct table slots;
+    struct table flights;
+    uint32_t flight_buckets[SERVE_FLIGHT_BUCKETS]; /* by key hash: index of the newest flight, TABLE_NONE */
+
+    fp_event *events;
+    uint32_t event_count;
+
+    struct session *dirty;    /* have something to send */
+    struct session *runnable; /* were stalled and may go on */
+
+    uint64_t now_ns; /* of this turn */
+    uint64_t now_ms;
+
+    uint32_t epoch;
+    bool trusted;
+    bool serve_suspect;
+    bool held;
+    bool allow_admin;
+    uint64_t ttl_default_ms;
+    size_t out_bytes_high; /* a client with this much unsent is not read from */
+
+    const char *username; /* the sidecar's own identity, NULL if none */
+    const char *password;
+    char upstream_version[32]; /* what HELLO says of the version */
+
+    struct stats stats;
+};
+
+/* Of a zeroed struct. False when the budget cannot hold the fixed parts. */
+bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max);
+/* Every session must be gone. */
+void serve_deinit(struct serve *serve);
+
+/* The next event of the batch, zeroed. dispatch makes sure that there is room. */
+static inline fp_event *serve_event(struct serve *serve, fp_event_kind kind) {
+    CHECK(serve->event_count < SERVE_EVENTS);
+    fp_event *event = &serve->events[serve->event_count++];
+    *event = (fp_event){.kind = kind, .command = FP_COMMAND_UNKNOWN};
+    return event;
+}
+
+static inline bool serve_events_fit(const struct serve *serve, uint32_t count) {
+    return serve->event_count + count <= SERVE_EVENTS;
+}
+
+#endif

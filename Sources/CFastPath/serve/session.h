@@ -1,0 +1,75 @@
+/* session — a client as serve/ sees it: what is due to it, in which order, and where its commands travel. */
+#ifndef FERRITE_SERVE_SESSION_H
+#define FERRITE_SERVE_SESSION_H
+
+#include "serve/serve.h"
+
+struct slot;
+
+/* Why a session's next command waits. */
+enum stall {
+    STALL_NONE,
+    STALL_LANE,  /* it needs another link than the commands still unanswered */
+    STALL_HELD,  /* the upstream is being connected, or its queue is full */
+    STALL_PIN,   /* its own link is being made */
+    STALL_SLOTS, /* too many unanswered commands */
+    STALL_OUT,   /* it does not read what is due to it */
+    STALL_EVENTS /* this batch is full: goes on next turn */
+};
+
+#define SESSION_NAME_MAX 64
+
+struct session {
+    fp_client id;
+    uint64_t number;    /* what CLIENT ID says */
+    uint64_t opened_ns;
+    struct chain out;   /* replies due, in order, being sent */
+    struct slot *first; /* slots whose reply is not due yet: the first is always unanswered */
+    struct slot *last;
+    uint32_t slot_count;
+    uint32_t lane_count; /* of the slots: those travelling in `lane` */
+
+    /* Rule 5: bits of the key hashes of unanswered commands that are not flights. Reset when none is left, so it errs
+     * only towards asking the upstream. */
+    uint64_t filter;
+    uint32_t filtered;
+
+    size_t held_bytes; /* replies waiting in slots, but for the last slot's `after`, which still grows */
+
+    fp_lane lane;
+    uint8_t protocol; /* 2 or 3 */
+    uint8_t stall;    /* enum stall */
+    bool closing;     /* no further command is read; closes when all is sent */
+    bool is_dirty, is_runnable;
+    bool pin_refused;  /* the command in hand asked for a link that could not be had */
+    bool in_multi;     /* between MULTI and EXEC on its pinned link */
+    bool multi_all;    /* what is queued drops everything */
+    uint8_t name_length;
+    char name[SESSION_NAME_MAX];
+    fp_link link;      /* pinned */
+    struct buffer multi_hashes; /* keys of the commands queued in MULTI, uint64_t each */
+    struct buffer pin_error;    /* what to answer when pin_refused */
+
+    struct session *dirty_next, *runnable_next;
+};
+
+void session_init(struct session *session, fp_client id);
+/* Forgets every slot; flights stay in the air without this waiter. */
+void session_deinit(struct serve *serve, struct session *session);
+
+static inline void session_mark_dirty(struct serve *serve, struct session *session) {
+    if (session->is_dirty) return;
+    session->is_dirty = true;
+    session->dirty_next = serve->dirty;
+    serve->dirty = session;
+}
+
+/* Lets a stalled session go on at the start of the next turn. */
+static inline void session_mark_runnable(struct serve *serve, struct session *session) {
+    if (session->is_runnable) return;
+    session->is_runnable = true;
+    session->runnable_next = serve->runnable;
+    serve->runnable = session;
+}
+
+#endif

@@ -1,0 +1,197 @@
+/* slots — the order of replies; see slots.h. */
+#include "serve/slots.h"
+
+#include <malloc.h>
+#include <string.h>
+
+#include "serve/flight.h"
+
+struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lane, const struct command *command) {
+    struct slot *slot = table_take(&serve->slots);
+    if (!slot) return NULL;
+    slot->command = command ? command->id : FP_COMMAND_UNKNOWN;
+    slot->resp2 = command ? command_resp2(command, serve->args.count) : RESP2_SAME;
+    slot->protocol = session->protocol;
+    slot->lane = lane;
+    slot->session = session;
+    slot->started_ns = serve->now_ns;
+    slot->flight = TABLE_NONE;
+    if (session->last) {
+        session->last->next = slot;
+        session->last->after_held = true;
+        session->held_bytes += session->last->after.bytes;
+    }
+    if (!session->first) session->first = slot;
+    session->last = slot;
+    session->slot_count++;
+    session->lane_count++;
+    return slot;
+}
+
+bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash) {
+    if (slot->hash_count == 0) {
+        slot->hash = hash;
+        slot->hash_count = 1;
+        return true;
+    }
+    /* Room doubles at each power of two, so its size follows from the count. */
+    uint32_t count = slot->hash_count;
+    if ((count & (count - 1)) == 0) {
+        size_t old_bytes = count == 1 ? 0 : (size_t)count * sizeof(uint64_t);
+        size_t new_bytes = (size_t)count * 2 * sizeof(uint64_t);
+        if (!budget_take(serve->budget, BUDGET_SLOTS, new_bytes - old_bytes)) return false;
+        uint64_t *hashes = realloc(slot->hashes, new_bytes);
+        CHECK(hashes);
+        if (count == 1) hashes[0] = slot->hash;
+        slot->hashes = hashes;
+    }
+    slot->hashes[count] = hash;
+    slot->hash_count++;
+    return true;
+}
+
+static void free_hashes(struct serve *serve, struct slot *slot) {
+    if (!slot->hashes) return;
+    uint32_t room = 2;
+    while (room < slot->hash_count) room *= 2;
+    budget_give(serve->budget, BUDGET_SLOTS, (size_t)room * sizeof(uint64_t));
+    free(slot->hashes);
+    slot->hashes = NULL;
+}
+
+/* Rule 2, second half: the keys of a write that travelled elsewhere than on the tracked link. Between its parsing and
+ * its answer another client's flight, on the tracked link, may have read and stored the value before the write: the two
+ * links have no order. On the tracked link this cannot be, since every flight begun after the parsing is behind the
+ * write on the wire; so there a slot notes no hashes. */
+static void drop_again(struct serve *serve, struct slot *slot) {
+    if (slot->drops_all) {
+        store_drop_all(serve->store);
+        flights_spoil_all(serve, true);
+    }
+    for (uint32_t i = 0; i < slot->hash_count; i++) {
+        uint64_t hash = slot->hashes ? slot->hashes[i] : slot->hash;
+        store_drop_hash(serve->store, hash);
+        flights_close(serve, hash);
+    }
+}
+
+/* Before the slot's chains are moved or cleared. */
+static void release_held(struct session *session, struct slot *slot) {
+    session->held_bytes -= slot->answer.bytes;
+    if (slot->after_held) session->held_bytes -= slot->after.bytes;
+}
+
+static void slot_free(struct serve *serve, struct slot *slot) {
+    struct session *session = slot->session;
+    if (slot->flight != TABLE_NONE) flight_forget(serve, slot);
+    if (!slot->answered) session->lane_count--;
+    if (slot->filtered && --session->filtered == 0) session->filter = 0;
+    release_held(session, slot);
+    session->slot_count--;
+    free_hashes(serve, slot);
+    chain_clear(&slot->answer, &serve->blocks);
+    chain_clear(&slot->after, &serve->blocks);
+    table_give(&serve->slots, slot);
+}
+
+static void unstall(struct serve *serve, struct session *session) {
+    bool go = (session->stall == STALL_LANE && session->lane_count == 0) ||
+              (session->stall == STALL_SLOTS && session->slot_count < SERVE_SLOTS_A_CLIENT / 2);
+    if (go) session_mark_runnable(serve, session);
+}
+
+/* Everything at the front that is answered becomes due. */
+static void deliver(struct serve *serve, struct session *session) {
+    while (session->first && session->first->answered) {
+        struct slot *slot = session->first;
+        release_held(session, slot);
+        chain_move(&session->out, &slot->answer);
+        chain_move(&session->out, &slot->after);
+        session->first = slot->next;
+        if (!session->first) session->last = NULL;
+        slot_free(serve, slot);
+    }
+    session_mark_dirty(serve, session);
+    unstall(serve, session);
+}
+
+static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
+    struct session *session = slot->session;
+    bool is_first = session->first == slot;
+    struct chain *chain = is_first ? &session->out : &slot->answer;
+    size_t before = chain->bytes;
+    bool convert = from_resp3 && slot->protocol == 2 && slot->resp2 != RESP2_SAME;
+    bool fits = convert ? resp2_append(chain, &serve->blocks, slot->resp2, reply, length)
+                        : chain_append(chain, &serve->blocks, reply, length);
+    if (!is_first) session->held_bytes += chain->bytes - before;
+    return fits;
+}
+
+/* The reply stands in the slot's chain, or memory was short. */
+static void answered(struct serve *serve, struct slot *slot, bool fits) {
+    struct session *session = slot->session;
+    if (!fits) {
+        session_close(serve, session);
+        return;
+    }
+    slot->answered = true;
+    session->lane_count--;
+    uint64_t took = serve->now_ns - slot->started_ns;
+    histogram_add(slot->is_read ? &serve->stats.miss_duration : &serve->stats.passed_duration, took, 1);
+    if (session->first == slot) deliver(serve, session);
+    else unstall(serve, session);
+}
+
+void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
+    drop_again(serve, slot);
+    answered(serve, slot, append_reply(serve, slot, reply, length, from_resp3));
+}
+
+void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
+    if (!append_reply(serve, slot, reply, length, false)) session_close(serve, slot->session);
+    else if (slot->session->first == slot) session_mark_dirty(serve, slot->session);
+}
+
+void slot_answer_null(struct serve *serve, struct slot *slot) {
+    bool resp3 = slot->protocol == 3;
+    slot_answer(serve, slot, (const uint8_t *)(resp3 ? "_\r\n" : "$-1\r\n"), resp3 ? 3 : 5, false);
+}
+
+static void forget_slots(struct serve *serve, struct session *session) {
+    while (session->first) {
+        struct slot *slot = session->first;
+        session->first = slot->next;
+        slot_free(serve, slot);
+    }
+    session->last = NULL;
+}
+
+void session_close(struct serve *serve, struct session *session) {
+    forget_slots(serve, session);
+    session->closing = true;
+    session_mark_dirty(serve, session);
+}
+
+void session_init(struct session *session, fp_client id) {
+    session->id = id;
+    session->protocol = 2;
+    session->lane = FP_LANE_TRACKED;
+}
+
+void session_deinit(struct serve *serve, struct session *session) {
+    forget_slots(serve, session);
+    CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
+    chain_clear(&session->out, &serve->blocks);
+    buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
+    for (struct session **at = &serve->dirty; session->is_dirty && *at; at = &(*at)->dirty_next) {
+        if (*at != session) continue;
+        *at = session->dirty_next;
+        break;
+    }
+    for (struct session **at = &serve->runnable; session->is_runnable && *at; at = &(*at)->runnable_next) {
+        if (*at != session) continue;
+        *at = session->runnable_next;
+        break;
+    }
+}

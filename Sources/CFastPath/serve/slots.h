@@ -1,0 +1,61 @@
+/* slots — the order of replies.
+ *
+ *   session:  out ◄── first ──► slot ──► last
+ *                     [answer|after]     [answer|after]
+ *
+ * A command that cannot be answered at once takes a slot; what is answered at once behind it (a hit, a PING) is kept in
+ * the last slot's `after`. When the first slot is answered its reply, its `after` and all answered slots behind it move
+ * to `out`. So replies leave in the order of commands whatever order they come in, and a client without slots never
+ * allocates. */
+#ifndef FERRITE_SERVE_SLOTS_H
+#define FERRITE_SERVE_SLOTS_H
+
+#include "serve/session.h"
+
+struct slot {
+    struct table_item item;
+    uint16_t command;  /* row, FP_COMMAND_UNKNOWN */
+    uint8_t protocol;  /* the client's when it asked */
+    uint8_t resp2;     /* enum resp2_rule */
+    fp_lane lane;
+    bool answered;
+    bool filtered;     /* counts in session.filtered */
+    bool drops_all;
+    bool is_read;       /* GET or MGET: a miss */
+    bool after_held;    /* `after` is complete and counts in session.held_bytes */
+    struct session *session;
+    struct slot *next;
+    struct slot *wait_prev, *wait_next; /* other waiters of `flight` */
+    struct chain answer, after;
+    uint64_t started_ns;
+    uint32_t flight;      /* GET: the flight it waits for; MGET: the first of its flights; TABLE_NONE */
+    uint32_t hash_count;  /* keys to drop again when answered */
+    uint64_t hash;        /* if one */
+    uint64_t *hashes;     /* if more: malloc'd, charged to BUDGET_SLOTS */
+};
+
+/* Opens a slot behind all others of the session, counted in its lane. NULL when memory is short. */
+struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lane, const struct command *command);
+
+/* Where a reply goes that is known at once: behind the last slot, or straight to `out`. */
+static inline struct chain *slot_sink(struct session *session);
+
+/* Notes a key that must be dropped again when the answer comes. False when memory is short. */
+bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
+
+/* Answers: the reply is converted by the slot's rule for RESP2 clients if from_resp3. What must be dropped is dropped
+ * before (rule 2). The slot is gone afterwards. */
+void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3);
+/* The same, with more to come for this slot. */
+void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
+/* A null in the client's protocol. */
+void slot_answer_null(struct serve *serve, struct slot *slot);
+
+/* The session is closed once what is due has been sent; what is still owed to it is forgotten. */
+void session_close(struct serve *serve, struct session *session);
+
+static inline struct chain *slot_sink(struct session *session) {
+    return session->last ? &session->last->after : &session->out;
+}
+
+#endif

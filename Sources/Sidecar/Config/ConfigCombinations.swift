@@ -1,0 +1,58 @@
+/// Settings that are right one by one but cannot be together.
+enum ConfigCombinations {
+    /// `failed`: keys already complained about.
+    static func check(
+        _ config: SidecarConfig, sources: [String: ConfigSource], failed: Set<String>
+    ) -> [ConfigProblem] {
+        var problems: [ConfigProblem] = []
+        func refuse(_ key: String, with others: [String] = [], _ what: String, _ expected: String) {
+            if failed.contains(key) || others.contains(where: failed.contains) { return }
+            let source = sources[key] ?? others.compactMap { sources[$0] }.first
+            problems.append(ConfigProblem(source: source, key: key, what: what, expected: expected))
+        }
+
+        if !config.enabled {
+            refuse("enabled", "is false, and yet a sidecar is being started", "true, or no --sidecar")
+        }
+        if config.bind.isEmpty, config.unixSocket.isEmpty {
+            refuse("bind", with: ["unix_socket"], "is empty and there is no unix_socket: nothing would listen", "an address or a unix_socket")
+        }
+        if Set(config.bind).count < config.bind.count {
+            refuse("bind", "names an address twice", "each address once")
+        }
+        if config.metrics.enabled, !config.bind.isEmpty, config.port != 0, config.port == config.metrics.port {
+            refuse(
+                "metrics.port", with: ["port"], "\(config.metrics.port) is also the port for clients",
+                "two different ports, e.g. 6379 and 9091")
+        }
+        if !config.password.isEmpty, !config.passwordFile.isEmpty {
+            refuse("password_file", with: ["password"], "is given together with password", "one of the two")
+        }
+        if !config.username.isEmpty, config.password.isEmpty, config.passwordFile.isEmpty {
+            refuse("username", with: ["password", "password_file"], "is given without a password", "a password or password_file as well")
+        }
+        if isOwnListener(config) {
+            refuse(
+                "upstream", with: ["port", "bind"], "\(config.upstream) is where this sidecar itself would listen",
+                "the central server, or another port for the sidecar, e.g. --port 6380")
+        }
+        if config.linkTimeoutMs < config.readTimeoutMs {
+            refuse(
+                "link_timeout", with: ["read_timeout"],
+                "\(TimeSpan.show(config.linkTimeoutMs)) is shorter than read_timeout, \(TimeSpan.show(config.readTimeoutMs))",
+                "a link_timeout of at least read_timeout")
+        }
+        return problems
+    }
+
+    /// What can be told without asking the resolver.
+    private static func isOwnListener(_ config: SidecarConfig) -> Bool {
+        guard !config.upstream.host.isEmpty, config.port != 0, config.upstream.port == config.port else { return false }
+        let host = config.upstream.host
+        let local = host == "localhost" || NumericAddress(host)?.isLoopback == true
+        return config.bind.contains { bind in
+            if bind == host || (bind == "127.0.0.1" && host == "localhost") { return true }
+            return local && NumericAddress(bind)?.isWildcard == true
+        }
+    }
+}

@@ -1,0 +1,236 @@
+/// From flags, environment and file to one checked configuration. Pure but for `readSecret`.
+///
+///     file < environment < flags ─► one SidecarConfig ─► container limit ─► combinations ─► ResolvedConfig
+///                                        └ every problem on the way is kept; any at all: nothing starts
+struct ConfigLoader {
+    struct Flag: Sendable, Equatable {
+        /// As typed, for messages: "--port", "--set port".
+        var name: String
+        /// Of a `ConfigKey`, or unknown.
+        var key: String
+        var text: String
+    }
+
+    struct File: Sendable, Equatable {
+        /// As given, for messages.
+        var name: String
+        var bytes: [UInt8]
+    }
+
+    var flags: [Flag] = []
+    var environment: [String: String] = [:]
+    var file: File?
+    /// Texts of memory.max or memory.limit_in_bytes.
+    var cgroupLimitTexts: [String] = []
+    /// Reads a password file, at most 4 KiB.
+    var readSecret: (String) throws(TextFile.Failure) -> [UInt8] = { path throws(TextFile.Failure) in
+        try TextFile.bytes(path, bytesMax: 4096)
+    }
+
+    func load() throws(ConfigError) -> ResolvedConfig {
+        var state = State()
+        applyFile(&state)
+        state.problems.sort { ($0.source?.line ?? 0) < ($1.source?.line ?? 0) }
+        applyEnvironment(&state)
+        applyFlags(&state)
+        applyMemoryLimit(&state)
+        state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
+        readPasswordFile(&state)
+
+        let upstreamGiven = state.sources["upstream"] != nil || state.failed.contains("upstream")
+        let othersWrong = !state.problems.isEmpty
+        if !upstreamGiven {
+            state.problems.append(
+                ConfigProblem(key: "upstream", what: "no upstream is given", expected: Self.upstreamRemedy))
+        }
+        guard state.problems.isEmpty else {
+            throw ConfigError(problems: state.problems, isOnlyMissingUpstream: !upstreamGiven && !othersWrong)
+        }
+        return ResolvedConfig(config: state.config, sources: state.sources, warnings: warnings(state))
+    }
+
+    static let upstreamRemedy = "the address of a Redis server, e.g. --upstream redis.default.svc:6379"
+
+    private struct State {
+        var config = SidecarConfig()
+        var sources: [String: ConfigSource] = [:]
+        /// Keys that were given wrongly: no further complaint about them is of use.
+        var failed: Set<String> = []
+        var problems: [ConfigProblem] = []
+        var warnings: [String] = []
+
+        mutating func apply(_ key: ConfigKey, from source: ConfigSource, _ read: (inout SidecarConfig) throws(ConfigMistake) -> Void) {
+            do throws(ConfigMistake) {
+                try read(&config)
+                sources[key.name] = source
+            } catch {
+                failed.insert(key.name)
+                problems.append(ConfigProblem(source: source, key: key.name, what: error.what, expected: key.expected))
+            }
+        }
+    }
+
+    // MARK: the three layers
+
+    private func applyFile(_ state: inout State) {
+        guard let file else { return }
+        let document = TOMLDocument(file.bytes)
+        for problem in document.problems {
+            state.problems.append(
+                ConfigProblem(source: .file(name: file.name, line: problem.line), key: "", what: problem.message, expected: ""))
+        }
+        let strangers = document.tables.filter { !Self.isKnown(table: $0.path) }
+        for (path, line) in strangers {
+            let near = NearestName.of(TOMLParser.show(path), among: Self.tables.map { TOMLParser.show($0) })
+            state.problems.append(
+                ConfigProblem(
+                    source: .file(name: file.name, line: line), key: "",
+                    what: "[\(TOMLParser.show(path))] is not known" + (near.map { "; did you mean [\($0)]?" } ?? ""),
+                    expected: near == nil ? Self.tables.map { "[\(TOMLParser.show($0))]" }.joined(separator: " or ") : ""))
+        }
+        for entry in document.entries {
+            /* A table that is not known has been complained about once, for all its keys. */
+            if strangers.contains(where: { entry.line > $0.line && entry.path.starts(with: $0.path) }) { continue }
+            let source = ConfigSource.file(name: file.name, line: entry.line)
+            guard entry.path.count > 1, entry.path[0] == "sidecar" else {
+                state.problems.append(Self.outsideSidecar(entry.path, source))
+                continue
+            }
+            let name = TOMLParser.show(Array(entry.path.dropFirst()))
+            guard let key = ConfigKey.named(name) else {
+                state.problems.append(Self.unknown(name, source))
+                continue
+            }
+            state.apply(key, from: source) { config throws(ConfigMistake) in try key.applyTOML(entry.value, &config) }
+        }
+    }
+
+    /// [sidecar] and the tables below it that have keys.
+    private static let tables: [[String]] = ConfigKey.all.reduce(into: [["sidecar"]]) { tables, key in
+        let table = ["sidecar"] + key.name.split(separator: ".").dropLast().map(String.init)
+        if !tables.contains(table) { tables.append(table) }
+    }
+
+    private static func isKnown(table: [String]) -> Bool { tables.contains(table) }
+
+    private func applyEnvironment(_ state: inout State) {
+        for key in ConfigKey.all {
+            let name = key.environmentName
+            guard let text = environment[name], !text.isEmpty else { continue }
+            /* Kubernetes sets FERRITE_SIDECAR_PORT=tcp://10.0.0.1:6379 for a Service called ferrite-sidecar. */
+            if text.hasPrefix("tcp://") || text.hasPrefix("udp://") { continue }
+            state.apply(key, from: .environment(name: name)) { config throws(ConfigMistake) in
+                try key.applyText(text, &config)
+            }
+        }
+    }
+
+    private func applyFlags(_ state: inout State) {
+        var given: [String: Flag] = [:]
+        for flag in flags {
+            let name = flag.key.hasPrefix("sidecar.") ? String(flag.key.dropFirst("sidecar.".count)) : flag.key
+            guard let key = ConfigKey.named(name) else {
+                state.problems.append(Self.unknown(name, .flag(flag.name)))
+                continue
+            }
+            if let before = given[name], before.text != flag.text {
+                state.problems.append(
+                    ConfigProblem(
+                        source: .flag(flag.name), key: name,
+                        what: "was given twice with different values, also by \(before.name)", expected: "one of the two"))
+                continue
+            }
+            given[name] = flag
+            state.apply(key, from: .flag(flag.name)) { config throws(ConfigMistake) in
+                try key.applyText(flag.text, &config)
+            }
+        }
+    }
+
+    private static func unknown(_ name: String, _ source: ConfigSource) -> ConfigProblem {
+        let near = NearestName.of(name, among: ConfigKey.all.map(\.name))
+        return ConfigProblem(
+            source: source, key: name, what: "is not known" + (near.map { "; did you mean \"\($0)\"?" } ?? ""),
+            expected: near == nil ? "a key of docs/configuration.md" : "")
+    }
+
+    private static func outsideSidecar(_ path: [String], _ source: ConfigSource) -> ConfigProblem {
+        let name = TOMLParser.show(path)
+        if path[0] == "sidecar" {
+            return ConfigProblem(source: source, key: name, what: "is a table, not a key", expected: "a line [sidecar]")
+        }
+        if ConfigKey.named(name) != nil {
+            return ConfigProblem(
+                source: source, key: name, what: "stands outside [sidecar]", expected: "a line [sidecar] above it")
+        }
+        return ConfigProblem(
+            source: source, key: name, what: "is not known: only [sidecar] is read",
+            expected: NearestName.of(path[0], among: ["sidecar"]).map { "[\($0)]" } ?? "keys below [sidecar]")
+    }
+
+    // MARK: what depends on the machine
+
+    private func applyMemoryLimit(_ state: inout State) {
+        guard let limit = CgroupMemory.limit(texts: cgroupLimitTexts), !state.failed.contains("local_memory") else { return }
+        let usable = CgroupMemory.usable(limit: limit)
+        let reason = "container limit of \(Self.roughly(limit)), less max(16mb, 12%)"
+        guard usable >= ConfigKey.localMemoryMin else {
+            state.problems.append(
+                ConfigProblem(
+                    key: "local_memory",
+                    what: "the container's memory limit of \(Self.roughly(limit)) leaves \(Self.roughly(usable)) after the 16mb kept free",
+                    expected: "a memory limit of at least 48Mi"))
+            return
+        }
+        guard let given = state.sources["local_memory"] else {
+            state.config.localMemory = min(usable, ConfigKey.localMemoryMax)
+            state.sources["local_memory"] = .memoryLimit(reason)
+            return
+        }
+        if state.config.localMemory > usable {
+            state.warnings.append(
+                "local_memory \(ByteSize.show(state.config.localMemory)) (\(given)) is more than the container can hold; using \(Self.roughly(usable)): \(reason)")
+            state.config.localMemory = usable
+            state.sources["local_memory"] = .memoryLimit("\(given), clamped: \(reason)")
+        }
+    }
+
+    private func readPasswordFile(_ state: inout State) {
+        let path = state.config.passwordFile
+        guard !path.isEmpty, state.config.password.isEmpty else { return }
+        func refuse(_ what: String) {
+            state.failed.insert("password_file")
+            state.problems.append(
+                ConfigProblem(
+                    source: state.sources["password_file"], key: "password_file", what: what,
+                    expected: "the path of a file that holds the password"))
+        }
+        do throws(TextFile.Failure) {
+            var bytes = try readSecret(path)
+            while let last = bytes.last, last == UInt8(ascii: "\n") || last == UInt8(ascii: "\r") { bytes.removeLast() }
+            guard !bytes.isEmpty else { return refuse("\"\(path)\" is empty") }
+            guard let text = String(validating: bytes, as: UTF8.self) else { return refuse("\"\(path)\" is not UTF-8 text") }
+            state.config.password = Secret(text)
+        } catch {
+            refuse("\"\(path)\" cannot be read: \(error.sentence)")
+        }
+    }
+
+    private func warnings(_ state: State) -> [String] {
+        var warnings = state.warnings
+        let config = state.config
+        if config.mode != .readThrough {
+            warnings.append(
+                "mode \"\(config.mode.rawValue)\" does nothing yet: this version works as read-through, every write goes to the upstream")
+        }
+        if config.prefetch.enabled {
+            warnings.append("prefetch does nothing yet: keys are fetched when they are first read")
+        }
+        return warnings
+    }
+
+    /// For sentences: limits are rarely whole megabytes.
+    private static func roughly(_ bytes: UInt64) -> String {
+        bytes < 1 << 20 ? ByteSize.show(bytes) : "\(bytes >> 20)mb"
+    }
+}

@@ -1,0 +1,81 @@
+/// The effective configuration: checked, complete, and a pure value. Its keys, defaults and help are in `ConfigKey`.
+struct SidecarConfig: Sendable, Equatable {
+    enum Mode: String, Sendable, CaseIterable {
+        case readThrough = "read-through"
+        case writeThrough = "write-through"
+        case writeBehind = "write-behind"
+    }
+
+    enum Eviction: String, Sendable, CaseIterable {
+        case lru, lfu, random
+    }
+
+    enum Network: String, Sendable, CaseIterable {
+        case auto
+        case ioUring = "io_uring"
+        case epoll
+    }
+
+    enum LogLevel: String, Sendable, CaseIterable {
+        case trace, debug, info, notice, warning, error, critical
+    }
+
+    enum LogFormat: String, Sendable, CaseIterable {
+        case pretty, json
+    }
+
+    struct Prefetch: Sendable, Equatable {
+        var enabled = false
+        /// Glob patterns of keys.
+        var patterns: [String] = []
+    }
+
+    struct Metrics: Sendable, Equatable {
+        var enabled = true
+        /// Numeric address.
+        var bind = "0.0.0.0"
+        /// 0: the kernel's choice.
+        var port: UInt16 = 9091
+    }
+
+    /// False is refused at start: the injector's word, not ours.
+    var enabled = true
+    var mode = Mode.readThrough
+    var upstream = UpstreamAddress(host: "", port: 6379)
+    /// The budget in bytes, already clamped to what the cgroup allows.
+    var localMemory: UInt64 = 128 << 20
+    var eviction = Eviction.lru
+    /// How long a filled value is fresh.
+    var ttlDefaultMs: UInt64 = 300_000
+    var connectTimeoutMs: UInt64 = 100
+    /// For cacheable reads.
+    var readTimeoutMs: UInt64 = 50
+    /// How long a silent link lives.
+    var linkTimeoutMs: UInt64 = 5_000
+    /// 0: none.
+    var idleTimeoutMs: UInt64 = 0
+    var drainTimeoutMs: UInt64 = 5_000
+
+    /// Numeric addresses. Empty when only the Unix socket is wanted.
+    var bind: [String] = ["127.0.0.1"]
+    /// 0: the kernel's choice.
+    var port: UInt16 = 6379
+    /// Empty: none.
+    var unixSocket = ""
+    var network = Network.auto
+    var maxClients: UInt32 = 1_000
+
+    /// The upstream's ACL user; empty: the default user.
+    var username = ""
+    /// Empty: no AUTH. From `password`, or already read from `passwordFile`.
+    var password = Secret("")
+    /// Empty: none.
+    var passwordFile = ""
+    var allowAdmin = false
+
+    var logLevel = LogLevel.info
+    var logFormat = LogFormat.pretty
+
+    var prefetch = Prefetch()
+    var metrics = Metrics()
+}

@@ -1,0 +1,41 @@
+import Glibc
+
+/// Small files read whole. Control threads only: reading may wait.
+enum TextFile {
+    enum Failure: Error, Equatable {
+        /// An errno.
+        case system(Int32)
+        case tooLarge(bytesMax: Int)
+
+        var sentence: String {
+            switch self {
+            case .system(let code): String(cString: strerror(code))
+            case .tooLarge(let bytesMax): "larger than \(bytesMax) bytes"
+            }
+        }
+    }
+
+    static func bytes(_ path: String, bytesMax: Int) throws(Failure) -> [UInt8] {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw .system(errno) }
+        defer { close(fd) }
+        var out: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = Glibc.read(fd, &chunk, chunk.count)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw .system(errno)
+            }
+            if count == 0 { return out }
+            out.append(contentsOf: chunk[..<count])
+            if out.count > bytesMax { throw .tooLarge(bytesMax: bytesMax) }
+        }
+    }
+
+    /// nil when it cannot be read.
+    static func read(_ path: String, bytesMax: Int) -> String? {
+        guard let bytes = try? bytes(path, bytesMax: bytesMax) else { return nil }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

@@ -1,0 +1,261 @@
+/// FastPath — the only file that imports CFastPath: its events and orders in Swift's words, and nothing else.
+///
+/// A trivial value around the engine's pointer, so that using it costs the C call alone. Everything but `wake` is for
+/// the loop thread. Bytes of an event live until the next turn; orders copy what they are given.
+import CFastPath
+
+/// A connection of the application. Zero means none, in every id.
+typealias ClientID = fp_client
+/// A place in a client's order of replies.
+typealias SlotID = fp_slot
+/// One fetch of one missing key.
+typealias FlightID = fp_flight
+/// A connection to the upstream.
+typealias LinkID = fp_link
+typealias Bytes = UnsafeBufferPointer<UInt8>
+
+/// What an event is about; see CFastPath.h for what each carries.
+enum EventKind {
+    case miss, mgetKey, mget, command, ask, pin, clientGone, reply, push, linkUp, linkDown, wake
+}
+
+/// The way a command wants to travel.
+enum Lane {
+    case tracked, resp2, pinned
+}
+
+/// What C could not decide alone.
+struct Event {
+    private let raw: fp_event
+
+    @inline(__always)
+    fileprivate init(_ raw: fp_event) { self.raw = raw }
+
+    @inline(__always)
+    var kind: EventKind {
+        switch raw.kind {
+        case .FP_EVENT_MISS: .miss
+        case .FP_EVENT_MGET_KEY: .mgetKey
+        case .FP_EVENT_MGET: .mget
+        case .FP_EVENT_COMMAND: .command
+        case .FP_EVENT_ASK: .ask
+        case .FP_EVENT_PIN: .pin
+        case .FP_EVENT_CLIENT_GONE: .clientGone
+        case .FP_EVENT_REPLY: .reply
+        case .FP_EVENT_PUSH: .push
+        case .FP_EVENT_LINK_UP: .linkUp
+        case .FP_EVENT_LINK_DOWN: .linkDown
+        case .FP_EVENT_WAKE: .wake
+        }
+    }
+
+    @inline(__always)
+    var lane: Lane {
+        switch raw.lane {
+        case .FP_LANE_TRACKED: .tracked
+        case .FP_LANE_RESP2: .resp2
+        case .FP_LANE_PINNED: .pinned
+        }
+    }
+
+    @inline(__always) var bytes: Bytes { Bytes(start: raw.bytes, count: raw.bytes == nil ? 0 : Int(raw.length)) }
+    @inline(__always) var ticket: UInt64 { raw.ticket }
+    @inline(__always) var client: ClientID { raw.client }
+    @inline(__always) var link: LinkID { raw.link }
+    /// 2 or 3: the client's.
+    @inline(__always) var protocolVersion: UInt8 { raw.protocol }
+    /// First byte of a reply or push.
+    @inline(__always) var type: UInt8 { raw.type }
+    /// Row of the command table.
+    @inline(__always) var command: UInt16 { raw.command }
+    /// Nothing is changed by it at the upstream: it may be failed, and told so, whatever has become of it.
+    @inline(__always) var isPureRead: Bool { raw.command_kind == Self.readKind || raw.command_kind == Self.passKind }
+    /// Of a link that is down: an errno, 0 for an orderly close.
+    @inline(__always) var error: Int32 { raw.error }
+
+    /* COMMAND_READ and COMMAND_PASS of enum command_kind in resp/commands.h. */
+    private static var readKind: UInt8 { 0 }
+    private static var passKind: UInt8 { 2 }
+}
+
+/// The events of one turn and the time at which they were gathered.
+struct Batch {
+    private let events: UnsafePointer<fp_event>?
+    let count: Int
+    let nowNs: UInt64
+
+    init(_ batch: fp_batch) {
+        events = batch.events
+        count = batch.events == nil ? 0 : Int(batch.count)
+        nowNs = batch.now_ns
+    }
+
+    /// `index` must be below `count`.
+    @inline(__always)
+    subscript(index: Int) -> Event { Event(events.unsafelyUnwrapped[index]) }
+}
+
+/// A failure of the engine to start: a sentence with cause and remedy.
+struct EngineError: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+
+    fileprivate init(_ error: fp_error?, while doing: String) {
+        description = error.map { String(cString: $0) } ?? "\(doing) failed"
+    }
+}
+
+struct EngineSettings {
+    var localMemoryBytes: UInt64
+    var clientsMax: UInt32
+    var linksMax: UInt32
+    var idleTimeoutMs: UInt32
+    var network: SidecarConfig.Network
+    var eviction: SidecarConfig.Eviction
+    var allowAdmin: Bool
+    /// Of the sidecar itself, at the upstream.
+    var username: String
+    var password: Secret
+}
+
+/* Sendable for `wake`; the rest is kept to the loop thread by `LoopThread`. */
+struct FastPath: Orders, @unchecked Sendable {
+    private let engine: OpaquePointer
+
+    /// Any thread.
+    init(_ settings: EngineSettings) throws(EngineError) {
+        var config = fp_config()
+        fp_config_init(&config)
+        config.local_memory = settings.localMemoryBytes
+        config.clients_max = settings.clientsMax
+        config.links_max = settings.linksMax
+        config.idle_timeout_ms = settings.idleTimeoutMs
+        config.allow_admin = settings.allowAdmin
+        config.network =
+            switch settings.network {
+            case .auto: .FP_NETWORK_AUTO
+            case .ioUring: .FP_NETWORK_IO_URING
+            case .epoll: .FP_NETWORK_EPOLL
+            }
+        config.eviction =
+            switch settings.eviction {
+            case .lru: .FP_EVICTION_LRU
+            case .lfu: .FP_EVICTION_LFU
+            case .random: .FP_EVICTION_RANDOM
+            }
+        var error: fp_error?
+        guard let engine = fp_create(&config, &error) else { throw EngineError(error, while: "creating the engine") }
+        self.engine = engine
+        if !settings.password.isEmpty {
+            let username = settings.username.isEmpty ? "default" : settings.username
+            fp_identity(engine, username, settings.password.reveal())
+        }
+    }
+
+    /// Makes the calling thread the loop thread.
+    func attach() throws(EngineError) {
+        var error: fp_error?
+        guard fp_attach(engine, &error) else { throw EngineError(error, while: "starting the network engine") }
+    }
+
+    /// Listens on a numeric address; returns the port, the kernel's choice for 0.
+    func listen(address: String, port: UInt16) throws(EngineError) -> UInt16 {
+        var error: fp_error?
+        var bound: UInt16 = 0
+        guard fp_listen_tcp(engine, address, port, &bound, &error) else {
+            throw EngineError(error, while: "listening on \(address) port \(port)")
+        }
+        return bound
+    }
+
+    func listen(unixSocket path: String) throws(EngineError) {
+        var error: fp_error?
+        guard fp_listen_unix(engine, path, &error) else { throw EngineError(error, while: "listening on \(path)") }
+    }
+
+    func unlisten() { fp_unlisten(engine) }
+    func destroy() { fp_destroy(engine) }
+
+    var networkName: String { String(cString: fp_network_name(engine)) }
+    var networkReason: String { String(cString: fp_network_reason(engine)) }
+
+    /// Does every byte of I/O until there is an event or the deadline (monotonic nanoseconds) has passed.
+    @inline(__always)
+    func turn(until deadlineNs: UInt64) -> Batch { Batch(fp_turn(engine, deadlineNs)) }
+
+    /// Ends the turn. Any thread.
+    func wake() { fp_wake(engine) }
+
+    var nowNs: UInt64 { fp_now(engine) }
+
+    // MARK: links
+
+    func openLink(_ address: Bytes) -> LinkID {
+        fp_link_open(engine, address.baseAddress, UInt32(truncatingIfNeeded: address.count))
+    }
+    @inline(__always)
+    func send(_ link: LinkID, _ bytes: Bytes) { fp_link_send(engine, link, bytes.baseAddress, bytes.count) }
+    @inline(__always)
+    func sendBulk(_ link: LinkID, _ bytes: Bytes) { fp_link_send_bulk(engine, link, bytes.baseAddress, bytes.count) }
+    @inline(__always)
+    func backlog(_ link: LinkID) -> Int { fp_link_backlog(engine, link) }
+    func closeLink(_ link: LinkID) { fp_link_close(engine, link) }
+
+    // MARK: clients
+
+    @inline(__always)
+    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool) {
+        fp_answer(engine, slot, reply.baseAddress, reply.count, fromRESP3)
+    }
+    func answerMore(_ slot: SlotID, _ reply: Bytes) { fp_answer_more(engine, slot, reply.baseAddress, reply.count) }
+    func tell(_ client: ClientID, _ bytes: Bytes) { fp_tell(engine, client, bytes.baseAddress, bytes.count) }
+    func pin(_ client: ClientID, _ link: LinkID) { fp_pin(engine, client, link) }
+    func failPin(_ client: ClientID, _ error: Bytes) { fp_pin_fail(engine, client, error.baseAddress, error.count) }
+    func closeClient(_ client: ClientID) { fp_client_close(engine, client) }
+    func closeSlot(_ slot: SlotID) { fp_slot_close(engine, slot) }
+    func hold(_ held: Bool) { fp_hold(engine, held) }
+
+    // MARK: the store
+
+    @inline(__always)
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) { fp_arm(engine, flight, ttlMs, sentNs, keep) }
+    @inline(__always)
+    func fill(_ flight: FlightID, _ reply: Bytes) { fp_fill(engine, flight, reply.baseAddress, reply.count) }
+    func fillMget(_ slot: SlotID, _ reply: Bytes) { fp_fill_mget(engine, slot, reply.baseAddress, reply.count) }
+    func timeOut(_ flight: FlightID, _ error: Bytes) { fp_flight_timeout(engine, flight, error.baseAddress, error.count) }
+    func fail(_ flight: FlightID, _ error: Bytes) { fp_flight_fail(engine, flight, error.baseAddress, error.count) }
+    @inline(__always)
+    func drop(_ key: Bytes) { fp_drop(engine, key.baseAddress, key.count) }
+    func dropAll() { fp_drop_all(engine) }
+    func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool) { fp_trust(engine, epoch, trusted, serveSuspect) }
+    func setDefaultTTL(milliseconds: UInt64) { fp_ttl_default(engine, milliseconds) }
+
+    // MARK: the command table, memory, numbers
+
+    func learnCommands(_ reply: Bytes) -> UInt32 { fp_commands_learn(engine, reply.baseAddress, reply.count) }
+    func commandName(_ row: UInt16) -> String? { fp_command_name(engine, row).map { String(cString: $0) } }
+    func setUpstreamVersion(_ version: Bytes) { fp_upstream_version(engine, version.baseAddress, version.count) }
+    func charge(_ bytes: Int) { fp_charge(engine, bytes) }
+    func release(_ bytes: Int) { fp_release(engine, bytes) }
+    func measureBase() { fp_measure_base(engine) }
+    var clientCount: Int { Int(fp_client_count(engine)) }
+
+    func stats() -> [UInt64] {
+        let count = Int(fp_stats_count())
+        return [UInt64](unsafeUninitializedCapacity: count) { values, initialized in
+            if let base = values.baseAddress { fp_stats_read(engine, base) }
+            initialized = count
+        }
+    }
+
+    func metricOffset(_ name: String, _ labels: String) -> Int? {
+        var count: UInt32 = 0
+        guard let table = fp_metric_table(&count) else { return nil }
+        for row in UnsafeBufferPointer(start: table, count: Int(count))
+        where String(cString: row.name) == name && String(cString: row.labels) == labels {
+            return Int(row.offset)
+        }
+        return nil
+    }
+}

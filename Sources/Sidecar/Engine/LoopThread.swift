@@ -1,0 +1,225 @@
+import Glibc
+import Logging
+import Synchronization
+
+/// LoopThread — makes the loop's own thread: the first of the process, of ordinary scheduling class, never one of a
+/// pool.
+enum LoopThread {
+    /// Returns when the loop listens, or throws an `EngineError` that says why it does not. Any thread; waits.
+    static func start(config: SidecarConfig, log: Logger) throws -> LoopHandle {
+        let engine = try FastPath(EngineSettings(config))
+        let start = LoopStart(engine: engine, config: config)
+        ControlThread.start(name: "ferrite-loop") { start.run() }
+        let facts = try start.wait()
+        let handle = LoopHandle(facts, services: LoopServices(engine: engine, config: config, log: log))
+        start.go(handle)
+        return handle
+    }
+}
+
+/// What the rest of the process holds of the loop.
+final class LoopHandle: Sendable {
+    /// Where it listens: "127.0.0.1:6379", "/run/ferrite/sidecar.sock".
+    let bound: [String]
+    /// "io_uring" or "epoll".
+    let networkName: String
+    /// Why `auto` fell back to epoll; empty otherwise.
+    let networkReason: String
+    fileprivate let services: LoopServices
+    private let end = Mutex(End())
+
+    private struct End {
+        /// What the loop's last snapshot was, once it has ended.
+        var last: StatsSnapshot?
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+
+    fileprivate init(_ facts: LoopStart.Facts, services: LoopServices) {
+        bound = facts.bound
+        networkName = facts.networkName
+        networkReason = facts.networkReason
+        self.services = services
+    }
+
+    /// Monotonic time of the loop's last turn, 0 before the first: its sign of life, at most a second old.
+    var lastTurnNs: UInt64 { services.lastTurnNs.load(ordering: .relaxed) }
+
+    /// The numbers between two turns; the last ones when the loop has ended.
+    func stats() async -> StatsSnapshot {
+        await withCheckedContinuation { continuation in
+            let control = services.executor.control
+            let isTaken = services.executor.enqueue { loop in
+                let snapshot = loop.snapshot()
+                control.run { continuation.resume(returning: snapshot) }
+            }
+            if !isTaken { continuation.resume(returning: lastSnapshot) }
+        }
+    }
+
+    /// Serves on until no client is connected or drain_timeout has passed; then `finished` returns.
+    func beginDrain() { services.executor.enqueue { $0.beginDrain() } }
+
+    /// Returns when the loop has ended and everything of it is closed.
+    func finished() async {
+        await withCheckedContinuation { continuation in
+            let isOver = end.withLock { end in
+                if end.last == nil { end.waiting.append(continuation) }
+                return end.last != nil
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    private var lastSnapshot: StatsSnapshot {
+        end.withLock { $0.last } ?? StatsSnapshot(values: [], upstream: UpstreamStatus(address: ""), takenAtNs: 0)
+    }
+
+    /* The loop thread, at its very end. */
+    fileprivate func ended(_ last: StatsSnapshot) {
+        let waiting = end.withLock { end in
+            end.last = last
+            defer { end.waiting = [] }
+            return end.waiting
+        }
+        services.executor.control.run { for continuation in waiting { continuation.resume() } }
+    }
+}
+
+/// What the loop uses of the other threads; each call only hands something over.
+final class LoopServices: Sendable {
+    let executor: LoopExecutor
+    let lastTurnNs = Atomic<UInt64>(0)
+    private let resolver = ControlWorker(name: "ferrite-dns")
+    private let upstream: UpstreamAddress
+    private let writeLog: @Sendable (UpstreamNotice) -> Void
+
+    init(engine: FastPath, config: SidecarConfig, log: Logger) {
+        executor = LoopExecutor(control: ControlWorker(name: "ferrite-control"), wake: { engine.wake() })
+        upstream = config.upstream
+        writeLog = { $0.write(to: log, upstream: config.upstream.description) }
+    }
+
+    @inline(__always)
+    func sawTurn(_ nowNs: UInt64) { lastTurnNs.store(nowNs, ordering: .relaxed) }
+
+    func resolve(_ whenDone: @escaping @Sendable (Resolution) -> Void) {
+        resolver.run { [upstream] in whenDone(Resolver.resolve(upstream)) }
+    }
+
+    func log(_ notices: [UpstreamNotice]) {
+        executor.control.run { [writeLog] in notices.forEach(writeLog) }
+    }
+}
+
+/// The way from `start` to the running loop: attach and listen on its thread, then wait for the handle.
+private final class LoopStart: Sendable {
+    struct Facts: Sendable {
+        var bound: [String] = []
+        var networkName = ""
+        var networkReason = ""
+    }
+
+    private let engine: FastPath
+    private let config: SidecarConfig
+    private let ready = Semaphore()
+    private let granted = Semaphore()
+    private let outcome = Mutex<Result<Facts, EngineError>?>(nil)
+    private let handle = Mutex<LoopHandle?>(nil)
+
+    init(engine: FastPath, config: SidecarConfig) {
+        self.engine = engine
+        self.config = config
+    }
+
+    func wait() throws(EngineError) -> Facts {
+        ready.wait()
+        return try outcome.withLock { $0 }?.get() ?? Facts()
+    }
+
+    func go(_ handle: LoopHandle) {
+        self.handle.withLock { $0 = handle }
+        granted.signal()
+    }
+
+    /* The loop thread. */
+    func run() {
+        let result = Result { () throws(EngineError) in try listen() }
+        outcome.withLock { $0 = result }
+        ready.signal()
+        guard case .success(let facts) = result else { return engine.destroy() }
+        granted.wait()
+        guard let handle = handle.withLock({ $0 }) else { return }
+        serve(facts, handle)
+    }
+
+    private func listen() throws(EngineError) -> Facts {
+        try engine.attach()
+        var facts = Facts()
+        for address in config.bind {
+            let port = try engine.listen(address: address, port: config.port)
+            facts.bound.append(UpstreamAddress(host: address, port: port).description)
+        }
+        if !config.unixSocket.isEmpty {
+            try engine.listen(unixSocket: config.unixSocket)
+            facts.bound.append(config.unixSocket)
+        }
+        facts.networkName = engine.networkName
+        facts.networkReason = engine.networkReason
+        return facts
+    }
+
+    private func serve(_ facts: Facts, _ handle: LoopHandle) {
+        let last: StatsSnapshot
+        do {
+            let policy = FlowPolicy(config, networkName: facts.networkName, seed: SystemRandomNumberGenerator.seed())
+            let loop = Loop(engine: engine, policy: policy, services: handle.services)
+            loop.run()
+            last = loop.snapshot()
+        }
+        handle.ended(last)
+        engine.unlisten()
+        engine.destroy()
+    }
+}
+
+extension SystemRandomNumberGenerator {
+    fileprivate static func seed() -> UInt64 {
+        var generator = SystemRandomNumberGenerator()
+        return generator.next()
+    }
+}
+
+extension EngineSettings {
+    init(_ config: SidecarConfig) {
+        self.init(
+            localMemoryBytes: config.localMemory, clientsMax: config.maxClients,
+            /* One for each client, and the shared ones with their successors. */
+            linksMax: config.maxClients + 8, idleTimeoutMs: UInt32(clamping: config.idleTimeoutMs),
+            network: config.network, eviction: config.eviction, allowAdmin: config.allowAdmin,
+            username: config.username, password: config.password)
+    }
+}
+
+extension UpstreamNotice {
+    /// A line for people. The control thread.
+    func write(to log: Logger, upstream: String) {
+        switch self {
+        case .up(let version, true, _):
+            log.notice("upstream \(upstream) is connected, changes are tracked", metadata: ["version": "\(version)"])
+        case .up(let version, false, let reason):
+            log.warning(
+                "upstream \(upstream) is connected without tracking: \(reason); entries live until their TTL",
+                metadata: ["version": "\(version)"])
+        case .lost(let reason):
+            log.warning("upstream \(upstream) is lost: \(reason)")
+        case .unreachable(let reason):
+            log.warning("upstream \(upstream) is unreachable: \(reason); what is cached is served")
+        case .suspended:
+            log.warning("upstream \(upstream) has not answered for 500 ms")
+        case .resumed:
+            log.notice("upstream \(upstream) answers again")
+        case .learnt(let commands):
+            if commands > 0 { log.info("\(commands) commands learnt from upstream \(upstream)") }
+        }
+    }
+}

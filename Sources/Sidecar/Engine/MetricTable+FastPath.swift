@@ -1,0 +1,28 @@
+import CFastPath
+
+extension MetricTable {
+    /// The C table, copied. Any thread.
+    static let fastPath: MetricTable = {
+        var count: UInt32 = 0
+        var rows: [Row] = []
+        if let table = fp_metric_table(&count) {
+            rows = UnsafeBufferPointer(start: table, count: Int(count)).map { metric in
+                Row(
+                    name: String(cString: metric.name), labels: String(cString: metric.labels),
+                    help: String(cString: metric.help), kind: Kind(metric.kind), offset: Int(metric.offset))
+            }
+        }
+        let bounds = (0..<UInt32(FP_HISTOGRAM_BUCKETS)).map { fp_histogram_bound($0) }
+        return MetricTable(rows: rows, valueCount: Int(fp_stats_count()), bucketBoundsNs: bounds)
+    }()
+}
+
+extension MetricTable.Kind {
+    fileprivate init(_ kind: fp_metric_kind) {
+        switch kind {
+        case .FP_METRIC_COUNTER: self = .counter
+        case .FP_METRIC_GAUGE: self = .gauge
+        case .FP_METRIC_HISTOGRAM: self = .histogram
+        }
+    }
+}

@@ -1,0 +1,281 @@
+import Glibc
+
+/// Flow — decides what C cannot: looks at the events of a turn and gives orders, in the events' order.
+///
+///     Flow            which event, which link; deadlines                       (this file)
+///     ReadThrough     misses and MGETs out, their replies back into the store
+///     Passthrough     commands on the tracked link and on the shared RESP2 link
+///     TrackedLink     its life: resolve, connect, handshake, heartbeat, loss
+///     Pinning         links of single clients
+///     Information     INFO with our own section
+///
+/// A state machine: no I/O, no clock, no random source of its own; what it wants from others (a resolver, a log) it
+/// leaves in `wantsAddresses` and `notices` for the loop to fetch. Loop thread only. The handlers of misses, replies
+/// and passed commands allocate nothing and count no references.
+struct Flow<Engine: Orders>: ~Copyable {
+    let orders: Engine
+    let policy: FlowPolicy
+
+    var nowNs: UInt64 = 0
+    /// The flow wants to be called by then, events or not.
+    private(set) var deadlineNs: UInt64 = 0
+
+    var tracked: TrackedLink
+    var shared = SharedLink()
+    var probe = ProbeLink()
+    var pins: PinnedSessions
+    /// Those that came while the upstream was being connected.
+    var waitingPins: [PinRequest] = []
+    var reach: Reach
+    var trackedStatus: UpstreamStatus
+
+    /// By row of the command table.
+    var roles: [PinnedRole] = []
+    var offsets: InformationOffsets
+
+    /// The upstream's name is to be resolved (again); `resolved` is called with what came of it.
+    var wantsAddresses = false
+    /// For the log, in order.
+    var notices: [UpstreamNotice] = []
+
+    private var isHeld = false
+    private var isCrowded = false
+    private var drainUntilNs: UInt64?
+    private var measureAtNs: UInt64 = 0
+    /// After a drain: no client is connected any more, or drain_timeout has passed.
+    private(set) var isFinished = false
+
+    init(orders: Engine, policy: FlowPolicy, nowNs: UInt64) {
+        self.orders = orders
+        self.policy = policy
+        self.nowNs = nowNs
+        tracked = TrackedLink(policy, nowNs: nowNs)
+        pins = PinnedSessions(max: policy.clientsMax)
+        reach = Reach(policy.upstream, readTimeoutNs: policy.readTimeoutNs)
+        trackedStatus = UpstreamStatus(address: policy.upstream)
+        offsets = InformationOffsets(orders)
+        var row: UInt16 = 0
+        while let name = orders.commandName(row), row < .max {
+            roles.append(PinnedRole(commandNamed: name))
+            row += 1
+        }
+        orders.charge(tracked.owed.bytes + shared.owed.bytes + pins.bytes + roles.capacity)
+        orders.setDefaultTTL(milliseconds: policy.ttlDefaultMs)
+        /* An application that starts together with its sidecar waits until this attempt has ended either way. */
+        beginAttempt(waitNs: policy.connectTimeoutNs &* 2 &+ policy.handshakeTimeoutNs)
+        settle()
+    }
+
+    /// A first connection, or one after a loss, is being made: clients wait for as long as a read would wait anyway.
+    var isConnecting: Bool { reach.waitUntilNs > nowNs && !tracked.isUp }
+
+    // MARK: a turn
+
+    mutating func handle(_ batch: Batch) {
+        nowNs = batch.nowNs
+        var index = 0
+        while index < batch.count {
+            let event = batch[index]
+            switch event.kind {
+            case .reply:
+                heard(event)
+            case .miss, .mgetKey:
+                var end = index &+ 1
+                while end < batch.count, batch[end].kind == .miss || batch[end].kind == .mgetKey { end &+= 1 }
+                fetch(batch, from: index, to: end)
+                index = end
+                continue
+            case .mget:
+                fetchMany(event)
+            case .command:
+                pass(event)
+            case .push:
+                heardPush(event)
+            case .ask:
+                ask(event)
+            case .pin:
+                wantPin(event)
+            case .clientGone:
+                clientGone(event)
+            case .linkUp:
+                linkUp(event.link)
+            case .linkDown:
+                linkDown(event.link, reason: Self.reason(event.error))
+            case .wake:
+                break
+            }
+            index &+= 1
+        }
+        settle()
+    }
+
+    @inline(__always)
+    private mutating func heard(_ event: Event) {
+        if event.link == tracked.link {
+            if tracked.isUp {
+                heardFromUpstream()
+                heardTracked(event.bytes)
+            } else {
+                greetTracked(event.bytes)
+            }
+        } else {
+            heardElsewhere(event)
+        }
+    }
+
+    private mutating func heardElsewhere(_ event: Event) {
+        if let session = pins[event.link] {
+            heardPinned(session, event.bytes)
+        } else if event.link == shared.link {
+            heardShared(event.bytes)
+        } else if event.link == probe.link {
+            heardProbe(event.bytes)
+        }
+    }
+
+    private mutating func heardPush(_ event: Event) {
+        if event.link == tracked.link {
+            heardFromUpstream()
+            heardTrackedPush(event.bytes)
+        } else if let session = pins[event.link] {
+            heardPinned(session, event.bytes)
+        }
+    }
+
+    private mutating func linkUp(_ link: LinkID) {
+        if link == tracked.link {
+            connectedTracked()
+        } else if link == shared.link {
+            orders.send(link, shared.machine.begin())
+        } else if link == probe.link {
+            orders.send(link, probe.machine.begin())
+        } else if let session = pins[link] {
+            orders.send(link, session.pointee.machine.begin())
+        }
+    }
+
+    private mutating func linkDown(_ link: LinkID, reason: String) {
+        if link == tracked.link {
+            downTracked(reason)
+        } else if link == shared.link {
+            loseShared(reason)
+        } else if link == probe.link {
+            probe.link = 0
+            probeFailed()
+        } else if pins[link] != nil {
+            losePin(link, reason)
+        }
+    }
+
+    /// Bytes from a link whose handshake is done: the node lives (rule 6).
+    @inline(__always)
+    mutating func heardFromUpstream() {
+        reach.lastHeardNs = nowNs
+        if reach.isUnreachable {
+            reach.isUnreachable = false
+            publishTrust()
+        }
+    }
+
+    // MARK: deadlines
+
+    /// Whatever time has brought, and when to look again. Ends every turn and every call from outside of one.
+    mutating func settle() {
+        if nowNs >= deadlineNs { expire() }
+        updateHold()
+        deadlineNs = nextDeadline()
+    }
+
+    private mutating func expire() {
+        expireFlights()
+        expireTracked()
+        expireProbe()
+        expireShared()
+        expirePins()
+        if nowNs >= measureAtNs {
+            /* Soon after the start, when the control plane has come up, and now and then as the heap changes. */
+            measureAtNs = nowNs &+ (measureAtNs == 0 ? 1_000_000_000 : 10_000_000_000)
+            orders.measureBase()
+        }
+        if let until = drainUntilNs, nowNs >= until || orders.clientCount == 0 { isFinished = true }
+    }
+
+    private mutating func nextDeadline() -> UInt64 {
+        /* A second is the most, so that the loop's sign of life stays fresh. */
+        var next = min(nowNs &+ 1_000_000_000, measureAtNs)
+        if let flight = tracked.owed.firstTimed() { next = min(next, flight.sentNs &+ policy.readTimeoutNs) }
+        next = min(next, tracked.deadlineNs, shared.deadlineNs)
+        if let probing = probeDeadline { next = min(next, probing) }
+        if reach.waitUntilNs > nowNs { next = min(next, reach.waitUntilNs) }
+        if let opening = pins.nextOpening { next = min(next, opening.deadlineNs) }
+        if isCrowded { next = min(next, nowNs &+ 5_000_000) }
+        if let until = drainUntilNs { next = min(next, until, nowNs &+ 20_000_000) }
+        return next
+    }
+
+    /* Clients are held while the upstream is being connected, and while more is owed or unsent than is good for the
+       budget. */
+    private mutating func updateHold() {
+        let isConnecting = isConnecting
+        if !isConnecting, !waitingPins.isEmpty { settleWaitingPins() }
+        if tracked.isUp {
+            let unsent = max(orders.backlog(tracked.link), shared.link == 0 ? 0 : orders.backlog(shared.link))
+            let owed = max(tracked.owed.count, shared.owed.count)
+            isCrowded =
+                isCrowded
+                ? owed > FlowLimits.owedLow || unsent > FlowLimits.unsentLow
+                : owed > FlowLimits.owedHigh || unsent > FlowLimits.unsentHigh
+        } else {
+            isCrowded = false
+        }
+        let held = isConnecting || isCrowded
+        if held != isHeld {
+            isHeld = held
+            orders.hold(held)
+        }
+    }
+
+    // MARK: from outside of a turn, on the loop thread
+
+    /// Goes on serving, new connections too, until no client is connected or drain_timeout has passed.
+    mutating func beginDrain(_ nowNs: UInt64) {
+        guard drainUntilNs == nil else { return }
+        self.nowNs = nowNs
+        drainUntilNs = nowNs &+ policy.drainTimeoutNs
+        deadlineNs = nowNs
+        settle()
+    }
+
+    var status: UpstreamStatus {
+        var status = trackedStatus
+        status.state =
+            tracked.isUp
+            ? tracked.heartbeat.isLate ? (reach.isUnreachable ? .unreachable : .suspended) : .up
+            : reach.isUnreachable ? .unreachable : .connecting
+        status.links = UInt32(pins.count + [tracked.link, shared.link, probe.link].count { $0 != 0 })
+        return status
+    }
+
+    /// "connect: Connection refused" and the like of a LINK_DOWN's errno.
+    private static func reason(_ error: Int32) -> String {
+        switch error {
+        case 0: "the upstream closed the connection"
+        case EPROTO: "the upstream sent what is not RESP"
+        default: String(cString: strerror(error))
+        }
+    }
+}
+
+/// Bounds that hold clients back; generous, and C bounds each client before.
+enum FlowLimits {
+    /// Replies owed by one link: 1.5 MiB of queue.
+    static let owedHigh = 65_536
+    static let owedLow = 16_384
+    /// Bytes that a link's socket has not taken.
+    static let unsentHigh = 1 << 20
+    static let unsentLow = 256 << 10
+    /// Commands waiting for the shared RESP2 link to be made.
+    static let pendingBytes = 1 << 20
+    /// Keys registered by one EXISTS.
+    static let groupKeys = 256
+}

@@ -1,0 +1,40 @@
+/// FlowPolicy — what the configuration means to the flow, in the units it counts in.
+struct FlowPolicy: Sendable {
+    /// "host:port", for errors and logs.
+    var upstream: String
+    /// The upstream's socket address when it is given as a number: then nothing has to be resolved.
+    var numericAddress: [UInt8]?
+    var credentials: Credentials
+    var mode: String
+    var connectTimeoutNs: UInt64
+    /// From LINK_UP to the last answer of the handshake.
+    var handshakeTimeoutNs: UInt64
+    var readTimeoutNs: UInt64
+    var linkTimeoutNs: UInt64
+    var drainTimeoutNs: UInt64
+    var ttlDefaultMs: UInt64
+    var clientsMax: Int
+    /// Of the jitter.
+    var seed: UInt64
+    /// Told in INFO.
+    var networkName: String
+
+    init(_ config: SidecarConfig, networkName: String, seed: UInt64) {
+        upstream = config.upstream.description
+        numericAddress = Resolver.numeric(config.upstream)
+        credentials = Credentials(username: config.username, password: config.password)
+        mode = SidecarConfig.Mode.readThrough.rawValue
+        connectTimeoutNs = Self.nanoseconds(config.connectTimeoutMs)
+        handshakeTimeoutNs = max(connectTimeoutNs, 500_000_000)
+        readTimeoutNs = Self.nanoseconds(config.readTimeoutMs)
+        linkTimeoutNs = Self.nanoseconds(config.linkTimeoutMs)
+        drainTimeoutNs = Self.nanoseconds(config.drainTimeoutMs)
+        ttlDefaultMs = config.ttlDefaultMs
+        clientsMax = Int(config.maxClients)
+        self.seed = seed
+        self.networkName = networkName
+    }
+
+    /* A day is for ever here, and sums of deadlines must not overflow. */
+    private static func nanoseconds(_ milliseconds: UInt64) -> UInt64 { min(milliseconds, 86_400_000) * 1_000_000 }
+}

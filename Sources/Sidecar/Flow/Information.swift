@@ -1,0 +1,140 @@
+/// Information — INFO: the upstream's own, with a section about us behind it; without an upstream, ours alone.
+
+/// Where the numbers of our section lie among the engine's.
+struct InformationOffsets {
+    struct Row {
+        var name: StaticString
+        var offset: Int
+    }
+
+    let clients, clientsOpened, memoryUsed, memoryMax: Int?
+    let commandsWays: [Int]
+    let sidecar: [Row]
+
+    init(_ orders: some Orders) {
+        clients = orders.metricOffset("ferrite_connections_active", "")
+        clientsOpened = orders.metricOffset("ferrite_connections_opened_total", "")
+        memoryUsed = orders.metricOffset("ferrite_memory_used_bytes", "")
+        memoryMax = orders.metricOffset("ferrite_memory_max_bytes", "")
+        commandsWays = ["hit", "miss", "local", "passed", "written", "pinned", "refused"].compactMap {
+            orders.metricOffset("ferrite_sidecar_commands_total", "way=\"\($0)\"")
+        }
+        let rows: [(StaticString, String, String)] = [
+            ("hits", "ferrite_keyspace_hits_total", ""),
+            ("misses", "ferrite_keyspace_misses_total", ""),
+            ("keys", "ferrite_keys", "database=\"0\""),
+            ("fills", "ferrite_sidecar_fills_total", ""),
+            ("invalidations", "ferrite_sidecar_invalidations_total", ""),
+            ("evicted_keys", "ferrite_evicted_keys_total", ""),
+            ("expired_keys", "ferrite_expired_keys_total", ""),
+            ("local_memory_used", "ferrite_memory_used_bytes", ""),
+            ("local_memory_max", "ferrite_memory_max_bytes", ""),
+            ("clients", "ferrite_connections_active", ""),
+            ("clients_pinned", "ferrite_sidecar_connections_pinned", ""),
+        ]
+        sidecar = rows.compactMap { row in orders.metricOffset(row.1, row.2).map { Row(name: row.0, offset: $0) } }
+    }
+}
+
+extension Flow {
+    /// INFO has come. While the heartbeat is late nobody need wait for the upstream's part.
+    mutating func ask(_ event: Event) {
+        let sections = InformationSections(event.bytes)
+        var flags: OwedReply.Flags = event.protocolVersion == 3 ? .clientRESP3 : []
+        if sections.wantSidecar { flags.insert(.everything) }
+        let entry = OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .information, flags: flags)
+        if sections.areSidecarOnly { return answerText(entry, Array(sidecarSection.utf8), isVerbatim: true) }
+        guard tracked.isUp, !tracked.heartbeat.isLate else { return answerOwnInformation(entry) }
+        orders.send(tracked.link, event.bytes)
+        owe(entry)
+    }
+
+    /// The upstream's part has come.
+    func heardInformation(_ asked: OwedReply, _ bytes: Bytes) {
+        let reply = Reply(bytes)
+        guard !reply.isError, let text = reply.text else {
+            return orders.answer(asked.ticket, bytes, fromRESP3: false)
+        }
+        var whole = Array(text)
+        if asked.flags.contains(.everything) {
+            if !whole.isEmpty { whole += Array("\r\n".utf8) }
+            whole += Array(sidecarSection.utf8)
+        }
+        answerText(asked, whole, isVerbatim: reply.type == UInt8(ascii: "="))
+    }
+
+    /// What we can say without the upstream.
+    func answerOwnInformation(_ asked: OwedReply) {
+        let values = orders.stats()
+        func value(_ offset: Int?) -> UInt64 {
+            guard let offset, values.indices.contains(offset) else { return 0 }
+            return values[offset]
+        }
+        let commands = offsets.commandsWays.reduce(UInt64(0)) { $0 &+ value($1) }
+        let version = tracked.serverVersion.isEmpty ? "7.0.0" : tracked.serverVersion
+        let text = """
+            # Server\r
+            redis_version:\(version)\r
+            redis_mode:standalone\r
+            \r
+            # Clients\r
+            connected_clients:\(value(offsets.clients))\r
+            blocked_clients:0\r
+            \r
+            # Memory\r
+            used_memory:\(value(offsets.memoryUsed))\r
+            maxmemory:\(value(offsets.memoryMax))\r
+            \r
+            # Stats\r
+            total_connections_received:\(value(offsets.clientsOpened))\r
+            total_commands_processed:\(commands)\r
+            \r
+            \(sidecarSection)
+            """
+        answerText(asked, Array(text.utf8), isVerbatim: true)
+    }
+
+    /* Verbatim strings are RESP3's; a RESP2 client gets a bulk string. */
+    private func answerText(_ asked: OwedReply, _ text: [UInt8], isVerbatim: Bool) {
+        let head =
+            isVerbatim && asked.flags.contains(.clientRESP3) ? "=\(text.count + 4)\r\ntxt:" : "$\(text.count)\r\n"
+        let reply = Array(head.utf8) + text + Array("\r\n".utf8)
+        reply.withUnsafeBufferPointer { orders.answer(asked.ticket, $0, fromRESP3: false) }
+    }
+
+    private var sidecarSection: String {
+        let status = status
+        let values = orders.stats()
+        var text = """
+            # Sidecar\r
+            network_engine:\(policy.networkName)\r
+            mode:\(policy.mode)\r
+            upstream:\(status.address)\r
+            upstream_state:\(status.state.rawValue)\r
+            upstream_links:\(status.links)\r
+            upstream_reconnects:\(status.reconnects)\r
+            upstream_last_error:\(status.lastError)\r
+            upstream_round_trip_usec:\(status.roundTripNs / 1_000)\r
+            tracking:\(status.tracking ? "on" : "off")\r
+            tracking_reason:\(status.trackingReason)\r
+            read_timeouts:\(status.timeouts)\r
+
+            """
+        for row in offsets.sidecar where values.indices.contains(row.offset) {
+            text += "\(row.name):\(values[row.offset])\r\n"
+        }
+        return text
+    }
+}
+
+/// Which sections an INFO asks for.
+struct InformationSections {
+    private let names: [String]
+
+    init(_ request: Bytes) { names = Request(request).arguments.dropFirst().map { $0.lowercased() } }
+
+    /// Our section belongs to what is asked for.
+    var wantSidecar: Bool { names.isEmpty || names.contains { ["sidecar", "all", "everything", "default"].contains($0) } }
+
+    var areSidecarOnly: Bool { names == ["sidecar"] }
+}

@@ -1,0 +1,62 @@
+/// What the flow may tell the fast path: the orders of CFastPath.h, one method each.
+///
+/// `Flow` is generic over it so that its decisions are read back in tests without a socket; in the product it is
+/// specialised for `FastPath`, and an order is one C call.
+protocol Orders {
+    /// Begins to connect to a socket address; zero when there is no room for another link.
+    func openLink(_ address: Bytes) -> LinkID
+    func send(_ link: LinkID, _ bytes: Bytes)
+    /// As "$<length>\r\n<bytes>\r\n".
+    func sendBulk(_ link: LinkID, _ bytes: Bytes)
+    /// Bytes that the kernel has not taken.
+    func backlog(_ link: LinkID) -> Int
+    func closeLink(_ link: LinkID)
+
+    /// An empty reply ends the slot without a byte.
+    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool)
+    func answerMore(_ slot: SlotID, _ reply: Bytes)
+    func tell(_ client: ClientID, _ bytes: Bytes)
+    func pin(_ client: ClientID, _ link: LinkID)
+    func failPin(_ client: ClientID, _ error: Bytes)
+    func closeClient(_ client: ClientID)
+    func closeSlot(_ slot: SlotID)
+    func hold(_ held: Bool)
+
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool)
+    func fill(_ flight: FlightID, _ reply: Bytes)
+    func fillMget(_ slot: SlotID, _ reply: Bytes)
+    func timeOut(_ flight: FlightID, _ error: Bytes)
+    func fail(_ flight: FlightID, _ error: Bytes)
+    func drop(_ key: Bytes)
+    func dropAll()
+    func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool)
+    func setDefaultTTL(milliseconds: UInt64)
+
+    func learnCommands(_ reply: Bytes) -> UInt32
+    /// Lower-case name of a row of the command table, nil past the end.
+    func commandName(_ row: UInt16) -> String?
+
+    /// What HELLO tells clients.
+    func setUpstreamVersion(_ version: Bytes)
+
+    /// Swift's own memory in the budget.
+    func charge(_ bytes: Int)
+    func release(_ bytes: Int)
+    func measureBase()
+    var clientCount: Int { get }
+
+    /// All metrics' values; `metricOffset` says which is which.
+    func stats() -> [UInt64]
+    func metricOffset(_ name: String, _ labels: String) -> Int?
+}
+
+extension Orders {
+    @inline(__always)
+    func send(_ link: LinkID, _ text: StaticString) {
+        send(link, Bytes(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
+
+    func send(_ link: LinkID, _ bytes: [UInt8]) {
+        bytes.withUnsafeBufferPointer { send(link, $0) }
+    }
+}

@@ -1,0 +1,268 @@
+/// PinnedSession — one client's own link to the upstream, for what holds state on its connection or blocks it: which of
+/// the bytes that come back answer a command, and which are messages. Pure: the flow performs its verdicts.
+///
+/// In RESP2 messages are arrays like any reply, and one command may have several confirmations; so the session counts
+/// its subscriptions as Redis does, by the number in each confirmation, and takes an array for a message only while
+/// there are some. In RESP3 messages are pushes, but so are the confirmations, which are the only answer of their
+/// command.
+
+/// What a command means to its session. From the command table, by name.
+enum PinnedRole: UInt8 {
+    case plain, subscribe, psubscribe, ssubscribe, unsubscribe, punsubscribe, sunsubscribe
+    case monitor, client, hello, reset
+
+    init(commandNamed name: String) {
+        switch name {
+        case "subscribe": self = .subscribe
+        case "psubscribe": self = .psubscribe
+        case "ssubscribe": self = .ssubscribe
+        case "unsubscribe": self = .unsubscribe
+        case "punsubscribe": self = .punsubscribe
+        case "sunsubscribe": self = .sunsubscribe
+        case "monitor": self = .monitor
+        case "client", "client|reply": self = .client
+        case "hello": self = .hello
+        case "reset": self = .reset
+        default: self = .plain
+        }
+    }
+
+    var subscribes: Bool { self == .subscribe || self == .psubscribe || self == .ssubscribe }
+    var unsubscribes: Bool { self == .unsubscribe || self == .punsubscribe || self == .sunsubscribe }
+
+    /// The first element of its confirmations.
+    var confirmation: StaticString {
+        switch self {
+        case .subscribe: "subscribe"
+        case .psubscribe: "psubscribe"
+        case .ssubscribe: "ssubscribe"
+        case .unsubscribe: "unsubscribe"
+        case .punsubscribe: "punsubscribe"
+        case .sunsubscribe: "sunsubscribe"
+        default: ""
+        }
+    }
+}
+
+/// What a link is subscribed to, in numbers, derived from the confirmations: theirs is channels and patterns together.
+struct Subscriptions {
+    private(set) var channels: Int64 = 0
+    private(set) var patterns: Int64 = 0
+    private(set) var shardChannels: Int64 = 0
+
+    var isEmpty: Bool { channels | patterns | shardChannels == 0 }
+
+    mutating func confirmed(_ role: PinnedRole, count: Int64) {
+        switch role {
+        case .subscribe, .unsubscribe: channels = max(count &- patterns, 0)
+        case .psubscribe, .punsubscribe: patterns = max(count &- channels, 0)
+        case .ssubscribe, .sunsubscribe: shardChannels = max(count, 0)
+        default: break
+        }
+    }
+
+    /// Nothing is left of what the role's command takes away.
+    func none(of role: PinnedRole) -> Bool {
+        switch role {
+        case .unsubscribe: channels == 0
+        case .punsubscribe: patterns == 0
+        case .sunsubscribe: shardChannels == 0
+        default: true
+        }
+    }
+}
+
+struct PinnedSession: ~Copyable {
+    enum Phase {
+        /// LINK_UP, then the handshake's answers, are due by then.
+        case opening(deadlineNs: UInt64)
+        case ready
+    }
+
+    enum Sending {
+        /// A reply is owed.
+        case reply
+        /// None will come: CLIENT REPLY OFF or SKIP.
+        case silence
+    }
+
+    enum Verdict: Equatable {
+        case answer(SlotID)
+        /// More replies of the same command follow.
+        case answerMore(SlotID)
+        case tell
+        case discard
+        /// Nobody asked for it.
+        case surplus
+    }
+
+    private enum Replies {
+        case on, off, skipsNext
+    }
+
+    let client: ClientID
+    let link: LinkID
+    var phase: Phase
+    var machine: LinkMachine
+    private(set) var owed = Owed(capacity: 8)
+    private var protocolVersion: UInt8
+    private var subscriptions = Subscriptions()
+    /// SUBSCRIBE was queued in MULTI: its confirmations are inside EXEC's reply and are not counted.
+    private var maySubscribeUnseen = false
+    private var isMonitoring = false
+    private var replies = Replies.on
+
+    /// `name`: what the client called itself, for its link too; empty for none.
+    init(
+        client: ClientID, link: LinkID, protocolVersion: UInt8, name: [UInt8], credentials: Credentials,
+        deadlineNs: UInt64
+    ) {
+        self.client = client
+        self.link = link
+        self.protocolVersion = protocolVersion
+        phase = .opening(deadlineNs: deadlineNs)
+        machine = LinkMachine(.plain(protocolVersion: protocolVersion), credentials, name: name)
+    }
+
+    /// Notes what a command, about to be sent, will be answered with. `grown` is by how many bytes the queue grew.
+    mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending {
+        switch role {
+        case .plain, .hello, .monitor:
+            break
+        case .subscribe, .psubscribe, .ssubscribe, .unsubscribe, .punsubscribe, .sunsubscribe:
+            /* Confirmations come under CLIENT REPLY OFF too. */
+            let names = Request.argumentCount(request) - 1
+            let flags: OwedReply.Flags = names < 1 && role.unsubscribes ? .everything : []
+            let count = UInt32(clamping: max(names, 1))
+            let entry = OwedReply(
+                ticket: slot, sentNs: nowNs, awaited: .confirmations, flags: flags, role: role, count: count)
+            grown &+= owed.append(entry)
+            return .reply
+        case .client:
+            if let silence = switchReplies(request) { return silence }
+        case .reset:
+            replies = .on
+        }
+        switch replies {
+        case .on:
+            grown &+= owed.append(OwedReply(ticket: slot, sentNs: nowNs, awaited: .answer, flags: [], role: role))
+            return .reply
+        case .off:
+            return .silence
+        case .skipsNext:
+            replies = .on
+            return .silence
+        }
+    }
+
+    /// We have sent something of our own whose reply is nobody's.
+    mutating func oweNothing(nowNs: UInt64) -> Int {
+        owed.append(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))
+    }
+
+    /* CLIENT REPLY ON|OFF|SKIP; nil for what is answered like any command: ON, with +OK, what is
+       misspelt, and every other CLIENT. */
+    private mutating func switchReplies(_ request: Bytes) -> Sending? {
+        let arguments = Request(request, limit: 4).arguments
+        guard arguments.count == 3, arguments[1].lowercased() == "reply" else { return nil }
+        switch arguments[2].lowercased() {
+        case "on":
+            replies = .on
+            return nil
+        case "off":
+            replies = .off
+            return .silence
+        case "skip":
+            if replies == .on { replies = .skipsNext }
+            return .silence
+        default:
+            return nil
+        }
+    }
+
+    /// A complete reply or push has come.
+    mutating func receive(_ bytes: Bytes) -> Verdict {
+        let type = bytes.first ?? 0
+        if type == UInt8(ascii: ">") { return receivePush(bytes) }
+        if isMonitoring, Self.isMonitorLine(bytes) { return .tell }
+        if type == UInt8(ascii: "*"), protocolVersion == 2, let verdict = receivePubSubArray(bytes) { return verdict }
+        guard let entry = owed.first?.pointee else { return .surplus }
+        owed.removeFirst()
+        switch entry.awaited {
+        case .nothing:
+            return .discard
+        case .confirmations:
+            /* An error, or QUEUED in a transaction: its one answer. */
+            if type == UInt8(ascii: "+") { maySubscribeUnseen = true }
+            return .answer(entry.ticket)
+        default:
+            answered(entry.role, Reply(bytes))
+            return .answer(entry.ticket)
+        }
+    }
+
+    private mutating func answered(_ role: PinnedRole, _ reply: Reply) {
+        guard !reply.isError else { return }
+        switch role {
+        case .monitor:
+            isMonitoring = reply.isOK
+        case .hello:
+            if reply.type == UInt8(ascii: "%") { protocolVersion = 3 }
+            if reply.type == UInt8(ascii: "*") { protocolVersion = 2 }
+        case .reset:
+            protocolVersion = 2
+            subscriptions = Subscriptions()
+            maySubscribeUnseen = false
+            isMonitoring = false
+        default:
+            break
+        }
+    }
+
+    private mutating func receivePush(_ bytes: Bytes) -> Verdict {
+        guard let reply = PubSubReply(bytes) else { return .tell }
+        return confirm(reply) ?? .tell
+    }
+
+    /* Nil: an ordinary reply. */
+    private mutating func receivePubSubArray(_ bytes: Bytes) -> Verdict? {
+        let isConfirming = owed.first?.pointee.awaited == .confirmations
+        guard isConfirming || !subscriptions.isEmpty || maySubscribeUnseen, let reply = PubSubReply(bytes) else {
+            return nil
+        }
+        if let verdict = confirm(reply) { return verdict }
+        guard !subscriptions.isEmpty || maySubscribeUnseen else { return nil }
+        let isMessage = reply.elements == 3 && (reply.kind.equals("message") || reply.kind.equals("smessage"))
+        let isPatternMessage = reply.elements == 4 && reply.kind.equals("pmessage")
+        /* The upstream takes a shard channel away when its slot moves. */
+        let isTaken = reply.elements == 3 && reply.kind.equals("sunsubscribe")
+        return isMessage || isPatternMessage || isTaken ? .tell : nil
+    }
+
+    /* Nil: not a confirmation of the command whose reply comes next. */
+    private mutating func confirm(_ reply: PubSubReply) -> Verdict? {
+        guard let entry = owed.first, entry.pointee.awaited == .confirmations,
+            reply.kind.equals(entry.pointee.role.confirmation), let count = reply.subscriptionCount
+        else { return nil }
+        let role = entry.pointee.role
+        let slot = entry.pointee.ticket
+        subscriptions.confirmed(role, count: count)
+        let isLast: Bool
+        if entry.pointee.flags.contains(.everything) {
+            isLast = subscriptions.none(of: role)
+        } else {
+            entry.pointee.count &-= 1
+            isLast = entry.pointee.count == 0
+        }
+        if isLast { owed.removeFirst() }
+        return isLast ? .answer(slot) : .answerMore(slot)
+    }
+
+    /* +1339518083.107412 [0 127.0.0.1:60866] "keys" "*" */
+    private static func isMonitorLine(_ bytes: Bytes) -> Bool {
+        guard bytes.count > 20, bytes[0] == UInt8(ascii: "+") else { return false }
+        var at = 1
+        while at < 32, at < bytes.count, bytes[at] == UInt8(ascii: ".") || bytes[at] &- UInt8(ascii: "0") <= 9 { at &+= 1 }
+        return at > 8 && at &+ 1 < bytes.count && bytes[at] == UInt8(ascii: " ") && bytes[at &+ 1] == UInt8(ascii: "[")
+    }
+}

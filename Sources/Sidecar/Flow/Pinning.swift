@@ -1,0 +1,143 @@
+/// Pinning — opens a link for a client that needs one of its own, and carries out what its session decides.
+///
+/// The link has our credentials and the client's protocol version, no tracking and no heartbeat: it may rightly be
+/// silent for hours. When it is lost the client is closed, as by a dying Redis; when the client leaves, its link goes at
+/// once, in the middle of a blocking command too.
+
+/// A client that wants a link of its own.
+struct PinRequest {
+    let client: ClientID
+    let protocolVersion: UInt8
+    /// What it calls itself; empty for nothing.
+    let name: [UInt8]
+}
+
+extension Flow {
+    mutating func wantPin(_ event: Event) {
+        let request = PinRequest(
+            client: event.client, protocolVersion: event.protocolVersion == 3 ? 3 : 2, name: Array(event.bytes))
+        if isConnecting {
+            waitingPins.append(request)
+        } else {
+            openPin(request)
+        }
+    }
+
+    /// The connection for which they waited has come, or will not in time.
+    mutating func settleWaitingPins() {
+        let waiting = waitingPins
+        waitingPins = []
+        for request in waiting { openPin(request) }
+    }
+
+    private mutating func openPin(_ request: PinRequest) {
+        guard tracked.isUp, !reach.isUnreachable else { return failPin(request.client) }
+        let link = openLink()
+        guard link != 0 else { return failPin(request.client, "-ERR max number of upstream connections reached\r\n") }
+        let session = PinnedSession(
+            client: request.client, link: link, protocolVersion: request.protocolVersion, name: request.name,
+            credentials: policy.credentials,
+            deadlineNs: nowNs &+ policy.connectTimeoutNs &+ policy.handshakeTimeoutNs)
+        let bytes = session.owed.bytes
+        if pins.insert(session) {
+            orders.charge(bytes)
+        } else {
+            orders.closeLink(link)
+            failPin(request.client, "-ERR max number of upstream connections reached\r\n")
+        }
+    }
+
+    private func failPin(_ client: ClientID) {
+        let error = reach.error
+        error.withUnsafeBufferPointer { orders.failPin(client, $0) }
+    }
+
+    private func failPin(_ client: ClientID, _ error: String) {
+        Array(error.utf8).withUnsafeBufferPointer { orders.failPin(client, $0) }
+    }
+
+    mutating func passPinned(_ event: Event) {
+        guard let session = pins[event.link] else { return orders.closeSlot(event.ticket) }
+        let role = Int(event.command) < roles.count ? roles[Int(event.command)] : .plain
+        var grown = 0
+        orders.send(event.link, event.bytes)
+        switch session.pointee.send(event.ticket, role, event.bytes, nowNs: nowNs, grown: &grown) {
+        case .reply: break
+        case .silence: orders.answer(event.ticket, Bytes(start: nil, count: 0), fromRESP3: false)
+        }
+        if role == .reset, !policy.credentials.isEmpty {
+            /* RESET has also taken away the authentication, which the client knows nothing of. */
+            orders.send(event.link, policy.credentials.auth)
+            grown &+= session.pointee.oweNothing(nowNs: nowNs)
+        }
+        if grown != 0 { orders.charge(grown) }
+    }
+
+    mutating func heardPinned(_ session: UnsafeMutablePointer<PinnedSession>, _ bytes: Bytes) {
+        guard case .ready = session.pointee.phase else { return greetPinned(session, bytes) }
+        heardFromUpstream()
+        switch session.pointee.receive(bytes) {
+        case .answer(let slot):
+            orders.answer(slot, bytes, fromRESP3: false)
+        case .answerMore(let slot):
+            orders.answerMore(slot, bytes)
+        case .tell:
+            orders.tell(session.pointee.client, bytes)
+        case .discard:
+            break
+        case .surplus:
+            orders.closeLink(session.pointee.link)
+            losePin(session.pointee.link, "the upstream answered more than it was asked")
+        }
+    }
+
+    private mutating func greetPinned(_ session: UnsafeMutablePointer<PinnedSession>, _ bytes: Bytes) {
+        let link = session.pointee.link
+        switch session.pointee.machine.receive(bytes) {
+        case .more:
+            break
+        case .send(let bytes):
+            orders.send(link, bytes)
+        case .failed(let failure):
+            orders.closeLink(link)
+            losePin(link, failure.reason)
+        case .ready:
+            session.pointee.phase = .ready
+            pins.opened(link)
+            orders.pin(session.pointee.client, link)
+        }
+    }
+
+    mutating func losePin(_ link: LinkID, _ reason: String) {
+        guard let session = pins[link] else { return }
+        let client = session.pointee.client
+        if case .ready = session.pointee.phase {
+            orders.closeClient(client)
+        } else {
+            var reach = reach
+            reach.say(reason)
+            reach.error.withUnsafeBufferPointer { orders.failPin(client, $0) }
+        }
+        removePin(link)
+    }
+
+    mutating func clientGone(_ event: Event) {
+        waitingPins.removeAll { $0.client == event.client }
+        guard let link = pins[event.link] != nil ? event.link : pins.link(of: event.client) else { return }
+        orders.closeLink(link)
+        removePin(link)
+    }
+
+    private mutating func removePin(_ link: LinkID) {
+        guard let session = pins[link] else { return }
+        orders.release(session.pointee.owed.bytes)
+        pins.remove(link)
+    }
+
+    mutating func expirePins() {
+        while let (link, deadlineNs) = pins.nextOpening, nowNs >= deadlineNs {
+            orders.closeLink(link)
+            losePin(link, "a connection for this client was not ready in time")
+        }
+    }
+}

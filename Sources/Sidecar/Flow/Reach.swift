@@ -1,0 +1,26 @@
+/// Reach — what is known of the upstream being there, and the errors that say so to clients.
+struct Reach {
+    /// No byte on any link for a while, and a fresh connection with its handshake has failed since: suspect entries are
+    /// served (rule 6).
+    var isUnreachable = false
+    /// When a link whose handshake was done last gave a byte.
+    var lastHeardNs: UInt64 = 0
+    /// Until then clients are held rather than failed, while the link is being made.
+    var waitUntilNs: UInt64 = 0
+    /// "-ERR upstream HOST:PORT is unreachable: <reason>".
+    private(set) var error: [UInt8] = []
+    /// For a read that was not answered within read_timeout.
+    let timeoutError: [UInt8]
+    private let upstream: String
+
+    init(_ upstream: String, readTimeoutNs: UInt64) {
+        self.upstream = upstream
+        timeoutError = Array("-ERR upstream \(upstream) did not answer within \(readTimeoutNs / 1_000_000) ms\r\n".utf8)
+        say("not connected yet")
+    }
+
+    mutating func say(_ reason: String) {
+        let line = Array(reason.utf8).withUnsafeBufferPointer { Reply.line($0) }
+        error = Array("-ERR upstream \(upstream) is unreachable: \(line)\r\n".utf8)
+    }
+}

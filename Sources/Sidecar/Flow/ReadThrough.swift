@@ -1,0 +1,251 @@
+/// ReadThrough — misses go upstream and come back into the store.
+///
+/// A miss is sent as CLIENT CACHING YES, PTTL key, GET key, in this order and nothing between them. CACHING covers the
+/// next command alone, so it is PTTL that registers the key for tracking. Therefore every change between PTTL and GET,
+/// or behind GET, is announced by a push; the flight is armed by PTTL's reply, so that push spoils it, whether it comes
+/// before or behind GET's reply. So when GET's reply is there and no push was, the value is the one that had the PTTL,
+/// it is registered, and it can be stored at once: nothing has to be held between two replies, and its TTL, counted
+/// from before PTTL was sent, is never too long. (A push before PTTL's reply belongs to an earlier registration: what
+/// PTTL and GET then read is newer than it.)
+///
+/// Several misses in a row share one CACHING: with EXISTS k1 … kn behind it, which registers all of them, and a PTTL
+/// and GET for each. Their registration is EXISTS, so it is EXISTS's reply that arms them all; PTTL's reply then only
+/// tells the time to live. 2n + 2 commands instead of 3n.
+///
+/// Without tracking there is no registration: PTTL and GET, and the TTL is the only bound.
+extension Flow {
+    /// Events `start` to `end` are misses and keys of MGETs without anything between them.
+    mutating func fetch(_ batch: Batch, from start: Int, to end: Int) {
+        guard tracked.isUp, !reach.isUnreachable else {
+            let error = reach.error
+            error.withUnsafeBufferPointer { error in
+                for index in start..<end { orders.fail(batch[index].ticket, error) }
+            }
+            return
+        }
+        if !tracked.tracking {
+            for index in start..<end { fetchMember(batch[index], [.tracked]) }
+        } else if end &- start == 1 {
+            let event = batch[start]
+            orders.send(tracked.link, Wire.caching)
+            let flags: OwedReply.Flags = event.kind == .miss ? .wantsValue : []
+            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: flags))
+            sendMember(event)
+        } else {
+            var first = start
+            while first < end {
+                let next = min(first &+ FlowLimits.groupKeys, end)
+                fetchGroup(batch, from: first, to: next)
+                first = next
+            }
+        }
+    }
+
+    private mutating func fetchGroup(_ batch: Batch, from start: Int, to end: Int) {
+        let link = tracked.link
+        let count = end &- start
+        orders.send(link, Wire.caching)
+        sendArrayHeader(link, count &+ 1)
+        orders.send(link, Wire.exists)
+        for index in start..<end { orders.sendBulk(link, batch[index].bytes) }
+        owe(
+            OwedReply(
+                ticket: 0, sentNs: nowNs, awaited: .caching, flags: .group, count: UInt32(truncatingIfNeeded: count)))
+        for index in start..<end { fetchMember(batch[index], []) }
+    }
+
+    @inline(__always)
+    private mutating func fetchMember(_ event: Event, _ flags: OwedReply.Flags) {
+        let flags = event.kind == .miss ? flags.union(.wantsValue) : flags
+        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .expiry, flags: flags))
+        sendMember(event)
+    }
+
+    @inline(__always)
+    private func sendMember(_ event: Event) {
+        orders.send(tracked.link, Wire.pttl)
+        orders.sendBulk(tracked.link, event.bytes)
+        if event.kind == .miss {
+            orders.send(tracked.link, Wire.get)
+            orders.sendBulk(tracked.link, event.bytes)
+        }
+    }
+
+    /// An MGET, its keys' PTTLs before it.
+    mutating func fetchMany(_ event: Event) {
+        guard tracked.isUp, !reach.isUnreachable else {
+            let error = reach.error
+            error.withUnsafeBufferPointer { orders.fillMget(event.ticket, $0) }
+            return
+        }
+        orders.send(tracked.link, event.bytes)
+        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .values, flags: []))
+    }
+
+    @inline(__always)
+    mutating func owe(_ entry: OwedReply) {
+        let grown = tracked.owed.append(entry)
+        if grown != 0 { orders.charge(grown) }
+    }
+
+    private func sendArrayHeader(_ link: LinkID, _ count: Int) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 24) { bytes in
+            var at = 24
+            var rest = count
+            at -= 2
+            bytes[at] = UInt8(ascii: "\r")
+            bytes[at + 1] = UInt8(ascii: "\n")
+            repeat {
+                at -= 1
+                bytes[at] = UInt8(ascii: "0") &+ UInt8(truncatingIfNeeded: rest % 10)
+                rest /= 10
+            } while rest > 0 && at > 1
+            at -= 1
+            bytes[at] = UInt8(ascii: "*")
+            orders.send(link, Bytes(rebasing: bytes[at..<24]))
+        }
+    }
+
+    // MARK: what comes back on the tracked link
+
+    @inline(__always)
+    mutating func heardTracked(_ bytes: Bytes) {
+        guard let entry = tracked.owed.first else {
+            closeTracked("the upstream answered more than it was asked")
+            return
+        }
+        switch entry.pointee.awaited {
+        case .value:
+            orders.fill(entry.pointee.ticket, bytes)
+            tracked.owed.removeFirst()
+        case .expiry:
+            heardExpiry(entry, Reply(bytes))
+        case .caching:
+            heardCaching(entry, Reply(bytes))
+        case .registration:
+            heardRegistration(entry, Reply(bytes))
+        case .answer:
+            orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3)
+            tracked.owed.removeFirst()
+        case .values:
+            orders.fillMget(entry.pointee.ticket, bytes)
+            tracked.owed.removeFirst()
+        case .information:
+            let asked = entry.pointee
+            tracked.owed.removeFirst()
+            heardInformation(asked, bytes)
+        case .pong:
+            tracked.owed.removeFirst()
+            heardPong()
+        case .commands:
+            tracked.owed.removeFirst()
+            notices.append(.learnt(commands: orders.learnCommands(bytes)))
+        case .nothing, .confirmations:
+            tracked.owed.removeFirst()
+        }
+    }
+
+    @inline(__always)
+    private mutating func heardExpiry(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Reply) {
+        /* Without a time to live the flight stays unarmed: its value answers, but is not stored. */
+        if let ttl = reply.integer {
+            let keep = entry.pointee.flags.contains(.tracked)
+            orders.arm(entry.pointee.ticket, ttlMs: ttl, sentNs: entry.pointee.sentNs, keep: keep)
+        }
+        if entry.pointee.flags.contains(.wantsValue) {
+            entry.pointee.awaited = .value
+        } else {
+            tracked.owed.removeFirst()
+        }
+    }
+
+    @inline(__always)
+    private mutating func heardCaching(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Reply) {
+        if reply.isOK { entry.pointee.flags.insert(.tracked) }
+        entry.pointee.awaited = entry.pointee.flags.contains(.group) ? .registration : .expiry
+    }
+
+    private mutating func heardRegistration(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Reply) {
+        if entry.pointee.flags.contains(.tracked), reply.integer != nil {
+            var distance = 1
+            while distance <= Int(entry.pointee.count), let member = tracked.owed.entry(behindFirst: distance) {
+                member.pointee.flags.insert(.tracked)
+                /* From here on a push spoils it; its time to live is told by its PTTL. */
+                orders.arm(member.pointee.ticket, ttlMs: -1, sentNs: member.pointee.sentNs, keep: true)
+                distance &+= 1
+            }
+        }
+        tracked.owed.removeFirst()
+    }
+
+    /// An invalidation, or a push that we did not ask for, which is nothing to us.
+    mutating func heardTrackedPush(_ bytes: Bytes) {
+        guard var push = PubSubReply(bytes), push.kind.equals("invalidate") else { return }
+        guard let (type, count) = push.reader.header(), type == UInt8(ascii: "*"), count >= 0 else {
+            /* Null: everything. What cannot be read is taken for that too. */
+            orders.dropAll()
+            return
+        }
+        var left = count
+        while left > 0 {
+            guard let key = push.reader.text() else {
+                orders.dropAll()
+                return
+            }
+            orders.drop(key)
+            left &-= 1
+        }
+    }
+
+    // MARK: those who wait
+
+    mutating func expireFlights() {
+        let error = reach.timeoutError
+        while let overdue = tracked.owed.firstTimed(), nowNs >= overdue.sentNs &+ policy.readTimeoutNs {
+            tracked.owed.giveUpFirstTimed()
+            trackedStatus.timeouts &+= 1
+            error.withUnsafeBufferPointer { error in
+                if overdue.awaited == .values {
+                    orders.fillMget(overdue.ticket, error)
+                } else {
+                    orders.timeOut(overdue.ticket, error)
+                }
+            }
+        }
+    }
+
+    /// The link that owed it is lost: there will be no answer. Pure reads are failed, INFO gets our own section, and a
+    /// write, whose fate is unknown, closes its client as a dying Redis would.
+    func lose(_ entry: OwedReply) {
+        let error = reach.error
+        error.withUnsafeBufferPointer { error in
+            switch entry.awaited {
+            case .caching where entry.flags.contains(.group), .registration:
+                break /* Its members follow. */
+            case .caching, .expiry, .value:
+                orders.fail(entry.ticket, error)
+            case .values:
+                orders.fillMget(entry.ticket, error)
+            case .answer where entry.flags.contains(.pureRead):
+                orders.answer(entry.ticket, error, fromRESP3: false)
+            case .answer:
+                orders.closeSlot(entry.ticket)
+            case .information:
+                answerOwnInformation(entry)
+            case .pong, .commands, .nothing, .confirmations:
+                break
+            }
+        }
+    }
+}
+
+/// The constant parts of what is sent.
+enum Wire {
+    static let caching: StaticString = "*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n"
+    static let pttl: StaticString = "*2\r\n$4\r\nPTTL\r\n"
+    static let get: StaticString = "*2\r\n$3\r\nGET\r\n"
+    /* Behind its array header. */
+    static let exists: StaticString = "$6\r\nEXISTS\r\n"
+    static let ping: StaticString = "*1\r\n$4\r\nPING\r\n"
+    static let commands: StaticString = "*1\r\n$7\r\nCOMMAND\r\n"
+}

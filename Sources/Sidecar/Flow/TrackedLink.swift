@@ -1,0 +1,353 @@
+/// TrackedLink — the life of the one link on which everything plain travels and pushes are applied.
+///
+///     resting ──► resolving ──► connecting ──► greeting ──► up
+///        ▲            │             │ next address │          │
+///        └────────────┴─────────────┴──────────────┘          │ lost: the first attempt begins at once
+///        backoff                    resolving ◄───────────────┘
+struct TrackedLink: ~Copyable {
+    enum Phase {
+        case resting(untilNs: UInt64)
+        /// The deadline is not the resolver's, which has its own: past it clients need not wait.
+        case resolving(deadlineNs: UInt64)
+        case connecting(deadlineNs: UInt64)
+        case greeting(deadlineNs: UInt64)
+        case up
+    }
+
+    var phase = Phase.resting(untilNs: 0)
+    /// 0: none.
+    var link: LinkID = 0
+    var isUp = false
+    /// The upstream announces changes.
+    var tracking = false
+    var speaksRESP3 = false
+    var machine: LinkMachine
+    var owed = Owed(capacity: 1_024)
+    var heartbeat: Heartbeat
+    var backoff: Backoff
+    /// The upstream's addresses as last resolved, and which of them is in use.
+    var addresses: [[UInt8]] = []
+    var address = 0
+    var attemptNs: UInt64 = 0
+    var upNs: UInt64 = 0
+    /// Of whom the command table has been completed.
+    var learntFrom: String?
+    var serverVersion = ""
+
+    init(_ policy: FlowPolicy, nowNs: UInt64) {
+        machine = LinkMachine(.tracked, policy.credentials)
+        heartbeat = Heartbeat(linkTimeoutNs: policy.linkTimeoutNs, nowNs: nowNs)
+        backoff = Backoff(seed: policy.seed)
+    }
+
+    var deadlineNs: UInt64 {
+        switch phase {
+        case .resting(let deadlineNs), .resolving(let deadlineNs), .connecting(let deadlineNs), .greeting(let deadlineNs):
+            deadlineNs
+        case .up:
+            heartbeat.deadlineNs
+        }
+    }
+}
+
+/// A connection that is made only to see whether the upstream answers at all, while its heartbeat is late.
+struct ProbeLink {
+    var link: LinkID = 0
+    var machine = LinkMachine(.probe, Credentials(username: "", password: Secret("")))
+    var startedNs: UInt64 = 0
+    var deadlineNs: UInt64 = 0
+    /// When the next one may begin.
+    var notBeforeNs: UInt64 = 0
+}
+
+/// What the resolver says.
+enum Resolution: Sendable {
+    /// Socket addresses, in the order of preference; not empty.
+    case addresses([[UInt8]])
+    case failed(String)
+}
+
+extension Flow {
+    // MARK: making it
+
+    /// `waitNs`: how long clients wait for what becomes of it, at most.
+    mutating func beginAttempt(waitNs: UInt64) {
+        tracked.attemptNs = nowNs
+        if waitNs > 0 { reach.waitUntilNs = nowNs &+ waitNs }
+        if let address = policy.numericAddress {
+            tracked.addresses = [address]
+            connectToAddresses()
+        } else {
+            /* Resolved again each time: the upstream may have moved. */
+            tracked.phase = .resolving(deadlineNs: nowNs &+ policy.connectTimeoutNs)
+            wantsAddresses = true
+        }
+    }
+
+    mutating func resolved(_ resolution: Resolution, nowNs: UInt64) {
+        self.nowNs = nowNs
+        if case .resolving = tracked.phase {
+            switch resolution {
+            case .addresses(let addresses):
+                tracked.addresses = addresses
+            case .failed(let reason):
+                /* What was good last time may still be, when only the resolver has failed. */
+                if tracked.addresses.isEmpty { attemptFailed("resolve: \(reason)") }
+            }
+        }
+        if case .resolving = tracked.phase { connectToAddresses() }
+        settle()
+    }
+
+    private mutating func connectToAddresses() {
+        tracked.address = -1
+        connectToNextAddress(orFail: "resolve: no address")
+    }
+
+    private mutating func connectToNextAddress(orFail reason: String) {
+        tracked.address += 1
+        guard tracked.address < tracked.addresses.count else { return attemptFailed(reason) }
+        tracked.link = openLink()
+        guard tracked.link != 0 else { return attemptFailed("no room for another connection") }
+        tracked.phase = .connecting(deadlineNs: nowNs &+ policy.connectTimeoutNs)
+    }
+
+    /// A new link to the address in use; 0 when there is none, or no room.
+    func openLink() -> LinkID {
+        guard tracked.addresses.indices.contains(tracked.address) else { return 0 }
+        return tracked.addresses[tracked.address].withUnsafeBufferPointer { orders.openLink($0) }
+    }
+
+    mutating func connectedTracked() {
+        guard case .connecting = tracked.phase else { return }
+        tracked.machine = LinkMachine(.tracked, policy.credentials)
+        tracked.phase = .greeting(deadlineNs: nowNs &+ policy.handshakeTimeoutNs)
+        orders.send(tracked.link, tracked.machine.begin())
+    }
+
+    mutating func greetTracked(_ bytes: Bytes) {
+        switch tracked.machine.receive(bytes) {
+        case .more:
+            break
+        case .send(let bytes):
+            orders.send(tracked.link, bytes)
+        case .failed(let failure):
+            orders.closeLink(tracked.link)
+            attemptFailed(failure.reason, isLoading: failure.isLoading)
+        case .ready:
+            trackedIsUp()
+        }
+    }
+
+    private mutating func trackedIsUp() {
+        let machine = tracked.machine
+        tracked.phase = .up
+        tracked.isUp = true
+        tracked.upNs = nowNs
+        tracked.tracking = machine.tracking
+        tracked.speaksRESP3 = machine.protocolVersion == 3
+        tracked.serverVersion = machine.serverVersion
+        tracked.heartbeat = Heartbeat(linkTimeoutNs: policy.linkTimeoutNs, nowNs: nowNs)
+        reach.isUnreachable = false
+        reach.waitUntilNs = 0
+        reach.lastHeardNs = nowNs
+        if trackedStatus.epoch > 0 { trackedStatus.reconnects &+= 1 }
+        trackedStatus.epoch &+= 1
+        trackedStatus.tracking = machine.tracking
+        trackedStatus.trackingReason = machine.trackingReason
+        /* Entries of older epochs are suspect from here on, and this precedes every fill of the new one. */
+        publishTrust()
+        if !machine.serverVersion.isEmpty {
+            Array(machine.serverVersion.utf8).withUnsafeBufferPointer { orders.setUpstreamVersion($0) }
+        }
+        if tracked.learntFrom != machine.runID {
+            tracked.learntFrom = machine.runID
+            orders.send(tracked.link, Wire.commands)
+            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .commands, flags: []))
+        }
+        notices.append(
+            .up(version: machine.serverVersion, tracking: machine.tracking, trackingReason: machine.trackingReason))
+    }
+
+    // MARK: losing it
+
+    /// LINK_DOWN.
+    mutating func downTracked(_ reason: String) {
+        switch tracked.phase {
+        case .up:
+            loseTracked(reason)
+        case .connecting:
+            tracked.link = 0
+            connectToNextAddress(orFail: "connect: \(reason)")
+        case .greeting:
+            attemptFailed("handshake: \(reason)")
+        case .resting, .resolving:
+            break
+        }
+    }
+
+    private mutating func attemptFailed(_ reason: String, isLoading: Bool = false) {
+        tracked.link = 0
+        /* A server that loads its data says so at once and may be done any moment. */
+        tracked.phase = .resting(untilNs: nowNs &+ (isLoading ? 50_000_000 : tracked.backoff.next()))
+        reach.waitUntilNs = 0
+        if reach.lastHeardNs <= tracked.attemptNs { reach.isUnreachable = true }
+        reach.say(reason)
+        if trackedStatus.lastError != reason {
+            trackedStatus.lastError = reason
+            notices.append(.unreachable(reason: reason))
+        }
+        publishTrust()
+    }
+
+    /// Closes the link while it is up.
+    mutating func closeTracked(_ reason: String) {
+        orders.closeLink(tracked.link)
+        loseTracked(reason)
+    }
+
+    private mutating func loseTracked(_ reason: String) {
+        tracked.link = 0
+        tracked.isUp = false
+        tracked.tracking = false
+        closeProbe()
+        reach.say(reason)
+        trackedStatus.tracking = false
+        trackedStatus.trackingReason = "the upstream is not connected"
+        trackedStatus.lastError = reason
+        notices.append(.lost(reason: reason))
+        publishTrust()
+        while let entry = tracked.owed.takeFirst() { lose(entry) }
+        /* A link that held for a while is made again at once; one that did not must not be tried in a tight circle. */
+        if nowNs &- tracked.upNs >= Backoff.lastNs {
+            tracked.backoff.reset()
+            beginAttempt(waitNs: policy.readTimeoutNs)
+        } else {
+            reach.waitUntilNs = nowNs &+ policy.readTimeoutNs
+            tracked.phase = .resting(untilNs: nowNs &+ tracked.backoff.next())
+        }
+    }
+
+    /// Which entries may be served: those of this epoch while its link is up and its heartbeat in time; the others only
+    /// while the upstream is unreachable (rule 6).
+    mutating func publishTrust() {
+        let trusted = tracked.isUp && !tracked.heartbeat.isLate
+        orders.trust(
+            epoch: trackedStatus.epoch, trusted: trusted, serveSuspect: !trusted && reach.isUnreachable)
+    }
+
+    // MARK: its time
+
+    mutating func expireTracked() {
+        guard nowNs >= tracked.deadlineNs else { return }
+        switch tracked.phase {
+        case .resting:
+            beginAttempt(waitNs: 0)
+        case .resolving:
+            /* The resolver still has its time, but this attempt counts as failed. */
+            tracked.phase = .resolving(deadlineNs: .max)
+            reach.waitUntilNs = 0
+            reach.say("resolve: no answer yet")
+            if reach.lastHeardNs <= tracked.attemptNs { reach.isUnreachable = true }
+            publishTrust()
+        case .connecting:
+            orders.closeLink(tracked.link)
+            tracked.link = 0
+            connectToNextAddress(orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms")
+        case .greeting:
+            orders.closeLink(tracked.link)
+            attemptFailed("handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms")
+        case .up:
+            beat()
+        }
+    }
+
+    private mutating func beat() {
+        switch tracked.heartbeat.due(nowNs) {
+        case .none:
+            break
+        case .ping:
+            if nowNs &- tracked.upNs >= Backoff.lastNs { tracked.backoff.reset() }
+            orders.send(tracked.link, Wire.ping)
+            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .pong, flags: []))
+        case .suspend:
+            trackedStatus.heartbeatsLate &+= 1
+            notices.append(.suspended)
+            publishTrust()
+            openProbe()
+        case .giveUp:
+            closeTracked("no answer for \(policy.linkTimeoutNs / 1_000_000) ms")
+        }
+    }
+
+    mutating func heardPong() {
+        let wasLate = tracked.heartbeat.isLate
+        trackedStatus.roundTripNs = tracked.heartbeat.answered(nowNs)
+        guard wasLate else { return }
+        closeProbe()
+        reach.isUnreachable = false
+        publishTrust()
+        notices.append(.resumed)
+    }
+
+    // MARK: the probe
+
+    private mutating func openProbe() {
+        probe.startedNs = nowNs
+        probe.deadlineNs = nowNs &+ policy.connectTimeoutNs
+        probe.machine = LinkMachine(.probe, policy.credentials)
+        probe.link = openLink()
+        /* No room is no sign of life, nor of death. */
+        if probe.link == 0 { probe.notBeforeNs = nowNs &+ Heartbeat.lateNs }
+    }
+
+    private mutating func closeProbe() {
+        guard probe.link != 0 else { return }
+        orders.closeLink(probe.link)
+        probe.link = 0
+    }
+
+    mutating func heardProbe(_ bytes: Bytes) {
+        switch probe.machine.receive(bytes) {
+        case .more:
+            break
+        case .send(let bytes):
+            orders.send(probe.link, bytes)
+        case .ready:
+            closeProbe()
+            probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
+            heardFromUpstream()
+        case .failed:
+            closeProbe()
+            probeFailed()
+        }
+    }
+
+    mutating func probeFailed() {
+        probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
+        guard tracked.isUp, tracked.heartbeat.isLate, reach.lastHeardNs <= probe.startedNs,
+            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, !reach.isUnreachable
+        else { return }
+        let reason = "it has fallen silent, and a new connection was not answered"
+        reach.isUnreachable = true
+        reach.say(reason)
+        notices.append(.unreachable(reason: reason))
+        publishTrust()
+    }
+
+    var probeDeadline: UInt64? {
+        if probe.link != 0 { return probe.deadlineNs }
+        guard tracked.isUp, tracked.heartbeat.isLate, !reach.isUnreachable else { return nil }
+        return max(probe.notBeforeNs, reach.lastHeardNs &+ Heartbeat.lateNs)
+    }
+
+    mutating func expireProbe() {
+        guard let deadline = probeDeadline, nowNs >= deadline else { return }
+        if probe.link == 0 {
+            openProbe()
+        } else {
+            closeProbe()
+            probeFailed()
+        }
+    }
+}

@@ -1,0 +1,156 @@
+import Glibc
+import Logging
+import ServiceLifecycle
+import Synchronization
+
+/// From a checked configuration to a running sidecar, and down again. Called on the main thread, which then waits for
+/// signals until the process ends.
+///
+///     signals blocked ─► metrics port bound ─► log writer ─► the loop ─► watchdog ─► main thread: SCHED_IDLE
+///         ─► NIO and the concurrency pool (which inherit that class) ─► sigwait ─► drain ─► exit
+enum Daemon {
+    /// Exit codes, as sysexits.h names them.
+    enum ExitCode {
+        /// The configuration is wrong (EX_CONFIG).
+        static let config: Int32 = 78
+        /// No upstream, or wrong options (EX_USAGE).
+        static let usage: Int32 = 64
+        /// A port is taken, the network engine asked for is not to be had (EX_UNAVAILABLE).
+        static let unavailable: Int32 = 69
+    }
+
+    static func run(_ resolved: ResolvedConfig) -> Never {
+        let config = resolved.config
+        var signals = Signals()
+        let startSeconds = wallClockSeconds()
+
+        var metricsSocket: MetricsSocket?
+        if config.metrics.enabled {
+            do throws(MetricsSocket.Failure) {
+                metricsSocket = try MetricsSocket(config.metrics)
+            } catch {
+                fail(error.description)
+            }
+        }
+        let fileLimit = FileLimit.raise(to: FileLimit.needed(clientsMax: config.maxClients))
+
+        let output = LogOutput(format: config.logFormat)
+        output.start()
+        LoggingSystem.bootstrap { _ in SidecarLogHandler(output: output, level: config.logLevel.logger) }
+        let log = Logger(label: "ferrite")
+
+        let loop: LoopHandle
+        do {
+            loop = try LoopThread.start(config: config, log: log)
+        } catch {
+            output.flush()
+            fail("\(error)")
+        }
+        let watchdog = Watchdog(log: log) { loop.lastTurnNs }
+        watchdog.start()
+        ControlThread.enterIdleClass()
+
+        let facts = SidecarFacts(
+            version: Version.current, config: resolved, listeners: loop.bound, networkName: loop.networkName,
+            networkReason: loop.networkReason, startSeconds: startSeconds)
+        announce(facts, metrics: metricsSocket?.description, fileLimit: fileLimit, log)
+
+        let draining = DrainFlag()
+        let pages = MetricsPages(
+            table: .fastPath, facts: facts, stats: { await loop.stats() },
+            stuckNs: { watchdog.stuckNs(nowNs: MonotonicClock.nowNs()) },
+            isDraining: { draining.isSet }, logLinesDropped: { output.dropped }, nowSeconds: wallClockSeconds)
+        let shutdown = Shutdown()
+        Task {
+            await serve(loop, metricsSocket, pages, shutdown)
+            output.flush()
+            exit(0)
+        }
+
+        let first = signals.next()
+        draining.set()
+        log.notice("\(Signals.name(first)): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))")
+        Task { await shutdown.trigger() }
+        let second = signals.next()
+        log.warning("\(Signals.name(second)) again: leaving at once")
+        output.flush(milliseconds: 100)
+        _exit(128 + second)
+    }
+
+    private static func serve(
+        _ loop: LoopHandle, _ socket: MetricsSocket?, _ pages: MetricsPages, _ shutdown: Shutdown
+    ) async {
+        var services: [ServiceGroupConfiguration.ServiceConfiguration] = []
+        let log = Logger(label: "ferrite")
+        if let socket {
+            do {
+                services.append(.init(service: MetricsService(server: try await MetricsServer(socket, pages))))
+            } catch {
+                log.error("the metrics page does not start: \(error)")
+            }
+        }
+        /* Asked to stop last to first: the loop drains while the metrics page still answers. */
+        services.append(
+            .init(service: LoopService(loop: loop), successTerminationBehavior: .gracefullyShutdownGroup))
+        var quiet = log
+        quiet.logLevel = .critical
+        let group = ServiceGroup(configuration: .init(services: services, logger: quiet))
+        await shutdown.arm { await group.triggerGracefulShutdown() }
+        do {
+            try await group.run()
+        } catch {
+            log.error("stopping: \(error)")
+        }
+        log.notice("stopped")
+    }
+
+    private static func announce(_ facts: SidecarFacts, metrics: String?, fileLimit: UInt64, _ log: Logger) {
+        let config = facts.config.config
+        var metadata: Logger.Metadata = [
+            "network": "\(facts.networkName)", "upstream": "\(config.upstream)", "mode": "\(config.mode.rawValue)",
+            "budget": "\(ByteSize.show(config.localMemory))", "pid": "\(getpid())",
+        ]
+        if let metrics { metadata["metrics"] = "\(metrics)" }
+        if !facts.networkReason.isEmpty { metadata["network_reason"] = "\(facts.networkReason)" }
+        log.notice("ferrite \(facts.version) listening on \(facts.listeners.joined(separator: ", "))", metadata: metadata)
+        for warning in facts.config.warnings { log.warning("\(warning)") }
+        let needed = FileLimit.needed(clientsMax: config.maxClients)
+        if fileLimit < needed {
+            log.warning("only \(fileLimit) files may be open, max_clients = \(config.maxClients) can need \(needed); raise the limit (ulimit -n) or lower max_clients")
+        }
+    }
+
+    private static func wallClockSeconds() -> Double {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return Double(now.tv_sec) + Double(now.tv_nsec / 1_000_000) / 1e3
+    }
+
+    static func fail(_ sentence: String, code: Int32 = ExitCode.unavailable) -> Never {
+        StandardError.write("ferrite: \(sentence)\n")
+        exit(code)
+    }
+}
+
+/// Set once, when the first signal has come.
+private final class DrainFlag: Sendable {
+    private let flag = Atomic<Bool>(false)
+    var isSet: Bool { flag.load(ordering: .acquiring) }
+    func set() { flag.store(true, ordering: .releasing) }
+}
+
+/// A signal may come before there is a group to shut down.
+private actor Shutdown {
+    private var action: (@Sendable () async -> Void)?
+    private var isTriggered = false
+
+    func arm(_ action: @escaping @Sendable () async -> Void) async {
+        self.action = action
+        if isTriggered { await action() }
+    }
+
+    func trigger() async {
+        isTriggered = true
+        await action?()
+    }
+}

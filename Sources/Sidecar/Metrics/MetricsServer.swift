@@ -1,0 +1,131 @@
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+
+/// The metrics page over HTTP: one NIO event loop, few connections, small requests, GET and HEAD.
+final class MetricsServer: Sendable {
+    private let group: MultiThreadedEventLoopGroup
+    private let channel: any Channel
+
+    /// Connections at one time; a scraper needs one.
+    private static let connectionsMax = 32
+    /// A connection that says nothing for this long is closed.
+    private static let idle = TimeAmount.seconds(60)
+
+    /// Takes the socket over. Called on a thread of SCHED_IDLE class, which the event loop's thread inherits.
+    init(_ socket: MetricsSocket, _ pages: MetricsPages) async throws {
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let counter = ConnectionCounter(max: Self.connectionsMax)
+        channel = try await ServerBootstrap(group: group)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    guard counter.enter() else { throw ChannelError.ioOnClosedChannel }
+                    channel.closeFuture.whenComplete { _ in counter.leave() }
+                    try pipeline.addHandler(IdleStateHandler(allTimeout: Self.idle))
+                    try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: true, withErrorHandling: true)
+                    try pipeline.addHandler(MetricsHandler(pages))
+                }
+            }
+            .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 2048))
+            .withBoundSocket(socket.fd)
+            .get()
+    }
+
+    func stop() async {
+        try? await channel.close()
+        try? await group.shutdownGracefully()
+    }
+}
+
+/// On the one event loop only.
+private final class ConnectionCounter: @unchecked Sendable {
+    private var count = 0
+    private let max: Int
+
+    init(max: Int) { self.max = max }
+
+    func enter() -> Bool {
+        if count >= max { return false }
+        count += 1
+        return true
+    }
+
+    func leave() { count -= 1 }
+}
+
+/// One request at a time: the pipelining handler in front holds back the next until the answer is written.
+private final class MetricsHandler: ChannelInboundHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    private static let bodyBytesMax = 4096
+
+    private let pages: MetricsPages
+    private var head: HTTPRequestHead?
+    private var bodyBytes = 0
+
+    init(_ pages: MetricsPages) { self.pages = pages }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .head(let head):
+            self.head = head
+            bodyBytes = 0
+        case .body(let body):
+            bodyBytes += body.readableBytes
+            if bodyBytes > Self.bodyBytesMax { context.close(promise: nil) }
+        case .end:
+            guard let head else { return }
+            self.head = nil
+            answer(head, context)
+        }
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is IdleStateHandler.IdleStateEvent {
+            context.close(promise: nil)
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+
+    private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        guard head.method == .GET || head.method == .HEAD else {
+            let page = MetricsPages.Page(
+                status: 405, contentType: "text/plain; charset=utf-8", body: "only GET and HEAD\n")
+            return write(page, head, context)
+        }
+        let path = String(head.uri.prefix { $0 != "?" })
+        let pages = self.pages
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.makeFutureWithTask { await pages.page(path) }.whenSuccess { page in
+            let (handler, context) = bound.value
+            if context.channel.isActive { handler.write(page, head, context) }
+        }
+    }
+
+    private func write(_ page: MetricsPages.Page, _ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        var headers = HTTPHeaders()
+        headers.add(name: "Content-Type", value: page.contentType)
+        headers.add(name: "Content-Length", value: String(page.body.utf8.count))
+        headers.add(name: "Cache-Control", value: "no-store")
+        if page.status == 405 { headers.add(name: "Allow", value: "GET, HEAD") }
+        if !head.isKeepAlive { headers.add(name: "Connection", value: "close") }
+        let response = HTTPResponseHead(
+            version: head.version, status: HTTPResponseStatus(statusCode: page.status), headers: headers)
+        context.write(wrapOutboundOut(.head(response)), promise: nil)
+        if head.method != .HEAD {
+            context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(string: page.body)))), promise: nil)
+        }
+        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
+            if !head.isKeepAlive { bound.value.close(promise: nil) }
+        }
+    }
+}

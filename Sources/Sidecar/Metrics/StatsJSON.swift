@@ -1,0 +1,74 @@
+/// The report as JSON, for ferritectl and for people with jq: the same numbers as /metrics, plus percentiles.
+///
+/// ferritectl reads this; a member may be added, none renamed.
+enum StatsJSON {
+    static let contentType = "application/json"
+
+    static func render(_ report: SidecarReport) -> String {
+        let facts = report.facts
+        let upstream = report.snapshot.upstream
+        return JSON.object([
+            ("version", .string(facts.version)),
+            ("uptime_seconds", .number((max(0, report.nowSeconds - facts.startSeconds) * 1_000).rounded() / 1_000)),
+            ("mode", .string(facts.config.config.mode.rawValue)),
+            ("listeners", .array(facts.listeners.map { .string($0) })),
+            ("network", .object([("engine", .string(facts.networkName)), ("reason", .string(facts.networkReason))])),
+            ("upstream", .object([
+                ("address", .string(upstream.address)),
+                ("state", .string(upstream.state.rawValue)),
+                ("tracking", .boolean(upstream.tracking)),
+                ("tracking_reason", .string(upstream.trackingReason)),
+                ("epoch", .integer(UInt64(upstream.epoch))),
+                ("reconnects", .integer(upstream.reconnects)),
+                ("last_error", .string(upstream.lastError)),
+                ("round_trip_seconds", .number(Double(upstream.roundTripNs) / 1e9)),
+                ("connections", .integer(UInt64(upstream.links))),
+            ])),
+            ("process", .object([
+                ("resident_bytes", .integer(report.process.residentBytes)),
+                ("resident_peak_bytes", .integer(report.process.residentPeakBytes)),
+                ("anonymous_bytes", .integer(report.process.anonymousBytes)),
+                ("cpu_seconds", .number(report.process.cpuSeconds)),
+                ("start_time_seconds", .number(report.process.startSeconds)),
+                ("log_lines_dropped", .integer(report.logLinesDropped)),
+            ])),
+            ("metrics", .array(report.table.rows.compactMap { metric($0, report) })),
+            ("config", .object(config(facts.config))),
+        ]).text + "\n"
+    }
+
+    private static func metric(_ row: MetricTable.Row, _ report: SidecarReport) -> JSON? {
+        var members: [(String, JSON)] = [("name", .string(row.name)), ("labels", .object(labels(row.labels)))]
+        let values = report.snapshot.values
+        switch row.kind {
+        case .counter, .gauge:
+            guard row.offset >= 0, row.offset < values.count else { return nil }
+            members.append(("value", .integer(values[row.offset])))
+        case .histogram:
+            guard let histogram = Histogram(row, of: values, report.table) else { return nil }
+            members += [
+                ("count", .integer(histogram.count)),
+                ("sum_seconds", .number(Double(histogram.sumNs) / 1e9)),
+                ("mean_seconds", .number(histogram.meanNs / 1e9)),
+                ("p50_seconds", .number(histogram.percentileNs(0.5) / 1e9)),
+                ("p99_seconds", .number(histogram.percentileNs(0.99) / 1e9)),
+                ("p999_seconds", .number(histogram.percentileNs(0.999) / 1e9)),
+            ]
+        }
+        return .object(members)
+    }
+
+    /// `way="hit",x="y"` of our own table, where no value holds a quote or a comma.
+    private static func labels(_ text: String) -> [(String, JSON)] {
+        text.split(separator: ",").compactMap { label in
+            let parts = label.split(separator: "=", maxSplits: 1)
+            guard parts.count == 2 else { return nil }
+            return (String(parts[0]), .string(parts[1].filter { $0 != "\"" }))
+        }
+    }
+
+    /// Secrets are left out; a TOML value as `ConfigKey.show` writes it is JSON as well.
+    private static func config(_ resolved: ResolvedConfig) -> [(String, JSON)] {
+        ConfigKey.all.filter { !$0.isSecret }.map { ($0.name, .raw($0.show(resolved.config))) }
+    }
+}

@@ -1,0 +1,191 @@
+/// LinkMachine — the handshake of one link, pipelined, but every answer looked at. Pure: replies in, bytes to send or a
+/// verdict out.
+///
+///     round 1   HELLO <p> [AUTH u p] [SETNAME name]   [CLIENT TRACKING ON OPTIN, INFO server]   PING
+///     round 2   HELLO without SETNAME, and the same            when the server knows HELLO but not all of its words
+///     round 3   [AUTH]                                         when it does not know HELLO or the protocol: RESP2
+///
+/// Never NOLOOP: a write ends tracking of its key for the writer too, and scripts of our own must be announced. PING is
+/// last because it is refused by a server that is loading, or wants AUTH, when HELLO and INFO are not.
+struct LinkMachine {
+    /// What the link is for.
+    enum Purpose: Sendable {
+        /// The shared link of cacheable reads and plain writes.
+        case tracked
+        /// A link of one fixed protocol version, 2 or 3: shared RESP2, or a client's own.
+        case plain(protocolVersion: UInt8)
+        /// Only to see whether the upstream lives.
+        case probe
+    }
+
+    struct Failure: Equatable {
+        /// As the upstream put it.
+        var reason: String
+        /// It is only loading: try again soon.
+        var isLoading = false
+    }
+
+    enum Outcome: Equatable {
+        case more
+        case send([UInt8])
+        case ready
+        case failed(Failure)
+    }
+
+    private enum Step {
+        case hello, tracking, information, auth, ping
+    }
+
+    private let purpose: Purpose
+    private let credentials: Credentials
+    /// Of the connection, at the upstream; empty for none.
+    private let name: [UInt8]
+    private var steps: [Step] = []
+    private var next = 0
+    private var round = 1
+    private var helloRefusal: String?
+
+    /// What the link speaks, once ready.
+    private(set) var protocolVersion: UInt8 = 2
+    private(set) var tracking = false
+    /// Why not.
+    private(set) var trackingReason = ""
+    /// From INFO server; empty if it does not say.
+    private(set) var runID = ""
+    private(set) var serverVersion = ""
+
+    init(_ purpose: Purpose, _ credentials: Credentials, name: [UInt8] = Array("ferrite-sidecar".utf8)) {
+        self.purpose = purpose
+        self.credentials = credentials
+        self.name = name
+    }
+
+    private var wanted: UInt8 {
+        switch purpose {
+        case .tracked, .probe: 3
+        case .plain(let protocolVersion): protocolVersion
+        }
+    }
+
+    /// The first bytes to send.
+    mutating func begin() -> [UInt8] {
+        next = 0
+        helloRefusal = nil
+        var bytes = credentials.hello(protocolVersion: wanted, name: round == 1 ? name : [])
+        steps = [.hello]
+        if case .tracked = purpose {
+            bytes += Credentials.encode("CLIENT", "TRACKING", "ON", "OPTIN")
+            bytes += Credentials.encode("INFO", "server")
+            steps += [.tracking, .information]
+        }
+        bytes += Credentials.encode("PING")
+        steps.append(.ping)
+        return bytes
+    }
+
+    mutating func receive(_ bytes: Bytes) -> Outcome {
+        guard next < steps.count else { return .failed(Failure(reason: "it answered more than it was asked")) }
+        let reply = Reply(bytes)
+        let step = steps[next]
+        next += 1
+        switch step {
+        case .hello:
+            if let failure = heardHello(reply) { return .failed(failure) }
+        case .tracking:
+            heardTracking(reply)
+        case .information:
+            if let text = reply.text, !reply.isError { heardInformation(text) }
+        case .auth:
+            if let error = reply.errorText { return .failed(Failure(reason: error)) }
+        case .ping:
+            /* When HELLO was refused, what follows it is told by the next round. */
+            if helloRefusal == nil, let failure = heardPing(reply) { return .failed(failure) }
+        }
+        guard next == steps.count else { return .more }
+        if let refusal = helloRefusal { return nextRound(after: refusal) }
+        if case .plain(protocolVersion: 3) = purpose, protocolVersion != 3 {
+            return .failed(Failure(reason: "the upstream does not speak RESP3"))
+        }
+        return .ready
+    }
+
+    private mutating func heardHello(_ reply: Reply) -> Failure? {
+        if let error = reply.errorText {
+            if error.hasPrefix("LOADING") { return Failure(reason: error, isLoading: true) }
+            let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED", "MASTERDOWN"]
+            if fatal.contains(where: error.hasPrefix) { return Failure(reason: error) }
+            helloRefusal = error
+            return nil
+        }
+        protocolVersion = Self.protocolVersion(of: reply) ?? (reply.type == UInt8(ascii: "%") ? wanted : 2)
+        return nil
+    }
+
+    private mutating func heardTracking(_ reply: Reply) {
+        if protocolVersion < 3 || helloRefusal != nil {
+            trackingReason = "the upstream does not speak RESP3"
+            if let helloRefusal { trackingReason += " (\(helloRefusal))" }
+        } else if reply.isOK {
+            tracking = true
+            trackingReason = ""
+        } else {
+            trackingReason = reply.errorText ?? "CLIENT TRACKING was not answered OK"
+        }
+    }
+
+    private mutating func heardInformation(_ text: Bytes) {
+        for line in text.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }).prefix(64) {
+            let line = Reply.line(Bytes(rebasing: line))
+            if line.hasPrefix("run_id:") { runID = String(line.dropFirst(7)) }
+            if line.hasPrefix("redis_version:") { serverVersion = String(line.dropFirst(14)) }
+        }
+    }
+
+    private func heardPing(_ reply: Reply) -> Failure? {
+        guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
+        return Failure(reason: error, isLoading: error.hasPrefix("LOADING"))
+    }
+
+    private mutating func nextRound(after refusal: String) -> Outcome {
+        let knowsNothing = refusal.hasPrefix("NOPROTO") || refusal.lowercased().contains("unknown command")
+        if round == 1, !knowsNothing {
+            round = 2
+            return .send(begin())
+        }
+        if case .plain(protocolVersion: 3) = purpose { return .failed(Failure(reason: refusal)) }
+        round = 3
+        protocolVersion = 2
+        tracking = false
+        helloRefusal = nil
+        next = 0
+        steps = []
+        var bytes: [UInt8] = []
+        if !credentials.isEmpty {
+            bytes += credentials.auth
+            steps.append(.auth)
+        }
+        if case .tracked = purpose, runID.isEmpty {
+            bytes += Credentials.encode("INFO", "server")
+            steps.append(.information)
+        }
+        bytes += Credentials.encode("PING")
+        steps.append(.ping)
+        return .send(bytes)
+    }
+
+    /// "proto" of HELLO's map, or of the flat array that RESP2 makes of it.
+    private static func protocolVersion(of reply: Reply) -> UInt8? {
+        var reader = ReplyReader(reply.bytes)
+        guard let (type, count) = reader.header(), count > 0, count <= 64 else { return nil }
+        let pairs = type == UInt8(ascii: "%") ? count : type == UInt8(ascii: "*") ? count / 2 : 0
+        for _ in 0..<pairs {
+            guard let name = reader.text() else { return nil }
+            if name.equals("proto") {
+                guard let (type, version) = reader.header(), type == UInt8(ascii: ":") else { return nil }
+                return version == 3 ? 3 : 2
+            }
+            guard reader.skip() else { return nil }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,12 @@
+/// What is worth a line in the log: made by the flow on the loop thread, written by the control thread.
+enum UpstreamNotice: Sendable, Equatable {
+    case up(version: String, tracking: Bool, trackingReason: String)
+    case lost(reason: String)
+    /// The first failed attempt since the link was up, or one with another reason than the last.
+    case unreachable(reason: String)
+    /// The heartbeat is late.
+    case suspended
+    case resumed
+    /// New commands of the upstream's.
+    case learnt(commands: UInt32)
+}

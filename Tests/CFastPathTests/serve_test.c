@@ -1,0 +1,298 @@
+/* serve — the way of a request without a socket: requests in, events and replies out; the rules of coherence. */
+#include <stdlib.h>
+
+#include "serve/dispatch.h"
+#include "serve/flight.h"
+#include "test.h"
+
+struct world {
+    struct budget budget;
+    struct serve serve;
+    struct session a, b;
+};
+
+static struct world *world_make(void) {
+    struct world *world = calloc(1, sizeof *world);
+    budget_init(&world->budget, 64u << 20);
+    struct store_options options = {.arena_bytes = 64u << 20, .value_bytes_max = 1u << 20, .seed = 7};
+    serve_init(&world->serve, &world->budget, store_create(&options, &world->budget), 16);
+    world->serve.now_ns = 1000 * NS_PER_S;
+    world->serve.now_ms = 1000 * 1000;
+    world->serve.epoch = 1;
+    world->serve.trusted = true;
+    world->serve.out_bytes_high = 1 << 20;
+    session_init(&world->a, 1);
+    session_init(&world->b, 2);
+    return world;
+}
+
+static void world_end(struct world *world) {
+    session_deinit(&world->serve, &world->a);
+    session_deinit(&world->serve, &world->b);
+    struct store *store = world->serve.store;
+    serve_deinit(&world->serve);
+    store_destroy(store);
+    EXPECT(world->budget.used == 0);
+    free(world);
+}
+
+/* One inline request, as a person types it. The text must outlive the turn. */
+static enum dispatched ask(struct world *world, struct session *session, const char *line) {
+    struct resp_progress progress = {0};
+    size_t length, need;
+    const char *error;
+    EXPECT(resp_parse(&world->serve.args, &progress, (const uint8_t *)line, strlen(line), &length, &need, &error) ==
+           RESP_REQUEST);
+    return dispatch(&world->serve, session, (const uint8_t *)line, length);
+}
+
+static fp_event *event_at(struct world *world, uint32_t index) {
+    static fp_event none;
+    EXPECT(index < world->serve.event_count);
+    return index < world->serve.event_count ? &world->serve.events[index] : &none;
+}
+
+/* What is due to a session, taken away. */
+static bool says(struct world *world, struct session *session, const char *expected) {
+    char text[4096];
+    size_t n = 0;
+    for (struct block *block = session->out.head; block; block = block->next) {
+        memcpy(text + n, block->bytes + block->start, block->end - block->start);
+        n += block->end - block->start;
+    }
+    text[n] = 0;
+    chain_clear(&session->out, &world->serve.blocks);
+    if (strcmp(text, expected) != 0) fprintf(stderr, "said \"%s\", expected \"%s\"\n", text, expected);
+    return strcmp(text, expected) == 0;
+}
+
+static void arm(struct world *world, uint64_t flight) {
+    flight_arm(&world->serve, table_at(&world->serve.flights, flight), -1, world->serve.now_ns, true);
+}
+
+static void fill(struct world *world, uint64_t flight, const char *reply) {
+    flight_fill(&world->serve, table_at(&world->serve.flights, flight), (const uint8_t *)reply, strlen(reply));
+}
+
+static void answer(struct world *world, uint64_t slot, const char *reply) {
+    slot_answer(&world->serve, table_at(&world->serve.slots, slot), (const uint8_t *)reply, strlen(reply), true);
+}
+
+static void push(struct world *world, const char *key) {
+    uint64_t hash = store_hash(world->serve.store, (const uint8_t *)key, (uint32_t)strlen(key));
+    store_drop(world->serve.store, (const uint8_t *)key, (uint32_t)strlen(key), hash);
+    flights_spoil_armed(&world->serve, hash);
+}
+
+/* Puts a key by the ordinary way: a miss, armed and filled. */
+static void have(struct world *world, const char *get, const char *reply) {
+    uint32_t at = world->serve.event_count;
+    EXPECT(ask(world, &world->b, get) == DISPATCH_DONE);
+    uint64_t flight = event_at(world, at)->ticket;
+    arm(world, flight);
+    fill(world, flight, reply);
+    chain_clear(&world->b.out, &world->serve.blocks);
+    world->serve.event_count = at;
+}
+
+TEST("a miss is fetched once, answers all who wait, and is a hit afterwards") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1);
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
+    arm(world, event_at(world, 0)->ticket);
+    fill(world, event_at(world, 0)->ticket, "$1\r\nv\r\n");
+    EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    EXPECT(says(world, &world->b, "$1\r\nv\r\n"));
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    EXPECT(world->serve.event_count == 1);
+    world_end(world);
+}
+
+TEST("replies leave in the order of commands whatever order the answers come in") {
+    struct world *world = world_make();
+    have(world, "GET hit\r\n", "$1\r\nh\r\n");
+    ask(world, &world->a, "GET one\r\n");
+    ask(world, &world->a, "GET hit\r\n");
+    ask(world, &world->a, "GET two\r\n");
+    ask(world, &world->a, "PING\r\n");
+    fill(world, event_at(world, 1)->ticket, "$1\r\n2\r\n");
+    EXPECT(says(world, &world->a, ""));
+    fill(world, event_at(world, 0)->ticket, "_\r\n");
+    EXPECT(says(world, &world->a, "$-1\r\n$1\r\nh\r\n$1\r\n2\r\n+PONG\r\n"));
+    world_end(world);
+}
+
+TEST("a push between PTTL's reply and GET's reply spoils the flight; one before does not") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    uint64_t flight = event_at(world, 0)->ticket;
+    push(world, "k");
+    arm(world, flight);
+    fill(world, flight, "$1\r\n1\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1);
+    push(world, "k");
+    ask(world, &world->a, "GET k\r\n");
+    flight = event_at(world, 1)->ticket;
+    arm(world, flight);
+    push(world, "k");
+    fill(world, flight, "$1\r\n2\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 3);
+    world_end(world);
+}
+
+TEST("rule 2: a write drops its key and closes the flight when it is parsed") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    ask(world, &world->a, "SET k new\r\n");
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_COMMAND);
+    /* Another client must not see the old value, nor join a fetch begun before the write. */
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 1)->kind == FP_EVENT_MISS);
+    ask(world, &world->a, "SET k newer\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 4 && event_at(world, 3)->kind == FP_EVENT_MISS);
+    /* The first flight answers, but is not kept. */
+    uint64_t before = event_at(world, 1)->ticket;
+    arm(world, before);
+    fill(world, before, "$3\r\nnew\r\n");
+    EXPECT(world->serve.stats.fills == 1);
+    world_end(world);
+}
+
+TEST("rule 5: a read goes behind the client's own unanswered command that touches its key") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    ask(world, &world->a, "STRLEN k\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 2 && event_at(world, 1)->kind == FP_EVENT_MISS);
+    ask(world, &world->b, "GET k\r\n"); /* for others it is still a hit */
+    EXPECT(says(world, &world->b, "$1\r\nv\r\n"));
+    answer(world, event_at(world, 0)->ticket, ":1\r\n");
+    fill(world, event_at(world, 1)->ticket, "$1\r\nv\r\n");
+    EXPECT(says(world, &world->a, ":1\r\n$1\r\nv\r\n"));
+    world_end(world);
+}
+
+TEST("rule 5: a command whose keys are unknown stands before every read of its client") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    session_init(&world->a, 1);
+    world->a.protocol = 3;
+    ask(world, &world->a, "EVAL script 0\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 2 && event_at(world, 1)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("a client changes lane only when nothing of its own is in flight") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(ask(world, &world->a, "XPENDING s g\r\n") == DISPATCH_STALL);
+    EXPECT(world->a.stall == STALL_LANE);
+    fill(world, event_at(world, 0)->ticket, "_\r\n");
+    EXPECT(world->serve.runnable == &world->a);
+    EXPECT(ask(world, &world->a, "XPENDING s g\r\n") == DISPATCH_DONE);
+    EXPECT(event_at(world, 1)->lane == FP_LANE_RESP2);
+    world_end(world);
+}
+
+TEST("a write on another link than the tracked one drops its keys again when answered") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "SET k new\r\n");
+    have(world, "GET k\r\n", "$3\r\nold\r\n"); /* read on the tracked link before the write ran on the pinned one */
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("commands queued in MULTI drop their keys again when EXEC has answered") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "MULTI\r\n");
+    ask(world, &world->a, "SET k new\r\n");
+    ask(world, &world->a, "SET l new\r\n");
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    answer(world, event_at(world, 1)->ticket, "+QUEUED\r\n");
+    answer(world, event_at(world, 2)->ticket, "+QUEUED\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->a, "EXEC\r\n");
+    uint64_t exec = event_at(world, 0)->ticket;
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    have(world, "GET l\r\n", "$3\r\nold\r\n");
+    answer(world, exec, "*2\r\n+OK\r\n+OK\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->b, "GET k\r\n");
+    ask(world, &world->b, "GET l\r\n");
+    EXPECT(world->serve.event_count == 2);
+    world_end(world);
+}
+
+TEST("MGET is served from the store only if all its keys hit, else asked whole and filled") {
+    struct world *world = world_make();
+    have(world, "GET a\r\n", "$1\r\n1\r\n");
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n");
+    EXPECT(world->serve.event_count == 3);
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MGET_KEY && event_at(world, 1)->kind == FP_EVENT_MGET_KEY);
+    EXPECT(event_at(world, 2)->kind == FP_EVENT_MGET);
+    arm(world, event_at(world, 0)->ticket);
+    arm(world, event_at(world, 1)->ticket);
+    const char *reply = "*2\r\n$1\r\n1\r\n$1\r\n2\r\n";
+    flight_fill_mget(&world->serve, table_at(&world->serve.slots, event_at(world, 2)->ticket), (const uint8_t *)reply,
+                     strlen(reply));
+    EXPECT(says(world, &world->a, reply));
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\nb\r\n$1\r\na\r\n");
+    EXPECT(says(world, &world->a, "*2\r\n$1\r\n2\r\n$1\r\n1\r\n"));
+    EXPECT(world->serve.event_count == 3);
+    world_end(world);
+}
+
+TEST("entries of another epoch are fetched again, but served while the upstream is unreachable") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    world->serve.trusted = false;
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1);
+    fill(world, event_at(world, 0)->ticket, "-ERR lost\r\n");
+    world->serve.trusted = true;
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    world->serve.trusted = false;
+    world->serve.serve_suspect = true;
+    chain_clear(&world->a.out, &world->serve.blocks);
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    world_end(world);
+}
+
+TEST("a client that leaves takes itself off the flights it waited for") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\nx\r\n$1\r\ny\r\n");
+    session_close(&world->serve, &world->a);
+    fill(world, event_at(world, 0)->ticket, "$1\r\nv\r\n");
+    EXPECT(says(world, &world->b, "$1\r\nv\r\n"));
+    EXPECT(world->serve.flights.live == 0 && world->serve.slots.live == 0);
+    world_end(world);
+}
+
+TEST("a late reply after a timeout is stored but answers nobody") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    uint64_t flight = event_at(world, 0)->ticket;
+    flight_fail(&world->serve, table_at(&world->serve.flights, flight), (const uint8_t *)"-ERR late\r\n", 11, false);
+    EXPECT(says(world, &world->a, "-ERR late\r\n"));
+    arm(world, flight);
+    fill(world, flight, "$1\r\nv\r\n");
+    EXPECT(says(world, &world->a, ""));
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    world_end(world);
+}

@@ -1,0 +1,174 @@
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Sidecar
+
+@Suite("the metrics page over HTTP", .serialized)
+struct MetricsServerTests {
+    private final class Loop: Sendable {
+        let stuckNs = Atomic<UInt64>(0)
+        let draining = Atomic<Bool>(false)
+    }
+
+    private func withServer(_ body: (UInt16, Loop) async throws -> Void) async throws {
+        let report = try SampleReport.report()
+        let loop = Loop()
+        let pages = MetricsPages(
+            table: report.table, facts: report.facts, stats: { report.snapshot },
+            stuckNs: { loop.stuckNs.load(ordering: .relaxed) == 0 ? nil : loop.stuckNs.load(ordering: .relaxed) },
+            isDraining: { loop.draining.load(ordering: .relaxed) }, logLinesDropped: { 0 }, nowSeconds: { 200 })
+        let socket = try MetricsSocket(.init(enabled: true, bind: "127.0.0.1", port: 0))
+        let port = try #require(UInt16(socket.description.split(separator: ":").last ?? ""))
+        let server = try await MetricsServer(socket, pages)
+        let result: Result<Void, any Error>
+        do { result = .success(try await body(port, loop)) } catch { result = .failure(error) }
+        await server.stop()
+        try result.get()
+    }
+
+    /// Sends bytes, reads until the server closes or is silent for a while.
+    private func exchange(_ port: UInt16, _ request: String) throws -> String {
+        let fd = try connect(port)
+        defer { close(fd) }
+        return try exchange(fd, request)
+    }
+
+    private func connect(_ port: UInt16) throws -> Int32 {
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
+        let code = withUnsafeBytes(of: &address) {
+            Glibc.connect(fd, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
+        }
+        try #require(code == 0)
+        var timeout = timeval(tv_sec: 0, tv_usec: 300_000)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        return fd
+    }
+
+    private func exchange(_ fd: Int32, _ request: String) throws -> String {
+        _ = send(fd, request, request.utf8.count, Int32(MSG_NOSIGNAL))
+        var answer: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = recv(fd, &chunk, chunk.count, 0)
+            if count <= 0 { break }
+            answer.append(contentsOf: chunk[..<count])
+        }
+        return String(decoding: answer, as: UTF8.self)
+    }
+
+    @Test("answers every page with its type and length")
+    func pages() async throws {
+        try await withServer { port, _ in
+            let metrics = try exchange(port, "GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            #expect(metrics.hasPrefix("HTTP/1.1 200 OK\r\n"))
+            #expect(metrics.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"))
+            #expect(metrics.contains("\r\n\r\n# HELP commands_total Commands\n"))
+            let stats = try exchange(port, "GET /stats HTTP/1.0\r\n\r\n")
+            #expect(stats.contains("Content-Type: application/json\r\n"))
+            #expect(stats.hasSuffix("}\n"))
+            #expect(try exchange(port, "GET /healthz HTTP/1.0\r\n\r\n").hasSuffix("\r\n\r\nok\n"))
+            #expect(try exchange(port, "GET /readyz HTTP/1.0\r\n\r\n").hasSuffix("\r\n\r\nready\n"))
+            #expect(try exchange(port, "GET /nothing HTTP/1.0\r\n\r\n").contains(" 404 "))
+        }
+    }
+
+    @Test("HEAD has no body, other methods are refused, garbage and large requests end the connection")
+    func methods() async throws {
+        try await withServer { port, _ in
+            let head = try exchange(port, "HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            #expect(head.contains("Content-Length: 3\r\n") && head.hasSuffix("\r\n\r\n"))
+            let post = try exchange(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            #expect(post.hasPrefix("HTTP/1.1 405 ") && post.contains("Allow: GET, HEAD\r\n"))
+            let large = try exchange(
+                port, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + String(repeating: "x", count: 100_000))
+            #expect(!large.contains(" 200 "))
+            #expect(!(try exchange(port, "*1\r\n$4\r\nPING\r\n")).contains("PONG"))
+            let longLine = try exchange(port, "GET /" + String(repeating: "x", count: 200_000) + " HTTP/1.1\r\n\r\n")
+            #expect(!longLine.contains(" 200 "))
+            #expect(try exchange(port, "GET /healthz HTTP/1.0\r\n\r\n").hasSuffix("ok\n"))
+        }
+    }
+
+    @Test("a connection is kept, and pipelined requests are answered in order")
+    func keepAlive() async throws {
+        try await withServer { port, _ in
+            let fd = try connect(port)
+            defer { close(fd) }
+            let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+            let first = try exchange(fd, request)
+            #expect(first.components("HTTP/1.1 200").count == 3)
+            #expect(first.hasSuffix("ready\n"))
+            #expect(try exchange(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").hasSuffix("ok\n"))
+        }
+    }
+
+    @Test("more connections than it takes are closed, and places come back")
+    func connections() async throws {
+        try await withServer { port, _ in
+            let many = try (0..<40).map { _ in try connect(port) }
+            usleep(100_000)
+            many.forEach { close($0) }
+            usleep(100_000)
+            #expect(try exchange(port, "GET /healthz HTTP/1.0\r\n\r\n").hasSuffix("ok\n"))
+        }
+    }
+
+    @Test("a stuck loop fails /healthz and the numbers, not /readyz; a drain fails /readyz only")
+    func health() async throws {
+        try await withServer { port, loop in
+            loop.stuckNs.store(3_200_000_000, ordering: .relaxed)
+            for path in ["/healthz", "/metrics", "/stats"] {
+                let answer = try exchange(port, "GET \(path) HTTP/1.0\r\n\r\n")
+                #expect(answer.contains(" 503 ") && answer.contains("3200 ms"), "\(path)")
+            }
+            #expect(try exchange(port, "GET /readyz HTTP/1.0\r\n\r\n").contains(" 200 "))
+            loop.stuckNs.store(0, ordering: .relaxed)
+            loop.draining.store(true, ordering: .relaxed)
+            #expect(try exchange(port, "GET /readyz HTTP/1.0\r\n\r\n").contains(" 503 "))
+            #expect(try exchange(port, "GET /healthz HTTP/1.0\r\n\r\n").contains(" 200 "))
+        }
+    }
+
+    @Test("a port that is taken says which key to change")
+    func portTaken() throws {
+        let first = try MetricsSocket(.init(enabled: true, bind: "127.0.0.1", port: 0))
+        defer { close(first.fd) }
+        let port = try #require(UInt16(first.description.split(separator: ":").last ?? ""))
+        do throws(MetricsSocket.Failure) {
+            _ = try MetricsSocket(.init(enabled: true, bind: "127.0.0.1", port: port))
+            Issue.record("the port was given twice")
+        } catch {
+            #expect(error.description.contains("metrics.port"))
+            #expect(error.description.contains("127.0.0.1:\(port)"))
+        }
+    }
+
+    @Test("it listens on IPv6")
+    func v6() throws {
+        let socket = try MetricsSocket(.init(enabled: true, bind: "::1", port: 0))
+        defer { close(socket.fd) }
+        #expect(socket.description.hasPrefix("[::1]:") && socket.description != "[::1]:0")
+    }
+}
+
+extension String {
+    fileprivate func components(_ separator: String) -> [String] {
+        var parts: [String] = [""]
+        var rest = Substring(self)
+        while let character = rest.first {
+            if rest.hasPrefix(separator) {
+                parts.append("")
+                rest = rest.dropFirst(separator.count)
+            } else {
+                parts[parts.count - 1].append(character)
+                rest = rest.dropFirst()
+            }
+        }
+        return parts
+    }
+}

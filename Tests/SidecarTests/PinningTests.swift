@@ -1,0 +1,223 @@
+import Testing
+
+@testable import Sidecar
+
+@Suite("Links of single clients")
+struct PinningTests {
+    /// A world in which client 9 is pinned to link 2.
+    private func pinned(resp3: Bool = false, _ policy: FlowPolicy = FlowWorld.policy()) -> FlowWorld {
+        let world = FlowWorld.connected(policy)
+        _ = world.turn(.pin(client: 9, resp3: resp3))
+        _ = world.turn(.up(2))
+        _ = world.turn(.reply(2, resp3 ? FlowWorld.hello : "*0"), .reply(2, "+PONG"))
+        return world
+    }
+
+    @Test("A client gets a link in its own protocol, under its own name")
+    func open() {
+        let world = FlowWorld.connected()
+        #expect(world.turn(.pin(client: 9, resp3: true, name: "worker")) == ["open 2: addr"])
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 3 SETNAME worker", "send 2: PING"])
+        #expect(world.turn(.reply(2, FlowWorld.hello), .reply(2, "+PONG")) == ["pin 9 to 2"])
+        #expect(world.turn(.pinned(3, link: 2, "BLPOP", "q", "0")) == ["send 2: BLPOP q 0"])
+        #expect(world.turn(.reply(2, "_")) == ["answer 3: _|"])
+    }
+
+    @Test("If the link cannot be had, the command gets an error")
+    func refused() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.pin(client: 9))
+        #expect(
+            world.turn(.down(2, 111)) == ["fail pin 9: -ERR upstream up:1 is unreachable: Connection refused|"])
+        world.orders.linksLeft = 0
+        #expect(world.turn(.pin(client: 9)) == ["fail pin 9: -ERR max number of upstream connections reached|"])
+        world.orders.linksLeft = 9
+        _ = world.turn(.pin(client: 9, resp3: true))
+        _ = world.turn(.up(3))
+        #expect(
+            world.turn(.reply(3, "-NOPROTO unsupported protocol version"), .reply(3, "+PONG")) == [
+                "close link 3",
+                "fail pin 9: -ERR upstream up:1 is unreachable: NOPROTO unsupported protocol version|",
+            ])
+        _ = world.turn(.pin(client: 9))
+        #expect(
+            world.pass(ms: 600) == [
+                "close link 4",
+                "fail pin 9: -ERR upstream up:1 is unreachable: a connection for this client was not ready in time|",
+            ])
+        #expect(world.pinCount == 0)
+    }
+
+    @Test("A pin that is asked for while the upstream is being connected waits for it")
+    func waiting() {
+        let world = FlowWorld()
+        _ = world.orders.take()
+        #expect(world.turn(.pin(client: 9)) == [])
+        world.resolve()
+        _ = world.turn(.up(1), .reply(1, FlowWorld.hello), .reply(1, "+OK"), .reply(1, "$0|"))
+        #expect(world.turn(.reply(1, "+PONG")).suffix(2) == ["open 2: addr", "release"])
+        let late = FlowWorld()
+        _ = late.turn(.pin(client: 9))
+        late.resolve(.failed("nope"))
+        #expect(late.orders.take().contains("fail pin 9: -ERR upstream up:1 is unreachable: resolve: nope|"))
+    }
+
+    @Test("A client that leaves takes its link along, in the middle of a blocking call too")
+    func gone() {
+        let world = pinned()
+        let charged = world.orders.charged
+        _ = world.turn(.pinned(3, link: 2, "BLPOP", "q", "0"))
+        #expect(world.turn(.gone(client: 9, link: 2)) == ["close link 2"])
+        #expect(world.orders.charged < charged)
+        _ = world.turn(.pin(client: 10))
+        #expect(world.turn(.gone(client: 10)) == ["close link 3"])
+        #expect(world.turn(.gone(client: 11)) == [])
+        #expect(world.pinCount == 0)
+    }
+
+    @Test("A lost link closes its client, as a dying Redis would")
+    func lost() {
+        let world = pinned()
+        #expect(world.turn(.down(2)) == ["close client 9"])
+        #expect(world.turn(.pinned(3, link: 2, "GET", "a")) == ["close slot 3"])
+    }
+
+    @Test("A reply that nobody asked for closes link and client")
+    func surplus() {
+        #expect(pinned().turn(.reply(2, "+OK")) == ["close link 2", "close client 9"])
+    }
+
+    @Test("SUBSCRIBE has a confirmation for each name, and messages come between replies")
+    func subscribe() {
+        let world = pinned()
+        _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a", "b"))
+        #expect(
+            world.turn(
+                .reply(2, "*3|$9|subscribe|$1|a|:1"), .reply(2, "*3|$7|message|$1|a|$1|m"),
+                .reply(2, "*3|$9|subscribe|$1|b|:2"), .reply(2, "*3|$7|message|$1|b|$1|n")) == [
+                    "answer more 3: *3|$9|subscribe|$1|a|:1|", "tell 9: *3|$7|message|$1|a|$1|m|",
+                    "answer 3: *3|$9|subscribe|$1|b|:2|", "tell 9: *3|$7|message|$1|b|$1|n|",
+                ])
+        _ = world.turn(.pinned(4, link: 2, "PSUBSCRIBE", "p*"), .pinned(5, link: 2, "PING"))
+        #expect(
+            world.turn(
+                .reply(2, "*3|$10|psubscribe|$2|p*|:3"), .reply(2, "*4|$8|pmessage|$2|p*|$1|p|$1|m"),
+                .reply(2, "*2|$4|pong|$0|")) == [
+                    "answer 4: *3|$10|psubscribe|$2|p*|:3|", "tell 9: *4|$8|pmessage|$2|p*|$1|p|$1|m|",
+                    "answer 5: *2|$4|pong|$0||",
+                ])
+    }
+
+    @Test("UNSUBSCRIBE without a name has as many confirmations as there were channels, at least one")
+    func unsubscribeAll() {
+        let world = pinned()
+        _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a", "b"), .pinned(4, link: 2, "PSUBSCRIBE", "p"))
+        _ = world.turn(
+            .reply(2, "*3|$9|subscribe|$1|a|:1"), .reply(2, "*3|$9|subscribe|$1|b|:2"),
+            .reply(2, "*3|$10|psubscribe|$1|p|:3"))
+        _ = world.turn(.pinned(5, link: 2, "UNSUBSCRIBE"), .pinned(6, link: 2, "UNSUBSCRIBE"))
+        #expect(
+            world.turn(
+                .reply(2, "*3|$11|unsubscribe|$1|a|:2"), .reply(2, "*3|$11|unsubscribe|$1|b|:1"),
+                .reply(2, "*3|$11|unsubscribe|$-1|:1")) == [
+                    "answer more 5: *3|$11|unsubscribe|$1|a|:2|", "answer 5: *3|$11|unsubscribe|$1|b|:1|",
+                    "answer 6: *3|$11|unsubscribe|$-1|:1|",
+                ])
+        #expect(world.turn(.pinned(7, link: 2, "PUNSUBSCRIBE"), .reply(2, "*3|$12|punsubscribe|$1|p|:0"))
+            == ["send 2: PUNSUBSCRIBE", "answer 7: *3|$12|punsubscribe|$1|p|:0|"])
+    }
+
+    @Test("An array that only looks like a message is a reply when there is no subscription")
+    func lookalike() {
+        let world = pinned()
+        _ = world.turn(.pinned(3, link: 2, "LRANGE", "l", "0", "-1"))
+        #expect(world.turn(.reply(2, "*3|$7|message|$1|a|$1|m")) == ["answer 3: *3|$7|message|$1|a|$1|m|"])
+    }
+
+    @Test("A subscription refused, or queued in a transaction, has one reply")
+    func subscribeRefused() {
+        let world = pinned()
+        _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a", "b"), .pinned(4, link: 2, "SUBSCRIBE", "c"))
+        #expect(
+            world.turn(.reply(2, "-NOPERM no"), .reply(2, "+QUEUED")) == ["answer 3: -NOPERM no|", "answer 4: +QUEUED|"])
+        _ = world.turn(.pinned(5, link: 2, "EXEC"))
+        #expect(
+            world.turn(.reply(2, "*1|*3|$9|subscribe|$1|c|:1"), .reply(2, "*3|$7|message|$1|c|$1|m")) == [
+                "answer 5: *1|*3|$9|subscribe|$1|c|:1|", "tell 9: *3|$7|message|$1|c|$1|m|",
+            ])
+    }
+
+    @Test("In RESP3 confirmations are pushes, and so are messages; replies are replies")
+    func subscribeRESP3() {
+        let world = pinned(resp3: true)
+        _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a"), .pinned(4, link: 2, "LRANGE", "l", "0", "-1"))
+        #expect(
+            world.turn(
+                .push(2, ">3|$7|message|$1|z|$1|m"), .push(2, ">3|$9|subscribe|$1|a|:1"),
+                .reply(2, "*3|$7|message|$1|a|$1|m"), .push(2, ">2|$10|invalidate|*1|$1|k")) == [
+                    "tell 9: >3|$7|message|$1|z|$1|m|", "answer 3: >3|$9|subscribe|$1|a|:1|",
+                    "answer 4: *3|$7|message|$1|a|$1|m|", "tell 9: >2|$10|invalidate|*1|$1|k|",
+                ])
+    }
+
+    @Test("MONITOR's lines answer nothing; commands behind it are still answered")
+    func monitor() {
+        let world = pinned()
+        _ = world.turn(.pinned(3, link: 2, "MONITOR"), .pinned(4, link: 2, "ECHO", "x"))
+        let line = "+1339518083.107412 [0 127.0.0.1:60866] \"keys\" \"*\""
+        #expect(
+            world.turn(.reply(2, "+OK"), .reply(2, line), .reply(2, "$1|x")) == [
+                "answer 3: +OK|", "tell 9: \(line)|", "answer 4: $1|x|",
+            ])
+    }
+
+    @Test("CLIENT REPLY OFF and SKIP leave slots without a byte")
+    func clientReply() {
+        let world = pinned()
+        #expect(
+            world.turn(
+                .pinned(3, link: 2, "CLIENT", "REPLY", "SKIP"), .pinned(4, link: 2, "GET", "a"),
+                .pinned(5, link: 2, "GET", "b")) == [
+                    "send 2: CLIENT REPLY SKIP", "answer 3: ", "send 2: GET a", "answer 4: ", "send 2: GET b",
+                ])
+        #expect(world.turn(.reply(2, "$1|b")) == ["answer 5: $1|b|"])
+        #expect(
+            world.turn(
+                .pinned(3, link: 2, "CLIENT", "REPLY", "off"), .pinned(4, link: 2, "GET", "a"),
+                .pinned(5, link: 2, "CLIENT", "REPLY", "ON"), .reply(2, "+OK")) == [
+                    "send 2: CLIENT REPLY off", "answer 3: ", "send 2: GET a", "answer 4: ", "send 2: CLIENT REPLY ON",
+                    "answer 5: +OK|",
+                ])
+    }
+
+    @Test("After RESET the link is authenticated again, and is not subscribed")
+    func reset() {
+        let policy = FlowWorld.policy { $0.password = Secret("pw") }
+        let world = FlowWorld.connected(policy)
+        _ = world.turn(.pin(client: 9))
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 2 AUTH default pw", "send 2: PING"])
+        _ = world.turn(.reply(2, "*0"), .reply(2, "+PONG"))
+        _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a"), .reply(2, "*3|$9|subscribe|$1|a|:1"))
+        #expect(
+            world.turn(.pinned(4, link: 2, "RESET"), .pinned(5, link: 2, "LRANGE", "l", "0", "-1")) == [
+                "send 2: RESET", "send 2: AUTH pw", "send 2: LRANGE l 0 -1",
+            ])
+        #expect(
+            world.turn(.reply(2, "+RESET"), .reply(2, "+OK"), .reply(2, "*3|$7|message|$1|a|$1|m")) == [
+                "answer 4: +RESET|", "answer 5: *3|$7|message|$1|a|$1|m|",
+            ])
+    }
+
+    @Test("Many pins come and go, each found by its link")
+    func churn() {
+        let world = FlowWorld.connected()
+        for round in 0..<20 {
+            let link = LinkID(2 + round)
+            _ = world.turn(.pin(client: LinkID(round)))
+            _ = world.turn(.up(link), .reply(link, "*0"), .reply(link, "+PONG"))
+            #expect(world.turn(.pinned(3, link: link, "GET", "a"), .reply(link, "$-1")).last == "answer 3: $-1|")
+            if round >= 3 { _ = world.turn(.gone(client: LinkID(round - 3), link: link - 3)) }
+        }
+        #expect(world.pinCount == 3)
+    }
+}

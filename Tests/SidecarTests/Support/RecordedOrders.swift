@@ -1,0 +1,150 @@
+@testable import Sidecar
+
+/// RecordedOrders — writes down what the flow orders, one line each, in the order of giving. What is sent to a link is
+/// shown as commands: "send 1: GET k".
+final class RecordedOrders: Orders {
+    private var lines: [String] = []
+    /// The bytes of the sends in a row to one link.
+    private var sending: (link: LinkID, bytes: [UInt8])?
+    var linksLeft = 100
+    private var links: LinkID = 0
+    var clients = 1
+    var backlogs: [LinkID: Int] = [:]
+    var charged = 0
+    /// The command table of the tests, by row.
+    static let commands = [
+        "get", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "monitor", "client", "reset", "hello", "info",
+        "set", "ssubscribe", "sunsubscribe",
+    ]
+
+    static func row(_ name: String) -> UInt16 { UInt16(commands.firstIndex(of: name) ?? 0xFFFF) }
+
+    /// All that was ordered since the last call.
+    func take() -> [String] {
+        flush()
+        defer { lines = [] }
+        return lines
+    }
+
+    private func note(_ line: String) {
+        flush()
+        lines.append(line)
+    }
+
+    private func flush() {
+        guard let (link, bytes) = sending else { return }
+        sending = nil
+        for command in Self.commands(in: bytes) { lines.append("send \(link): \(command)") }
+    }
+
+    private static func commands(in bytes: [UInt8]) -> [String] {
+        var words: [String] = []
+        var commands: [String] = []
+        var left = 0
+        var lines = String(decoding: bytes, as: UTF8.self).split(on: "\r\n")[...]
+        while let line = lines.popFirst(), !(line.isEmpty && lines.isEmpty) {
+            if line.hasPrefix("*"), left == 0 {
+                left = Int(line.dropFirst()) ?? 0
+            } else if line.hasPrefix("$"), left > 0 {
+                words.append(lines.popFirst() ?? "")
+                left -= 1
+                if left == 0 {
+                    commands.append(words.joined(separator: " "))
+                    words = []
+                }
+            } else {
+                commands.append("raw \(line)")
+            }
+        }
+        return commands
+    }
+
+    private func text(_ bytes: Bytes) -> String {
+        String(decoding: bytes, as: UTF8.self).split(on: "\r\n").joined(separator: "|")
+    }
+
+    private func append(_ link: LinkID, _ bytes: some Sequence<UInt8>) {
+        if sending?.link != link { flush() }
+        if sending == nil { sending = (link, []) }
+        sending?.bytes.append(contentsOf: bytes)
+    }
+
+    func openLink(_ address: Bytes) -> LinkID {
+        guard linksLeft > 0 else { return 0 }
+        linksLeft -= 1
+        links += 1
+        note("open \(links): \(text(address))")
+        return links
+    }
+
+    func send(_ link: LinkID, _ bytes: Bytes) { append(link, bytes) }
+    func sendBulk(_ link: LinkID, _ bytes: Bytes) {
+        append(link, Array("$\(bytes.count)\r\n".utf8) + Array(bytes) + Array("\r\n".utf8))
+    }
+    func backlog(_ link: LinkID) -> Int { backlogs[link] ?? 0 }
+    func closeLink(_ link: LinkID) { note("close link \(link)") }
+
+    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool) {
+        note("answer \(slot)\(fromRESP3 ? " resp3" : ""): \(text(reply))")
+    }
+    func answerMore(_ slot: SlotID, _ reply: Bytes) { note("answer more \(slot): \(text(reply))") }
+    func tell(_ client: ClientID, _ bytes: Bytes) { note("tell \(client): \(text(bytes))") }
+    func pin(_ client: ClientID, _ link: LinkID) { note("pin \(client) to \(link)") }
+    func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }
+    func closeClient(_ client: ClientID) { note("close client \(client)") }
+    func closeSlot(_ slot: SlotID) { note("close slot \(slot)") }
+    func hold(_ held: Bool) { note(held ? "hold" : "release") }
+
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) {
+        note("arm \(flight): ttl \(ttlMs) sent \(sentNs / 1_000_000)\(keep ? "" : " not kept")")
+    }
+    func fill(_ flight: FlightID, _ reply: Bytes) { note("fill \(flight): \(text(reply))") }
+    func fillMget(_ slot: SlotID, _ reply: Bytes) { note("fill mget \(slot): \(text(reply))") }
+    func timeOut(_ flight: FlightID, _ error: Bytes) { note("time out \(flight): \(text(error))") }
+    func fail(_ flight: FlightID, _ error: Bytes) { note("fail \(flight): \(text(error))") }
+    func drop(_ key: Bytes) { note("drop \(text(key))") }
+    func dropAll() { note("drop all") }
+    func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool) {
+        note("trust \(epoch)\(trusted ? "" : " not")\(serveSuspect ? ", serve suspect" : "")")
+    }
+    func setDefaultTTL(milliseconds: UInt64) { note("default ttl \(milliseconds)") }
+
+    func learnCommands(_ reply: Bytes) -> UInt32 {
+        note("learn \(text(reply))")
+        return 1
+    }
+    func commandName(_ row: UInt16) -> String? {
+        Self.commands.indices.contains(Int(row)) ? Self.commands[Int(row)] : nil
+    }
+    func setUpstreamVersion(_ version: Bytes) { note("version \(text(version))") }
+
+    func charge(_ bytes: Int) { charged += bytes }
+    func release(_ bytes: Int) { charged -= bytes }
+    func measureBase() {}
+    var clientCount: Int { clients }
+
+    func stats() -> [UInt64] { [0, 7] }
+    func metricOffset(_ name: String, _ labels: String) -> Int? { name == "ferrite_keyspace_hits_total" ? 1 : nil }
+}
+
+extension String {
+    func split(on separator: String) -> [String] {
+        var parts: [String] = []
+        var part: [UInt8] = []
+        let bytes = Array(utf8)
+        let mark = Array(separator.utf8)
+        var at = 0
+        while at < bytes.count {
+            if bytes[at...].starts(with: mark) {
+                parts.append(String(decoding: part, as: UTF8.self))
+                part = []
+                at += mark.count
+            } else {
+                part.append(bytes[at])
+                at += 1
+            }
+        }
+        parts.append(String(decoding: part, as: UTF8.self))
+        return parts
+    }
+}

@@ -1,0 +1,203 @@
+import Testing
+
+@testable import Sidecar
+
+@Suite("The tracked link's life")
+struct UpstreamLifeTests {
+    @Test("At start clients are held until the handshake has answered; the epoch begins before anything is fetched")
+    func start() {
+        let world = FlowWorld()
+        #expect(world.orders.take() == ["default ttl 300000", "hold"])
+        #expect(world.status.state == .connecting)
+        world.resolve()
+        #expect(world.orders.take() == ["open 1: addr"])
+        #expect(
+            world.turn(.up(1)) == [
+                "send 1: HELLO 3 SETNAME ferrite-sidecar", "send 1: CLIENT TRACKING ON OPTIN", "send 1: INFO server",
+                "send 1: PING",
+            ])
+        #expect(world.turn(.reply(1, FlowWorld.hello), .reply(1, "+OK"), .reply(1, "$10|run_id:abc")) == [])
+        #expect(world.turn(.reply(1, "+PONG")) == ["trust 1", "send 1: COMMAND", "release"])
+        #expect(world.turn(.reply(1, "*0")) == ["learn *0|"])
+        #expect(world.status.state == .up)
+        #expect(world.status.tracking)
+    }
+
+    @Test("A numeric upstream needs no resolver")
+    func numeric() {
+        let world = FlowWorld(FlowWorld.policy { $0.upstream = UpstreamAddress(host: "127.0.0.1", port: 7) })
+        #expect(!world.wantsAddresses)
+        #expect(world.orders.take().contains { $0.hasPrefix("open 1: ") })
+    }
+
+    @Test("Each address of the name is tried before the attempt fails")
+    func addresses() {
+        let world = FlowWorld()
+        world.resolve(.addresses([Array("six".utf8), Array("four".utf8)]))
+        #expect(world.orders.take().last == "open 1: six")
+        #expect(world.turn(.down(1, 111)) == ["open 2: four"])
+        #expect(world.turn(.down(2, 111)) == ["trust 0 not, serve suspect", "release"])
+        #expect(world.status.state == .unreachable)
+        #expect(world.status.lastError == "connect: Connection refused")
+    }
+
+    @Test("Attempts follow each other with a growing pause, and the name is resolved each time")
+    func backoff() {
+        let world = FlowWorld()
+        var pauses: [UInt64] = []
+        for _ in 0..<9 {
+            world.resolve(.failed("no such name"))
+            let before = world.nowMs
+            while !world.wantsAddresses { _ = world.pass(ms: 1) }
+            pauses.append(world.nowMs - before)
+        }
+        for (pause, wanted) in zip(pauses, [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000] as [UInt64]) {
+            #expect(pause >= wanted * 8 / 10 && pause <= wanted * 12 / 10 + 1)
+        }
+    }
+
+    @Test("When only the resolver fails, the last addresses are tried")
+    func resolverFails() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"), .down(1))
+        world.resolve(.failed("try again"))
+        #expect(world.orders.take() == ["open 2: addr"])
+    }
+
+    @Test("A connection that does not come about is given up after connect_timeout")
+    func connectTimeout() {
+        let world = FlowWorld()
+        world.resolve()
+        _ = world.orders.take()
+        #expect(world.pass(ms: 100).prefix(2) == ["close link 1", "trust 0 not, serve suspect"])
+        #expect(world.status.lastError == "connect: no answer within 100 ms")
+    }
+
+    @Test("Refused credentials are named and tried again; a server that loads is asked again soon")
+    func refusals() {
+        let world = FlowWorld()
+        world.resolve()
+        _ = world.turn(.up(1))
+        _ = world.turn(.reply(1, "-WRONGPASS invalid username-password pair"))
+        #expect(world.status.lastError == "WRONGPASS invalid username-password pair")
+        #expect(
+            world.turn(.write(3, "DEL", "k")) == [
+                "answer 3: -ERR upstream up:1 is unreachable: WRONGPASS invalid username-password pair|"
+            ])
+        while !world.wantsAddresses { _ = world.pass(ms: 1) }
+        world.resolve()
+        _ = world.turn(
+            .up(2), .reply(2, FlowWorld.hello), .reply(2, "+OK"), .reply(2, "$0|"),
+            .reply(2, "-LOADING Redis is loading the dataset in memory"))
+        let before = world.nowMs
+        while !world.wantsAddresses { _ = world.pass(ms: 1) }
+        #expect(world.nowMs - before == 50)
+        /* Its bytes are no sign that it can serve. */
+        #expect(world.status.state == .unreachable)
+    }
+
+    @Test("A heartbeat every second; a late one suspends the epoch, and a new connection is tried")
+    func suspended() {
+        let world = FlowWorld.connected()
+        #expect(world.pass(ms: 1_000) == ["send 1: PING"])
+        #expect(world.pass(ms: 499) == [])
+        #expect(world.pass(ms: 1) == ["trust 1 not", "open 2: addr"])
+        #expect(world.status.state == .suspended)
+        #expect(world.turn(.reply(1, "+PONG")) == ["close link 2", "trust 1"])
+        #expect(world.status.roundTripNs == 500_000_000)
+        #expect(world.pass(ms: 500) == ["send 1: PING"])
+    }
+
+    @Test("A node that is silent and answers no new connection is unreachable: suspect entries are served")
+    func unreachable() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_500)
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 3 SETNAME ferrite-sidecar", "send 2: PING"])
+        #expect(world.pass(ms: 100) == ["close link 2", "trust 1 not, serve suspect"])
+        #expect(world.status.state == .unreachable)
+        #expect(world.turn(.miss(7, "k"))[0].hasPrefix("fail 7: -ERR upstream up:1 is unreachable: it has fallen silent"))
+        /* One byte, and it is there again, though its heartbeat is still owed. */
+        #expect(world.turn(.push(1, ">2|$10|invalidate|*1|$1|k")) == ["trust 1 not", "drop k"])
+        #expect(world.turn(.reply(1, "+PONG")) == ["trust 1"])
+    }
+
+    @Test("A probe that is answered shows that the node lives; the next one waits")
+    func probeAnswered() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_500)
+        _ = world.turn(.up(2))
+        #expect(world.turn(.reply(2, FlowWorld.hello), .reply(2, "+PONG")) == ["close link 2"])
+        #expect(world.status.state == .suspended)
+        #expect(world.pass(ms: 499) == [])
+        #expect(world.pass(ms: 1) == ["open 3: addr"])
+    }
+
+    @Test("After link_timeout without an answer the link is closed and made again")
+    func linkTimeout() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        let ordered = world.pass(ms: 5_000)
+        #expect(ordered.contains("close link 1"))
+        #expect(world.status.lastError == "no answer for 5000 ms")
+        #expect(world.wantsAddresses)
+    }
+
+    @Test("After a loss clients wait for read_timeout at most; suspect entries are served once the attempt has failed")
+    func loss() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"))
+        #expect(world.turn(.down(1)) == ["trust 1 not", "hold"])
+        world.resolve()
+        _ = world.orders.take()
+        #expect(world.turn(.down(2, 111)) == ["trust 1 not, serve suspect", "release"])
+        let slow = FlowWorld.connected()
+        _ = slow.pass(ms: 1_000)
+        _ = slow.turn(.reply(1, "+PONG"), .down(1))
+        slow.resolve()
+        #expect(slow.pass(ms: 50).last == "release")
+    }
+
+    @Test("A new link begins a new epoch, and learns the commands of a new server only")
+    func newEpoch() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"), .down(1))
+        world.connect(link: 2)
+        #expect(world.status.epoch == 2)
+        #expect(world.status.reconnects == 1)
+        #expect(!world.orders.take().contains("send 2: COMMAND"))
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(2, "+PONG"), .down(2))
+        world.resolve()
+        _ = world.turn(.up(3), .reply(3, FlowWorld.hello), .reply(3, "+OK"), .reply(3, "$12|run_id:other"))
+        #expect(world.turn(.reply(3, "+PONG")) == ["trust 3", "send 3: COMMAND", "release"])
+    }
+
+    @Test("A link that does not hold is not made again in a tight circle")
+    func flapping() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.down(1))
+        #expect(!world.wantsAddresses)
+        _ = world.pass(ms: 13)
+        #expect(world.wantsAddresses)
+    }
+
+    @Test("A drain ends when no client is left, or when its time is out")
+    func drain() {
+        let world = FlowWorld.connected()
+        world.flow.beginDrain(world.nowMs * 1_000_000)
+        _ = world.pass(ms: 100)
+        #expect(!world.isFinished)
+        world.orders.clients = 0
+        _ = world.pass(ms: 20)
+        #expect(world.isFinished)
+        let stubborn = FlowWorld.connected()
+        stubborn.flow.beginDrain(stubborn.nowMs * 1_000_000)
+        _ = stubborn.pass(ms: 4_999)
+        #expect(!stubborn.isFinished)
+        _ = stubborn.pass(ms: 1)
+        #expect(stubborn.isFinished)
+    }
+}

@@ -1,0 +1,247 @@
+"""Failure: the upstream dies, freezes, restarts, refuses; clients hear of it in time and the sidecar recovers alone."""
+
+import os
+import time
+
+from resp import Closed, ReplyError, Status
+from runner import expect, expect_below, expect_error, expect_true, test
+from servers import wait_until
+
+READ_TIMEOUT = 0.05
+# What the test machine may add: it has few cores and many processes.
+SLACK = 0.25
+
+
+def timed(function):
+    began = time.monotonic()
+    value = function()
+    return value, time.monotonic() - began
+
+
+def answer_or_close(client, *command, timeout=8.0):
+    """The reply, or None if the connection was closed instead."""
+    try:
+        return client.ask(*command, timeout=timeout)
+    except Closed:
+        return None
+
+
+@test("a killed upstream: cached keys answer, misses fail in time, writes at once, and all recovers")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    client.call("SET", "k", "v")
+    expect(client.call("GET", "k"), b"v")
+    redis.kill()
+    wait_until(lambda: client.ask("GET", "k") == b"v", 3, what="the cached key's answer")
+    for _ in range(20):
+        expect(client.ask("GET", "k"), b"v", "a cached key while the upstream is down")
+    slowest = 0
+    for n in range(10):
+        reply, seconds = timed(lambda: client.ask("GET", f"missing{n}"))
+        expect_error(reply)
+        slowest = max(slowest, seconds)
+    t.note(f"slowest miss {slowest * 1000:.0f} ms")
+    expect_below(slowest, READ_TIMEOUT + SLACK, "seconds until a miss failed")
+    reply, seconds = timed(lambda: client.ask("SET", "other", "v"))
+    expect_error(reply)
+    expect_below(seconds, SLACK, "seconds until a write failed")
+    redis.restart()
+    _, seconds = timed(lambda: wait_until(lambda: client.ask("SET", "k", "new") == Status("OK"), 10))
+    t.note(f"recovered after {seconds:.2f} s")
+    expect(client.call("GET", "k"), b"new")
+
+
+@test("the error of a miss names the upstream")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    redis.kill()
+    reply = wait_until(lambda: isinstance(reply := client.ask("GET", "missing"), ReplyError) and reply)
+    expect_error(reply, str(redis.port))
+
+
+@test("a frozen upstream: misses fail within read_timeout, and all recovers when it thaws")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    client.call("SET", "k", "v")
+    expect(client.call("GET", "k"), b"v")
+    redis.freeze()
+    slowest = 0
+    for n in range(10):
+        reply, seconds = timed(lambda: client.ask("GET", f"missing{n}"))
+        expect_error(reply)
+        slowest = max(slowest, seconds)
+    t.note(f"slowest miss {slowest * 1000:.0f} ms")
+    expect_below(slowest, READ_TIMEOUT + SLACK, "seconds until a miss failed")
+    wait_until(lambda: client.ask("GET", "k") == b"v", 6, what="the cached key's answer")
+    redis.thaw()
+    wait_until(lambda: client.ask("GET", "missing0") is None, 6, what="an answer from the thawed upstream")
+    expect(client.call("SET", "k", "new"), Status("OK"))
+    expect(client.call("GET", "k"), b"new")
+
+
+@test("a late reply keeps its place: what comes behind a timed out read is not shifted")
+def _(t):
+    redis = t.redis()
+    direct = t.client(redis)
+    direct.pipeline([("SET", f"k{n}", f"value{n}") for n in range(50)])
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    redis.freeze()
+    for n in range(25):
+        client.send("GET", f"k{n}")
+    for n in range(25):
+        expect_error(client.read())
+    redis.thaw()
+    wait_until(lambda: client.ask("GET", "k0") == b"value0", 6)
+    for n in range(50):
+        expect(client.ask("GET", f"k{n}"), b"value%d" % n)
+
+
+@test("it starts without its upstream, and works when that comes")
+def _(t):
+    redis = t.redis()
+    redis.kill()
+    sidecar = t.sidecar(redis)
+    client = t.client(sidecar)
+    expect(client.call("PING"), Status("PONG"))
+    reply, seconds = timed(lambda: client.ask("GET", "k"))
+    expect_error(reply)
+    expect_below(seconds, 1.0, "seconds until a read failed")
+    expect(sidecar.page("/healthz")[0], 200, "/healthz")
+    redis.restart()
+    wait_until(lambda: client.ask("SET", "k", "v") == Status("OK"), 10)
+    expect(client.call("GET", "k"), b"v")
+
+
+@test("a restarted, empty upstream: old values are not served as its own")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    client.call("SET", "k", "old")
+    expect(client.call("GET", "k"), b"old")
+    redis.kill()
+    redis.restart()
+    wait_until(lambda: client.ask("GET", "k") is None, 6, what="the old value's end")
+    for _ in range(100):
+        expect(client.ask("GET", "k"), None)
+
+
+@test("a write whose fate is unknown closes the client's connection")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    writer, reader = t.client(sidecar), t.client(sidecar)
+    reader.call("PING")
+    redis.freeze()
+    writer.send("SET", "k", "v")
+    time.sleep(0.1)
+    redis.kill()
+    expect_true(writer.is_closed(8.0), "the writer's connection stayed open")
+    expect(reader.call("PING"), Status("PONG"))
+
+
+@test("a killed upstream closes pinned clients instead of leaving them waiting")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    blocked, subscribed, queued = t.client(sidecar), t.client(sidecar), t.client(sidecar)
+    subscribed.call("SUBSCRIBE", "ch")
+    expect(queued.call("MULTI"), Status("OK"))
+    blocked.send("BLPOP", "l", 0)
+    time.sleep(0.1)
+    redis.kill()
+    for client, who in ((blocked, "blocked"), (subscribed, "subscribed"), (queued, "in MULTI")):
+        expect_true(client.is_closed(8.0), f"the client {who} was not closed")
+    expect(t.client(sidecar).call("PING"), Status("PONG"))
+
+
+@test("connections cut by the upstream are made again, and writes elsewhere are seen after that")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    direct, client = t.client(redis), t.client(sidecar)
+    for n in range(5):
+        client.ask("GET", "k")
+        direct.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        direct.call("SET", "k", n)
+        wait_until(lambda: client.ask("GET", "k") == b"%d" % n, 6, what=f"value {n}")
+        direct.call("SET", "k", f"again{n}")
+        wait_until(lambda: client.ask("GET", "k") == b"again%d" % n, 6, what=f"value again{n}")
+
+
+@test("a password is sent upstream: from the config, the environment and a file")
+def _(t):
+    redis = t.redis(password="open sesame")
+    secret = os.path.join(redis.folder, "secret")
+    with open(secret, "w") as file:
+        file.write("open sesame\n")
+    ways = [dict(settings={"password": "open sesame"}), dict(env={"FERRITE_SIDECAR_PASSWORD": "open sesame"}),
+            dict(settings={"password_file": secret})]
+    for way in ways:
+        sidecar = t.sidecar(redis, **way)
+        client = t.client(sidecar)
+        wait_until(lambda: client.ask("SET", "k", "v") == Status("OK"), 5, what=f"a write with {way}")
+        expect(client.call("GET", "k"), b"v")
+        expect_true("open sesame" not in sidecar.log(1000), "the password stands in the log")
+
+
+@test("a wrong password is told to clients, and the sidecar lives on")
+def _(t):
+    redis = t.redis(password="right")
+    sidecar = t.sidecar(redis, settings={"password": "wrong"})
+    client = t.client(sidecar)
+    reply = wait_until(lambda: isinstance(reply := client.ask("GET", "k"), ReplyError) and reply)
+    expect_error(reply)
+    expect(client.call("PING"), Status("PONG"))
+    expect_true("right" not in sidecar.log(1000) and '"wrong"' not in sidecar.log(1000), "a password in the log")
+
+
+@test("an upstream user by name")
+def _(t):
+    redis = t.redis()
+    t.client(redis).call("ACL", "SETUSER", "pod", "on", ">secret", "~*", "&*", "+@all")
+    t.client(redis).call("ACL", "SETUSER", "default", "off")
+    sidecar = t.sidecar(redis, settings={"username": "pod", "password": "secret"})
+    client = t.client(sidecar)
+    wait_until(lambda: client.ask("SET", "k", "v") == Status("OK"))
+    expect(client.call("GET", "k"), b"v")
+    expect(client.call("ACL", "WHOAMI"), b"pod")
+
+
+@test("an upstream without HELLO: everything works in RESP2, by TTL only")
+def _(t):
+    redis = t.redis("--rename-command", "HELLO", "")
+    sidecar = t.sidecar(redis, settings={"ttl_default": "1"})
+    client = t.client(sidecar)
+    wait_until(lambda: client.ask("SET", "k", "v") == Status("OK"))
+    expect(client.call("GET", "k"), b"v")
+    expect(client.call("HSET", "h", "f", "v"), 1)
+    expect(client.call("HGETALL", "h"), [b"f", b"v"])
+    expect(client.call("LPUSH", "l", "x"), 1)
+    expect(client.call("BLPOP", "l", 1), [b"l", b"x"])
+
+
+@test("an upstream named by a host name")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(("localhost", redis.port))
+    client = t.client(sidecar)
+    wait_until(lambda: client.ask("SET", "k", "v") == Status("OK"))
+    expect(client.call("GET", "k"), b"v")
+
+
+@test("an upstream whose name does not resolve is an error in time")
+def _(t):
+    sidecar = t.sidecar(("no-such-host.invalid", 6379))
+    client = t.client(sidecar)
+    expect(client.call("PING"), Status("PONG"))
+    reply, seconds = timed(lambda: answer_or_close(client, "GET", "k"))
+    expect_error(reply)
+    expect_below(seconds, 2.0, "seconds until a read failed")

@@ -1,0 +1,209 @@
+"""Limits: slow readers, many clients, little memory."""
+
+import time
+
+from resp import Closed, ReplyError, Status, encode
+from runner import expect, expect_below, expect_true, test
+from servers import wait_until
+
+MB = 1 << 20
+
+
+def peak_bytes(sidecar):
+    """The most that was ever resident (VmHWM)."""
+    with open(f"/proc/{sidecar.pid}/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def send_what_fits(client, data, seconds=1.0):
+    """Sends until the peer takes no more, or for so long; returns the bytes sent."""
+    client.socket.setblocking(False)
+    sent, deadline = 0, time.monotonic() + seconds
+    while sent < len(data) and time.monotonic() < deadline:
+        try:
+            sent += client.socket.send(data[sent:sent + 65536])
+        except BlockingIOError:
+            time.sleep(0.01)
+    client.socket.setblocking(True)
+    return sent
+
+
+@test("a client that does not read is held back, hurts nobody, and gets every byte when it reads")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    slow, other = t.client(sidecar), t.client(sidecar)
+    value = b"0123456789" * 5000
+    other.call("SET", "k", value)
+    expect(other.call("GET", "k"), value)
+    one = encode("GET", "k")
+    count = send_what_fits(slow, one * 4000) // len(one)
+    for n in range(200):
+        expect(other.call("GET", "k"), value)
+        expect(other.call("INCR", "n"), n + 1)
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+    for _ in range(count):
+        expect(slow.read(), value)
+    t.note(f"{count} replies, peak {peak_bytes(sidecar) / MB:.1f} MB")
+
+
+@test("a client that does not read passed replies holds up nobody else")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    slow, other = t.client(sidecar), t.client(sidecar)
+    for _ in range(20):
+        other.call("RPUSH", "l", b"x" * 10000)
+    send_what_fits(slow, encode("LRANGE", "l", 0, -1) * 300)
+    for n in range(200):
+        expect(other.call("INCR", "n", timeout=2.0), n + 1)
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("two hundred clients that never read stay within the budget")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    value = b"v" * 20000
+    first = t.client(sidecar)
+    first.call("SET", "k", value)
+    first.call("GET", "k")
+    clients = []
+    for _ in range(200):
+        try:
+            client = t.client(sidecar)
+            client.socket.setblocking(False)
+            client.socket.send(encode("GET", "k") * 100)
+            clients.append(client)
+        except (Closed, OSError):
+            break
+    time.sleep(0.5)
+    expect(first.call("GET", "k"), value)
+    t.note(f"{len(clients)} clients, peak {peak_bytes(sidecar) / MB:.1f} MB")
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("more keys than fit are evicted, every value stays right, and memory within the budget")
+def _(t):
+    redis = t.redis()
+    count = 60000
+    with redis.client() as direct:
+        for first in range(0, count, 2000):
+            direct.pipeline([("SET", f"key:{n}", b"%d:" % n + b"v" * (n % 1800)) for n in range(first, first + 2000)])
+    for policy in ("lru", "lfu", "random"):
+        sidecar = t.sidecar(redis, settings={"local_memory": "32mb", "eviction": policy}).wait_until_tracking()
+        client = t.client(sidecar)
+        for first in range(0, count, 200):
+            replies = client.pipeline([("GET", f"key:{n}") for n in range(first, first + 200)])
+            for n, reply in enumerate(replies, first):
+                expect(reply, b"%d:" % n + b"v" * (n % 1800), f"key:{n} with {policy}")
+        expect_true(sidecar.metric("ferrite_evicted_keys_total") > 0, f"nothing was evicted with {policy}")
+        expect_below(peak_bytes(sidecar), 32 * MB, f"peak resident bytes with {policy}")
+        t.note(f"{policy}: peak {peak_bytes(sidecar) / MB:.1f} MB")
+        sidecar.stop()
+
+
+@test("the sum of memory by owner never exceeds the budget")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    client = t.client(sidecar)
+    for n in range(3000):
+        client.ask("SET", f"k{n}", b"v" * 3000)
+        client.ask("GET", f"k{n}")
+    metrics = sidecar.metrics()
+    owners = sum(value for name, value in metrics.items() if name.startswith("ferrite_sidecar_memory_bytes"))
+    expect_true(owners > 0, "no owner has memory")
+    expect(metrics["ferrite_memory_max_bytes"], 32 * MB)
+    expect_true(owners <= 32 * MB, f"owners hold {owners} bytes")
+
+
+@test("clients come and go by the thousand")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"max_clients": "100"}).wait_until_tracking()
+    keeper = t.client(sidecar)
+    keeper.call("SET", "k", "v")
+    for n in range(2000):
+        try:
+            with sidecar.client() as client:
+                if n % 3 == 0:
+                    client.send("GET", "k")
+                elif n % 3 == 1:
+                    client.send("BLPOP", "nothing", 0)
+                else:
+                    client.send_raw(b"*2\r\n$3\r\nGET\r\n$1")
+        except (Closed, OSError):
+            pass
+    expect(keeper.call("GET", "k"), b"v")
+    wait_until(lambda: sidecar.metric("ferrite_connections_active") == 1, 5, what="one client left")
+
+
+@test("a thousand pipelined commands of every way come back in order")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    commands, wanted = [], []
+    for n in range(2000):
+        kind = n % 6
+        if kind == 0:
+            commands.append(("SET", f"k{n}", n)), wanted.append(Status("OK"))
+        elif kind == 1:
+            commands.append(("GET", f"k{n - 1}")), wanted.append(b"%d" % (n - 1))
+        elif kind == 2:
+            commands.append(("ECHO", n)), wanted.append(b"%d" % n)
+        elif kind == 3:
+            commands.append(("INCRBY", "counter", 1)), wanted.append(n // 6 + 1)
+        elif kind == 4:
+            commands.append(("GET", f"missing{n}")), wanted.append(None)
+        else:
+            commands.append(("HGET", "h", n)), wanted.append(None)
+    expect(client.pipeline(commands, timeout=20), wanted)
+
+
+@test("a pipeline larger than every buffer is answered while it is still being sent")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    client = t.client(sidecar)
+    value = b"v" * 5000
+    count = 4000
+
+    def send():
+        pairs = (encode("SET", f"k{n % 50}", value) + encode("GET", f"k{n % 50}") for n in range(count))
+        client.send_raw(b"".join(pairs))
+
+    def receive():
+        for _ in range(count):
+            expect(client.stream.reply(time.monotonic() + 30), Status("OK"))
+            expect(client.stream.reply(time.monotonic() + 30), value)
+    client.timeout = 60
+    t.threads([send, receive])
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("too many pinned clients are refused with an error, not left waiting")
+def _(t):
+    redis = t.redis("--maxclients", "30")
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    clients = [t.client(sidecar) for _ in range(60)]
+    for client in clients:
+        client.send("BLPOP", "nothing", 0)
+    refused = waiting = 0
+    deadline = time.monotonic() + 8
+    for client in clients:
+        try:
+            reply = client.read(max(0.05, min(0.3, deadline - time.monotonic())))
+            expect_true(isinstance(reply, ReplyError), f"BLPOP answered {reply!r}")
+            refused += 1
+        except Closed:
+            refused += 1
+        except TimeoutError:
+            waiting += 1
+    t.note(f"{waiting} wait, {refused} refused")
+    expect_true(refused > 0, "nobody was refused")
+    expect(t.client(sidecar).call("PING"), Status("PONG"))

@@ -1,0 +1,110 @@
+"""meddler — an upstream that misbehaves on command: a proxy in front of a real redis-server.
+
+    meddler = Meddler(redis.address)
+    meddler.greet = lambda connection: connection.sendall(b"garbage")   what happens at accept; True ends the connection
+    meddler.alter = lambda data: data.replace(b"$1", b"$9")             changes what the upstream sends
+    meddler.behave()                                                    an honest proxy again
+
+`greet` and `alter` are looked at anew for each connection and each piece of data.
+"""
+
+import socket
+import struct
+import threading
+
+from resp import connect
+
+HOST = "127.0.0.1"
+
+
+class Meddler:
+    def __init__(self, upstream):
+        self.upstream = upstream
+        self.greet = None
+        self.alter = None
+        self.muted = False
+        self.accepted = 0
+        self.pairs = set()
+        self.lock = threading.Lock()
+        self.listener = socket.create_server((HOST, 0), backlog=128)
+        self.address = self.listener.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def behave(self):
+        self.greet = self.alter = None
+        self.muted = False
+
+    def drop_all(self, reset=False):
+        """Closes every connection now; reset: by RST."""
+        with self.lock:
+            sockets = list(self.pairs)
+            self.pairs.clear()
+        for one in sockets:
+            close(one, reset)
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        try:
+            with self.lock:
+                self.pairs.add(connection)
+            if self.greet and self.greet(connection):
+                close(connection)
+                return
+            upstream = connect(self.upstream)
+            upstream.settimeout(None)
+        except OSError:
+            close(connection)
+            return
+        with self.lock:
+            self.pairs.add(upstream)
+        threading.Thread(target=self._pump, args=(connection, upstream, False), daemon=True).start()
+        self._pump(upstream, connection, True)
+
+    def _pump(self, source, target, from_upstream):
+        """Moves bytes until one side is gone; alter may return None to end the connection."""
+        try:
+            while True:
+                data = source.recv(65536)
+                if not data:
+                    break
+                if from_upstream and self.alter:
+                    data = self.alter(data)
+                    if data is None:
+                        break
+                if from_upstream and self.muted:
+                    continue
+                target.sendall(data)
+        except OSError:
+            pass
+        with self.lock:
+            self.pairs.discard(source)
+            self.pairs.discard(target)
+        close(source)
+        close(target)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        close(self.listener)
+        self.drop_all()
+
+
+def close(sock, reset=False):
+    try:
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    sock.close()
