@@ -147,7 +147,7 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
     engine->clients.request_bytes_max = engine->budget.total / 4;
     engine->links.reply_bytes_max = engine->budget.total / 4;
-    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = 32768};
+    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = 16384};
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
     engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
     engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};

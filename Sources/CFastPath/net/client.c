@@ -64,8 +64,9 @@ void client_accept(struct clients *clients, int fd) {
         refuse(clients, fd, "-ERR max number of clients reached\r\n");
         return;
     }
-    const struct socket_buffers *buffers = clients->table.live < clients->roomy_max ? &clients->wide : &clients->narrow;
-    size_t kernel_bytes = socket_bytes_max(buffers);
+    bool narrow = clients->table.live >= clients->roomy_max;
+    const struct socket_buffers *buffers = narrow ? &clients->narrow : &clients->wide;
+    size_t kernel_bytes = socket_bytes_max(buffers, narrow ? NARROW_SEND_BYTES : SIZE_MAX);
     if (!take_room(clients, kernel_bytes)) {
         refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
         return;
@@ -80,6 +81,7 @@ void client_accept(struct clients *clients, int fd) {
         return;
     }
     client->kernel_bytes = kernel_bytes;
+    client->narrow = narrow;
     session_init(&client->session, table_id(&client->item));
     client->session.number = ++clients->next_number;
     client->session.opened_ns = serve->now_ns;
@@ -232,6 +234,23 @@ void clients_release_held(struct clients *clients) {
 
 /* ---- sending ---- */
 
+/* What the next send holds: into conn.iov, their count returned. */
+static int offer(struct client *client) {
+    struct iovec *iov = client->conn.iov;
+    int count = chain_iovecs(&client->session.out, iov, LOOP_IOVECS);
+    uint32_t left = client->narrow ? NARROW_SEND_BYTES : UINT32_MAX;
+    client->offered = 0;
+    for (int i = 0; i < count; i++) {
+        if (iov[i].iov_len >= left) {
+            iov[i].iov_len = left;
+            count = i + 1;
+        }
+        left -= (uint32_t)iov[i].iov_len;
+        client->offered += (uint32_t)iov[i].iov_len;
+    }
+    return count;
+}
+
 bool clients_flush(struct clients *clients) {
     struct serve *serve = clients->serve;
     bool more = false;
@@ -246,10 +265,7 @@ bool clients_flush(struct clients *clients) {
             continue;
         }
         if (client->blocked || !session->out.bytes) continue;
-        int count = chain_iovecs(&session->out, client->conn.iov, LOOP_IOVECS);
-        client->offered = 0;
-        for (int i = 0; i < count; i++) client->offered += (uint32_t)client->conn.iov[i].iov_len;
-        loop_send(clients->loop, &client->conn, count);
+        loop_send(clients->loop, &client->conn, offer(client));
         clients->flying[clients->flying_count++] = client;
         /* A send that goes well wakes nobody. */
         more |= session->out.bytes > client->offered || session->closing || client->eof || session->stall == STALL_OUT;

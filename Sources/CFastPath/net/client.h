@@ -22,12 +22,14 @@ struct client {
     bool paused;
     bool blocked;     /* waits for LOOP_WRITABLE */
     bool eof;         /* the peer has sent all it will: answer what it asked, then close */
+    bool narrow;      /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
     uint32_t offered; /* bytes of the last loop_send */
     size_t kernel_bytes; /* charged for the socket */
     uint64_t active_ns;  /* last time it sent something */
     struct client *idle_prev, *idle_next;
 };
 
+#define NARROW_SEND_BYTES 8192u
 #define CLIENTS_A_TURN 1024u /* sent to in one turn */
 
 struct clients {
