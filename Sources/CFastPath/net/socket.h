@@ -37,7 +37,7 @@ bool socket_address_tcp(struct socket_address *address, const char *text, uint16
 bool socket_address_unix(struct socket_address *address, const char *path);
 
 /* A listening socket, non-blocking: TCP (IPv6 only if the address is), or a Unix socket. What clients' sockets need
- * is set here, because accepted sockets inherit it; but for a Unix socket call socket_accepted_unix. A file that a dead
+ * is set here, because accepted sockets inherit it; but for a Unix socket call socket_set_buffers. A file that a dead
  * process has left at the path is replaced; one that somebody listens on, or that is no socket, is -EADDRINUSE. */
 int socket_listen(const struct socket_address *address, const struct socket_buffers *buffers, int backlog);
 
