@@ -6,8 +6,12 @@
 #define FERRITE_NET_SOCKET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+
+/* Socket, file, protocol and io_uring records of one connection, about. */
+#define SOCKET_RECORD_BYTES 4096u
 
 /* As asked for by SO_RCVBUF and SO_SNDBUF: the kernel doubles both, and charges its own overhead to them. */
 struct socket_buffers {
@@ -30,8 +34,13 @@ bool socket_address_unix(struct socket_address *address, const char *path);
  * process has left at the path is replaced; one that somebody listens on, or that is no socket, is -EADDRINUSE. */
 int socket_listen(const struct socket_address *address, const struct socket_buffers *buffers, int backlog);
 
-/* Completes a socket that a Unix listener has accepted: its buffer is not inherited. */
-void socket_accepted_unix(int fd, const struct socket_buffers *buffers);
+/* Sets an accepted socket's buffers: a Unix socket does not inherit its listener's, and the first clients get more. */
+void socket_set_buffers(int fd, const struct socket_buffers *buffers);
+
+/* The most that the kernel charges for a socket with these buffers, its own records included. */
+static inline size_t socket_bytes_max(const struct socket_buffers *buffers) {
+    return 2 * (size_t)(buffers->receive_bytes + buffers->send_bytes) + SOCKET_RECORD_BYTES;
+}
 
 /* A socket for a link, non-blocking and not yet connected. */
 int socket_for_link(const struct socket_address *address, const struct socket_buffers *buffers);
