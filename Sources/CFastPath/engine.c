@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "CFastPath.h"
+#include "base/heap.h"
 #include "net/client.h"
 #include "net/link.h"
 #include "net/owner.h"
@@ -21,6 +22,7 @@ _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the his
 
 #define LISTEN_BACKLOG 511
 #define TICK_NS (100 * NS_PER_MS) /* background work of the store */
+#define MEASURE_NS (10 * NS_PER_MS) /* of what is resident, while there is work */
 #define TICK_STEPS 1024u
 
 struct fp_engine {
@@ -39,9 +41,36 @@ struct fp_engine {
     char username[256], password[512];
     uint64_t woke_ns; /* when this turn's work began */
     uint64_t tick_ns;
+    uint64_t measure_ns;
+    int statm_fd;
     uint64_t hits_before;
     bool woken;
 };
+
+/* ---- what the process holds ---- */
+
+static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+/* The base is what is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. So
+ * it follows whatever grows outside of the owners, and the store gives way. */
+static void measure_base(fp_engine *engine) {
+    struct budget *budget = &engine->budget;
+    size_t resident = heap_resident(engine->statm_fd);
+    if (!resident) return;
+    size_t tables = budget->used_by[BUDGET_TABLES];
+    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
+    budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
+    budget_force(budget, BUDGET_BASE, above(resident, owned));
+    if (budget->used > budget->total && budget->reclaim)
+        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
+}
+
+void fp_measure_base(fp_engine *engine) {
+    struct budget *budget = &engine->budget;
+    budget_give(budget, BUDGET_TABLES, budget->used_by[BUDGET_TABLES]);
+    budget_force(budget, BUDGET_TABLES, heap_page_tables());
+    measure_base(engine);
+}
 
 /* ---- making and unmaking ---- */
 
@@ -85,6 +114,7 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     CHECK(engine);
     engine->config = *config;
     engine->clock = clock_real();
+    engine->statm_fd = heap_open();
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;
@@ -211,7 +241,9 @@ void fp_destroy(fp_engine *engine) {
     }
     serve_deinit(&engine->serve);
     store_destroy(engine->store);
-    CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT]);
+    CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT] +
+                                     engine->budget.used_by[BUDGET_TABLES]);
+    if (engine->statm_fd >= 0) close(engine->statm_fd);
     free(engine);
 }
 
@@ -259,6 +291,10 @@ static void book_turn(fp_engine *engine) {
 }
 
 static uint64_t background(fp_engine *engine) {
+    if (engine->serve.now_ns >= engine->measure_ns) {
+        measure_base(engine);
+        engine->measure_ns = engine->serve.now_ns + MEASURE_NS;
+    }
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);
     if (engine->serve.now_ns >= engine->tick_ns) {
         store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
@@ -461,34 +497,6 @@ const char *fp_command_name(const fp_engine *engine, uint16_t command) {
 
 void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }
 void fp_release(fp_engine *engine, size_t bytes) { budget_give(&engine->budget, BUDGET_SWIFT, bytes); }
-
-/* A figure of /proc/self/status in bytes, 0 when it is not there. */
-static size_t status_bytes(const char *text, const char *name) {
-    const char *at = strstr(text, name);
-    return at ? strtoull(at + strlen(name), NULL, 10) << 10 : 0;
-}
-
-static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
-
-/* The kernel's memory is not resident memory of ours: of it, only page tables beyond those that the store has charged
- * count here. */
-void fp_measure_base(fp_engine *engine) {
-    char text[4096];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return;
-    text[n] = 0;
-    struct budget *budget = &engine->budget;
-    size_t tables = budget->used_by[BUDGET_TABLES];
-    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
-    size_t base = above(status_bytes(text, "VmRSS:"), owned) + above(status_bytes(text, "VmPTE:"), tables);
-    budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
-    budget_force(budget, BUDGET_BASE, base);
-    if (budget->used > budget->total && budget->reclaim)
-        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
-}
 
 #define ROW_COUNTER FP_METRIC_COUNTER
 #define ROW_GAUGE FP_METRIC_GAUGE
