@@ -293,6 +293,7 @@ static void book_turn(fp_engine *engine) {
 static uint64_t background(fp_engine *engine) {
     if (engine->serve.now_ns >= engine->measure_ns) {
         measure_base(engine);
+        clients_sample_kernel(&engine->clients);
         engine->measure_ns = engine->serve.now_ns + MEASURE_NS;
     }
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);

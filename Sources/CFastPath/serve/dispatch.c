@@ -12,6 +12,8 @@
 #include "serve/read.h"
 #include "serve/slots.h"
 
+#define REPLIES_SHARE 16 /* of the budget, for replies still to come */
+
 static enum dispatched stall(struct serve *serve, struct session *session, enum stall why) {
     session->stall = why;
     serve->stats.clients_stalled++;
@@ -19,9 +21,16 @@ static enum dispatched stall(struct serve *serve, struct session *session, enum 
     return DISPATCH_STALL;
 }
 
+/* What the unanswered commands of all clients may bring must have room. One a client is always let through, so that
+ * everybody gets on; a client with more waits for its own answers. */
+static bool replies_fit(const struct serve *serve, const struct session *session) {
+    if (session->slot_count == 0) return true;
+    return serve->slots.live * (serve->reply_bytes_mean_x64 / 64) < serve->budget->total / REPLIES_SHARE;
+}
+
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
     if (lane != FP_LANE_PINNED && serve->held) stall(serve, session, STALL_HELD);
-    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT) stall(serve, session, STALL_SLOTS);
+    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT || !replies_fit(serve, session)) stall(serve, session, STALL_SLOTS);
     else if (session->lane_count && session->lane != lane) stall(serve, session, STALL_LANE);
     else {
         session->lane = lane;

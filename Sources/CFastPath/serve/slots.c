@@ -129,8 +129,9 @@ static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *
 }
 
 /* The reply stands in the slot's chain, or memory was short. */
-static void answered(struct serve *serve, struct slot *slot, bool fits) {
+static void answered(struct serve *serve, struct slot *slot, size_t length, bool fits) {
     struct session *session = slot->session;
+    serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
     if (!fits) {
         session_close(serve, session);
         return;
@@ -145,7 +146,7 @@ static void answered(struct serve *serve, struct slot *slot, bool fits) {
 
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
     drop_again(serve, slot);
-    answered(serve, slot, append_reply(serve, slot, reply, length, from_resp3));
+    answered(serve, slot, length, append_reply(serve, slot, reply, length, from_resp3));
 }
 
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
@@ -160,7 +161,7 @@ void slot_answer_value(struct serve *serve, struct slot *slot, const struct stor
     size_t before = chain->bytes;
     bool fits = value_append(serve, chain, value);
     if (!is_first) session->held_bytes += chain->bytes - before;
-    answered(serve, slot, fits);
+    answered(serve, slot, value->length, fits);
 }
 
 void slot_answer_null(struct serve *serve, struct slot *slot) {
