@@ -1,4 +1,4 @@
-/* denied — runs a body in a child process to which a seccomp filter denies a system call, as container runtimes do. */
+/* denied — runs a body in a child to which a seccomp filter denies a system call, as container runtimes do. */
 #ifndef FERRITE_TEST_DENIED_H
 #define FERRITE_TEST_DENIED_H
 

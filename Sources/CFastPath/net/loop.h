@@ -42,7 +42,8 @@ struct loop_conn {
 enum loop_event_kind {
     LOOP_ACCEPTED,  /* fd is a new socket of listener `tag`, non-blocking, close-on-exec */
     LOOP_DATA,      /* bytes, length */
-    LOOP_CLOSED,    /* the peer has closed or the socket failed: error is 0 or an errno. The last event of conn */
+    LOOP_CLOSED,    /* the peer has closed or the socket failed: error is 0 or an errno. Nothing more is received; what
+                     * is sent may still arrive after an orderly end, and LOOP_WRITABLE still come */
     LOOP_WRITABLE,  /* after a short loop_send: there is room again */
     LOOP_CONNECTED, /* loop_connect has ended: error is 0 or an errno */
     LOOP_WOKEN      /* loop_wake was called */

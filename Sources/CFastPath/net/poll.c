@@ -60,7 +60,7 @@ static struct poll *poll_of(struct loop *loop) {
 
 static uint32_t wanted(const struct loop_conn *conn) {
     if (likely(!(conn->state & (CONNECTING | ENDED)))) return conn->state & WANTS;
-    return conn->state & ENDED ? 0 : WANT_OUT;
+    return conn->state & CONNECTING ? WANT_OUT : conn->state & WANT_OUT;
 }
 
 static struct epoll_event interest(const struct loop_conn *conn, uint32_t want) {

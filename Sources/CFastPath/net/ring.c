@@ -426,7 +426,6 @@ static bool take(struct ring *ring, const struct io_uring_cqe *cqe, struct loop_
     if (!conn) return false;
     if (kind == CONNECT) return take_connect(ring, conn, event);
     conn->state &= ~(uint32_t)OUT_ARMED;
-    if (conn->state & ENDED) return false;
     *event = (struct loop_event){.kind = LOOP_WRITABLE, .conn = conn};
     return true;
 }
