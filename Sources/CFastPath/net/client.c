@@ -315,6 +315,11 @@ void clients_settle(struct clients *clients) {
         struct session *session = &client->session;
         chain_sent(&session->out, &serve->blocks, client->conn.sent);
         serve->stats.bytes_sent += client->conn.sent;
+        if (client->conn.send_error) {
+            /* A client that is not read from is not told of otherwise. */
+            client_end(clients, client);
+            continue;
+        }
         client->blocked = client->conn.sent < client->offered;
         if (client->blocked) book_full(clients, client);
         if (!client->blocked && (session->out.bytes || session->closing || client->eof))

@@ -206,6 +206,10 @@ void links_settle(struct links *links) {
         struct link *link = links->flying[i];
         chain_sent(&link->out, &serve->blocks, link->conn.sent);
         serve->stats.upstream_bytes_sent += link->conn.sent;
+        if (link->conn.send_error) {
+            link_down(links, link, link->conn.send_error);
+            continue;
+        }
         link->blocked = link->conn.sent < link->offered;
         if (!link->blocked && link->out.bytes) mark_dirty(links, link);
     }

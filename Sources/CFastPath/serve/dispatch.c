@@ -96,7 +96,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
-        session_close(serve, session);
+        session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
     send_event(serve, session, slot, kind, command, raw, length);
@@ -140,7 +140,7 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
     serve->stats.commands_pinned++;
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
-    session_close(serve, session);
+    session_starve(serve, session);
     return DISPATCH_CLOSE;
 }
 
@@ -150,7 +150,7 @@ static enum dispatched pin(struct serve *serve, struct session *session) {
         bool fits = chain_append(slot_sink(session), &serve->blocks, session->pin_error.bytes, session->pin_error.length);
         buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
         if (fits) return DISPATCH_DONE;
-        session_close(serve, session);
+        session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
     if (serve->held) return stall(serve, session, STALL_HELD);

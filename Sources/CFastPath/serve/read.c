@@ -28,7 +28,7 @@ static bool lookup(struct serve *serve, const struct store_key *key, struct stor
 }
 
 static enum dispatched short_of_memory(struct serve *serve, struct session *session) {
-    session_close(serve, session);
+    session_starve(serve, session);
     return DISPATCH_CLOSE;
 }
 

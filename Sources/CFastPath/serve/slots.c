@@ -133,7 +133,7 @@ static void answered(struct serve *serve, struct slot *slot, size_t length, bool
     struct session *session = slot->session;
     serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
     if (!fits) {
-        session_close(serve, session);
+        session_starve(serve, session);
         return;
     }
     slot->answered = true;
@@ -150,7 +150,7 @@ void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, s
 }
 
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
-    if (!append_reply(serve, slot, reply, length, false)) session_close(serve, slot->session);
+    if (!append_reply(serve, slot, reply, length, false)) session_starve(serve, slot->session);
     else if (slot->session->first == slot) session_mark_dirty(serve, slot->session);
 }
 
@@ -182,6 +182,11 @@ void session_close(struct serve *serve, struct session *session) {
     forget_slots(serve, session);
     session->closing = true;
     session_mark_dirty(serve, session);
+}
+
+void session_starve(struct serve *serve, struct session *session) {
+    serve->stats.clients_starved++;
+    session_close(serve, session);
 }
 
 void session_init(struct session *session, fp_client id) {

@@ -55,6 +55,8 @@ void slot_answer_null(struct serve *serve, struct slot *slot);
 
 /* The session is closed once what is due has been sent; what is still owed to it is forgotten. */
 void session_close(struct serve *serve, struct session *session);
+/* The same, for want of memory: counted. */
+void session_starve(struct serve *serve, struct session *session);
 
 static inline struct chain *slot_sink(struct session *session) {
     return session->last ? &session->last->after : &session->out;
