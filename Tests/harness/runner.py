@@ -12,6 +12,7 @@ does not end with 0 fails the test. The last line printed is "N passed, M failed
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -122,6 +123,7 @@ class Context:
         """Stops everything; raises if a ferrite did not live and end as it should."""
         troubles = []
         self.clients.close()
+        gc.collect()  # client libraries leave connections to the collector
         for sidecar in self.sidecars:
             if sidecar.is_alive() or sidecar.child.returncode < 0:
                 began = time.monotonic()
