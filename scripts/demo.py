@@ -140,7 +140,7 @@ class Demonstration:
         say(f"\n  {bold('5. The numbers')} (ferritectl stats, the metrics page's /stats)")
         ctl = servers.ferritectl_binary()
         try:
-            answer = run(ctl, "stats", "--port", str(self.sidecar.metrics_port))
+            answer = run(ctl, "stats", "--url", f"http://{servers.HOST}:{self.sidecar.metrics_port}")
             text = answer.stdout if answer.returncode == 0 else self.sidecar.page("/stats")[1]
         except (OSError, subprocess.TimeoutExpired):
             text = self.sidecar.page("/stats")[1]

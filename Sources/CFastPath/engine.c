@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "CFastPath.h"
+#include "base/heap.h"
 #include "net/client.h"
 #include "net/link.h"
 #include "net/owner.h"
@@ -20,8 +21,8 @@
 _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
 #define LISTEN_BACKLOG 511
-#define KERNEL_BYTES_A_SOCKET 4096u /* socket, file and protocol records; buffers are measured, see fp_measure_base */
 #define TICK_NS (100 * NS_PER_MS) /* background work of the store */
+#define MEASURE_NS (10 * NS_PER_MS) /* of what is resident, while there is work */
 #define TICK_STEPS 1024u
 
 struct fp_engine {
@@ -33,18 +34,43 @@ struct fp_engine {
     struct links links;
     struct loop *loop;
     struct clock clock;
-    struct socket_buffers client_buffers, link_buffers;
     uint32_t listeners;
-    uint32_t unix_tag; /* of the listener whose clients do not inherit their buffers */
     char unix_path[108];
     char network_reason[256];
     char error[256];
     char username[256], password[512];
     uint64_t woke_ns; /* when this turn's work began */
     uint64_t tick_ns;
+    uint64_t measure_ns;
+    int statm_fd;
     uint64_t hits_before;
     bool woken;
 };
+
+/* ---- what the process holds ---- */
+
+static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+/* The base is what is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. So
+ * it follows whatever grows outside of the owners, and the store gives way. */
+static void measure_base(fp_engine *engine) {
+    struct budget *budget = &engine->budget;
+    size_t resident = heap_resident(engine->statm_fd);
+    if (!resident) return;
+    size_t tables = budget->used_by[BUDGET_TABLES];
+    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
+    budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
+    budget_force(budget, BUDGET_BASE, above(resident, owned));
+    if (budget->used > budget->total && budget->reclaim)
+        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
+}
+
+void fp_measure_base(fp_engine *engine) {
+    struct budget *budget = &engine->budget;
+    budget_give(budget, BUDGET_TABLES, budget->used_by[BUDGET_TABLES]);
+    budget_force(budget, BUDGET_TABLES, heap_page_tables());
+    measure_base(engine);
+}
 
 /* ---- making and unmaking ---- */
 
@@ -88,6 +114,7 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     CHECK(engine);
     engine->config = *config;
     engine->clock = clock_real();
+    engine->statm_fd = heap_open();
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;
@@ -131,13 +158,11 @@ static struct loop *make_loop(fp_engine *engine, const struct loop_options *opti
 static void set_out_bytes_high(fp_engine *engine) {
     uint64_t clients = engine->serve.stats.clients < 8 ? 8 : engine->serve.stats.clients;
     uint64_t share = engine->budget.total / 8 / clients;
-    engine->serve.out_bytes_high = share < 16384 ? 16384 : share > 1 << 20 ? 1 << 20 : share;
+    engine->serve.out_bytes_high = share < BLOCK_ROOM ? BLOCK_ROOM : share > 1 << 20 ? 1 << 20 : share;
 }
 
 bool fp_attach(fp_engine *engine, fp_error *error) {
     const fp_config *config = &engine->config;
-    engine->client_buffers = (struct socket_buffers){.receive_bytes = 32768, .send_bytes = 32768};
-    engine->link_buffers = (struct socket_buffers){.receive_bytes = 262144, .send_bytes = 262144};
     struct loop_options options = {
         .connections_max = config->clients_max + config->links_max,
         .receive_buffers = config->local_memory < 64ull << 20 ? 32 : 64,
@@ -150,11 +175,12 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
         return false;
     }
     engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
-    engine->clients.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
-    engine->links.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
     engine->clients.request_bytes_max = engine->budget.total / 4;
     engine->links.reply_bytes_max = engine->budget.total / 4;
-    engine->links.buffers = engine->link_buffers;
+    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = 16384};
+    engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
+    engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
+    engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
     set_out_bytes_high(engine);
     return true;
 }
@@ -164,7 +190,7 @@ const char *fp_network_reason(const fp_engine *engine) { return engine->network_
 
 static bool listen_on(fp_engine *engine, const struct socket_address *address, const char *what, int *fd,
                       fp_error *error) {
-    *fd = socket_listen(address, &engine->client_buffers, LISTEN_BACKLOG);
+    *fd = socket_listen(address, &engine->clients.narrow, LISTEN_BACKLOG);
     if (*fd >= 0 && loop_listen(engine->loop, *fd, engine->listeners++)) return true;
     snprintf(engine->error, sizeof engine->error, "cannot listen on %s: %s", what,
              *fd < 0 ? strerror(-*fd) : "no room for a further listener");
@@ -194,7 +220,6 @@ bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error) {
         *error = "unix_socket is longer than a socket's name may be (107 bytes)";
         return false;
     }
-    engine->unix_tag = engine->listeners;
     if (!listen_on(engine, &address, path, &fd, error)) return false;
     snprintf(engine->unix_path, sizeof engine->unix_path, "%s", path);
     return true;
@@ -216,7 +241,9 @@ void fp_destroy(fp_engine *engine) {
     }
     serve_deinit(&engine->serve);
     store_destroy(engine->store);
-    CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT]);
+    CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT] +
+                                     engine->budget.used_by[BUDGET_TABLES]);
+    if (engine->statm_fd >= 0) close(engine->statm_fd);
     free(engine);
 }
 
@@ -224,8 +251,6 @@ void fp_destroy(fp_engine *engine) {
 
 static void handle(fp_engine *engine, const struct loop_event *event) {
     if (event->kind == LOOP_ACCEPTED) {
-        if (engine->unix_path[0] && event->tag == engine->unix_tag)
-            socket_accepted_unix(event->fd, &engine->client_buffers);
         client_accept(&engine->clients, event->fd);
         set_out_bytes_high(engine);
         return;
@@ -266,6 +291,11 @@ static void book_turn(fp_engine *engine) {
 }
 
 static uint64_t background(fp_engine *engine) {
+    if (engine->serve.now_ns >= engine->measure_ns) {
+        measure_base(engine);
+        clients_sample_kernel(&engine->clients);
+        engine->measure_ns = engine->serve.now_ns + MEASURE_NS;
+    }
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);
     if (engine->serve.now_ns >= engine->tick_ns) {
         store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
@@ -468,34 +498,6 @@ const char *fp_command_name(const fp_engine *engine, uint16_t command) {
 
 void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }
 void fp_release(fp_engine *engine, size_t bytes) { budget_give(&engine->budget, BUDGET_SWIFT, bytes); }
-
-/* A figure of /proc/self/status in bytes, 0 when it is not there. */
-static size_t status_bytes(const char *text, const char *name) {
-    const char *at = strstr(text, name);
-    return at ? strtoull(at + strlen(name), NULL, 10) << 10 : 0;
-}
-
-static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
-
-/* The kernel's memory is not resident memory of ours: of it, only page tables beyond those that the store has charged
- * count here. */
-void fp_measure_base(fp_engine *engine) {
-    char text[4096];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return;
-    text[n] = 0;
-    struct budget *budget = &engine->budget;
-    size_t tables = budget->used_by[BUDGET_TABLES];
-    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
-    size_t base = above(status_bytes(text, "VmRSS:"), owned) + above(status_bytes(text, "VmPTE:"), tables);
-    budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
-    budget_force(budget, BUDGET_BASE, base);
-    if (budget->used > budget->total && budget->reclaim)
-        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
-}
 
 #define ROW_COUNTER FP_METRIC_COUNTER
 #define ROW_GAUGE FP_METRIC_GAUGE

@@ -238,7 +238,7 @@ TEST("commands queued in MULTI drop their keys again when EXEC has answered") {
 TEST("MGET is served from the store only if all its keys hit, else asked whole and filled") {
     struct world *world = world_make();
     have(world, "GET a\r\n", "$1\r\n1\r\n");
-    ask(world, &world->a, "MGET a b\r\n");
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n");
     EXPECT(world->serve.event_count == 3);
     EXPECT(event_at(world, 0)->kind == FP_EVENT_MGET_KEY && event_at(world, 1)->kind == FP_EVENT_MGET_KEY);
     EXPECT(event_at(world, 2)->kind == FP_EVENT_MGET);
@@ -248,7 +248,7 @@ TEST("MGET is served from the store only if all its keys hit, else asked whole a
     flight_fill_mget(&world->serve, table_at(&world->serve.slots, event_at(world, 2)->ticket), (const uint8_t *)reply,
                      strlen(reply));
     EXPECT(says(world, &world->a, reply));
-    ask(world, &world->a, "MGET b a\r\n");
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\nb\r\n$1\r\na\r\n");
     EXPECT(says(world, &world->a, "*2\r\n$1\r\n2\r\n$1\r\n1\r\n"));
     EXPECT(world->serve.event_count == 3);
     world_end(world);
@@ -275,7 +275,7 @@ TEST("a client that leaves takes itself off the flights it waited for") {
     struct world *world = world_make();
     ask(world, &world->a, "GET k\r\n");
     ask(world, &world->b, "GET k\r\n");
-    ask(world, &world->a, "MGET x y\r\n");
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\nx\r\n$1\r\ny\r\n");
     session_close(&world->serve, &world->a);
     fill(world, event_at(world, 0)->ticket, "$1\r\nv\r\n");
     EXPECT(says(world, &world->b, "$1\r\nv\r\n"));

@@ -22,6 +22,7 @@ import servers  # noqa: E402
 from resp import Client, Closed, Malformed, Stream, connect, encode  # noqa: E402
 
 REPLY_TIMEOUT = 3.0
+END_TIMEOUT = 2.0
 SHOWN_BYTES = 200
 ESCAPES = {"r": "\r", "n": "\n", "t": "\t", '"': '"', "\\": "\\", "0": "\0"}
 
@@ -326,7 +327,7 @@ class Play:
         try:
             return item_text(*stream.item(time.monotonic() + REPLY_TIMEOUT))
         except TimeoutError:
-            rest = f", only {show(bytes(stream.buffer))}" if stream.buffer else ""
+            rest = f", only {shorten(show(bytes(stream.buffer)))}" if stream.buffer else ""
             raise Mismatch(step.line, shorten(expected), f"nothing within {REPLY_TIMEOUT} s{rest}") from None
         except Closed:
             raise Mismatch(step.line, shorten(expected), "closed by peer") from None
@@ -401,7 +402,11 @@ class Runner:
         flags, unix = conversation.flags, self.options.unix
         with servers.Sidecar(self.redis.address, *flags, network=network, unix=unix) as sidecar:
             trouble = self.attempt(conversation, sidecar.unix_path or sidecar.address)
-            code = sidecar.stop()
+            began = time.monotonic()
+            code = sidecar.stop(20.0)
+            took = time.monotonic() - began
+            if took > END_TIMEOUT:
+                trouble = f"{trouble or ''}\n  ferrite took {took:.1f} s to end, though no client was connected"
             if code != 0:
                 trouble = f"{trouble or ''}\n  ferrite ended with {code}; its last words:\n{sidecar.log()}"
             elif trouble and self.options.verbose:

@@ -113,7 +113,7 @@ struct ConfigLoaderTests {
                 enabled = 1
                 [server]
                 port = 1
-                [foo]
+                [sidecar.metrisc]
                 """, ["max_clients": "many"], env: ["FERRITE_SIDECAR_IDLE_TIMEOUT": "1 week"]))
         #expect(
             found == [
@@ -124,8 +124,8 @@ struct ConfigLoaderTests {
                 "f.toml:6: key \"port\": \"6379\" is a text in quotes; expected a whole number from 0 to 65535, e.g. 6379",
                 "f.toml:7: key \"bind\": \"localhost\" is a name; write 127.0.0.1 or ::1; expected one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"::1\"]",
                 "f.toml:10: key \"prefetch.enabled\": 1 is a whole number without quotes; expected true or false",
-                "f.toml:12: key \"server.port\": is not known: only [sidecar] is read; expected keys below [sidecar]",
-                "f.toml:13: [foo] is not known; expected [sidecar] or [sidecar.metrics] or [sidecar.prefetch]",
+                "f.toml:11: [server] is not known; expected [sidecar] or [sidecar.metrics] or [sidecar.prefetch]",
+                "f.toml:13: [sidecar.metrisc] is not known; did you mean [sidecar.metrics]?",
                 "FERRITE_SIDECAR_IDLE_TIMEOUT: key \"idle_timeout\": \"1 week\" is no duration; expected a duration in ms, s, m or h, or plain seconds, e.g. \"5m\"",
                 "--set max_clients: key \"max_clients\": \"many\" is not a whole number; expected a whole number from 1 to 100000, e.g. 1000",
                 "key \"upstream\": no upstream is given; expected the address of a Redis server, e.g. --upstream redis.default.svc:6379",
@@ -140,7 +140,11 @@ struct ConfigLoaderTests {
             ])
         #expect(
             problems(loader("[sidcar]\nupstream = \"r\"\n", ["upstream": "r"])) == [
-                "f.toml:2: key \"sidcar.upstream\": is not known: only [sidecar] is read; expected [sidecar]"
+                "f.toml:1: [sidcar] is not known; did you mean [sidecar]?"
+            ])
+        #expect(
+            problems(loader("server.port = 1\n", ["upstream": "r"])) == [
+                "f.toml:1: key \"server.port\": is not known: only [sidecar] is read; expected keys below [sidecar]"
             ])
         #expect(problems(loader("sidecar = 1\n", ["upstream": "r"])).first?.contains("is a table, not a key") == true)
     }
@@ -165,6 +169,18 @@ struct ConfigLoaderTests {
         let resolved = try loader(nil, ["upstream": "r"], env: env).load()
         #expect(resolved.config.port == 6379)
         #expect(resolved.sources.keys.sorted() == ["upstream"])
+    }
+
+    @Test("a variable that is nearly a key is ignored with a warning")
+    func misspelt() throws {
+        let env = [
+            "FERRITE_SIDECAR_LOCAL_MEMROY": "64mb", "FERRITE_SIDECAR_PORT_6379_TCP_PORT": "1", "FERRITE_SIDECAR_SERVICE_PORT": "1",
+            "FERRITE_SIDECAR_METRICS_SERVICE_PORT": "1", "FERRITE_SIDECAR_SOMETHING_ELSE": "1",
+        ]
+        #expect(
+            try loader(nil, ["upstream": "r"], env: env).load().warnings == [
+                "FERRITE_SIDECAR_LOCAL_MEMROY is ignored: no key has that name; did you mean FERRITE_SIDECAR_LOCAL_MEMORY?"
+            ])
     }
 
     @Test("one key by two flags must agree")

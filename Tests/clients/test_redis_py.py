@@ -8,7 +8,6 @@ import redis
 import redis.asyncio
 import valkey
 from redis._parsers import _HiredisParser, _RESP2Parser, _RESP3Parser
-from redis.cache import CacheConfig
 from runner import expect, expect_true, test
 
 PARSERS = {"hiredis": (2, _HiredisParser), "RESP2": (2, _RESP2Parser), "RESP3": (3, _RESP3Parser)}
@@ -224,18 +223,3 @@ def _(t):
     expect(client.client_getname(), "worker")
     expect(connected(sidecar).get("k"), None)
     expect(connected(sidecar, db=3).get("k"), "three")
-
-
-@test("redis-py's own client-side cache works through it")
-def _(t):
-    sidecar = ready(t)
-    client = connected(sidecar, 3, _RESP3Parser, cache_config=CacheConfig())
-    other = connected(sidecar)
-    other.set("k", "old")
-    expect(client.get("k"), "old")
-    expect(client.get("k"), "old")
-    other.set("k", "new")
-    deadline = time.monotonic() + 3
-    while client.get("k") != "new":
-        expect_true(time.monotonic() < deadline, "the new value was not seen within 3 s")
-        time.sleep(0.01)

@@ -45,8 +45,10 @@ def _(t):
         expect(other.call("GET", "k"), value)
         expect(other.call("INCR", "n"), n + 1)
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
-    for _ in range(count):
+    began = time.monotonic()
+    for number in range(count):
         expect(slow.read(), value)
+        expect_below(time.monotonic() - began, 30, f"seconds for {number + 1} of {count} replies")
     t.note(f"{count} replies, peak {peak_bytes(sidecar) / MB:.1f} MB")
 
 

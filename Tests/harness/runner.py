@@ -12,6 +12,7 @@ does not end with 0 fails the test. The last line printed is "N passed, M failed
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -23,6 +24,7 @@ import servers
 from meddler import Meddler
 from resp import ReplyError
 
+END_TIMEOUT = 2.0
 _tests = []
 
 
@@ -74,6 +76,7 @@ class Context:
         self.network = network
         self.sidecars = []
         self.stack = contextlib.ExitStack()
+        self.clients = contextlib.ExitStack()
         self.notes = []
 
     def note(self, text):
@@ -94,7 +97,7 @@ class Context:
         return self.stack.enter_context(Meddler(redis.address))
 
     def client(self, server, **options):
-        return self.stack.enter_context(server.client(**options))
+        return self.clients.enter_context(server.client(**options))
 
     def threads(self, functions, timeout=60):
         """Runs functions at the same time and raises the first failure."""
@@ -119,9 +122,15 @@ class Context:
     def close(self):
         """Stops everything; raises if a ferrite did not live and end as it should."""
         troubles = []
+        self.clients.close()
+        gc.collect()  # client libraries leave connections to the collector
         for sidecar in self.sidecars:
             if sidecar.is_alive() or sidecar.child.returncode < 0:
-                code = sidecar.stop()
+                began = time.monotonic()
+                code = sidecar.stop(20.0)
+                took = time.monotonic() - began
+                if took > END_TIMEOUT:
+                    troubles.append(f"ferrite took {took:.1f} s to end, though no client was connected")
                 if code != 0:
                     troubles.append(f"ferrite ended with {code}; its last words:\n{sidecar.log()}")
         self.stack.close()

@@ -257,13 +257,16 @@ class Sidecar(Process):
 
     def wait_until_tracking(self, timeout=5.0):
         """Until a value read twice is served from the cache: the tracked link is up and trusted."""
+        key = "ferrite-test:warm"
         with self.client() as client:
             def is_cached():
                 before = self.metric("ferrite_keyspace_hits_total")
-                client.ask("GET", "ferrite-test:warm")
-                client.ask("GET", "ferrite-test:warm")
+                client.call("SET", key, "v")
+                client.ask("GET", key)
+                client.ask("GET", key)
                 return self.metric("ferrite_keyspace_hits_total") > before
             wait_until(is_cached, timeout, what="a hit")
+            client.call("DEL", key)
         return self
 
     @property

@@ -45,25 +45,76 @@ static void refuse(struct clients *clients, int fd, const char *why) {
     close(fd);
 }
 
+/* ---- memory that the kernel holds for a client ---- */
+
+/* The socket's record from the start; its buffers as full when we know that they fill: what is sent does not leave, or
+ * what comes is not read; in between as measured by turns. The store gives way at once. */
+static void book_kernel(struct clients *clients, struct client *client, size_t bytes) {
+    struct budget *budget = clients->serve->budget;
+    budget_give(budget, BUDGET_KERNEL, client->kernel_bytes);
+    budget_force(budget, BUDGET_KERNEL, bytes);
+    client->kernel_bytes = bytes;
+    if (budget->used > budget->total && budget->reclaim)
+        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
+}
+
+static size_t kernel_bytes_max(const struct clients *clients, bool narrow) {
+    return narrow ? socket_bytes_max(&clients->narrow, NARROW_SEND_BYTES) : socket_bytes_max(&clients->wide, SIZE_MAX);
+}
+
+static void book_full(struct clients *clients, struct client *client) {
+    book_kernel(clients, client, kernel_bytes_max(clients, client->narrow));
+}
+
+#define SAMPLE_CLIENTS 16u
+
+void clients_sample_kernel(struct clients *clients) {
+    uint32_t places = clients->table.used < SAMPLE_CLIENTS ? clients->table.used : SAMPLE_CLIENTS;
+    for (; places > 0; places--) {
+        if (clients->sample_cursor >= clients->table.used) clients->sample_cursor = 0;
+        struct client *client = table_record(&clients->table, clients->sample_cursor++);
+        if (!(client->item.generation & 1)) continue;
+        book_kernel(clients, client, SOCKET_RECORD_BYTES + socket_memory(client->conn.fd));
+    }
+}
+
+/* What a client may come to need in our own memory, beside what the kernel holds for it: half a request and replies that
+ * it does not read. */
+#define CLIENT_ROOM_BYTES 12288u
+#define STORE_SHARE_MIN 8 /* an eighth of the budget stays for the store, however many clients there are */
+
+/* A client is refused when all clients could not be rude at once without breaking the budget. */
+static bool has_room(const struct clients *clients) {
+    const struct budget *budget = clients->serve->budget;
+    size_t fixed = budget->used - budget->used_by[BUDGET_SLABS] - budget->used_by[BUDGET_KERNEL];
+    uint32_t live = clients->table.live + 1, wide = live < clients->roomy_max ? live : clients->roomy_max;
+    size_t rude = wide * kernel_bytes_max(clients, false) + (live - wide) * kernel_bytes_max(clients, true) +
+                  live * CLIENT_ROOM_BYTES;
+    return fixed + rude <= budget->total - budget->total / STORE_SHARE_MIN;
+}
+
 void client_accept(struct clients *clients, int fd) {
     struct serve *serve = clients->serve;
     if (clients->table.live >= clients->clients_max) {
         refuse(clients, fd, "-ERR max number of clients reached\r\n");
         return;
     }
-    if (!budget_take(serve->budget, BUDGET_KERNEL, clients->kernel_bytes_each)) {
+    bool narrow = clients->table.live >= clients->roomy_max;
+    const struct socket_buffers *buffers = narrow ? &clients->narrow : &clients->wide;
+    if (!has_room(clients)) {
         refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
         return;
     }
+    socket_set_buffers(fd, buffers);
     struct client *client = table_take(&clients->table);
     if (client) client->conn.owner = OWNER_CLIENT;
     if (!client || !loop_add(clients->loop, &client->conn, fd)) {
         if (client) table_give(&clients->table, client);
-        budget_give(serve->budget, BUDGET_KERNEL, clients->kernel_bytes_each);
         refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
         return;
     }
-    client->kernel_bytes = clients->kernel_bytes_each;
+    client->narrow = narrow;
+    book_kernel(clients, client, SOCKET_RECORD_BYTES);
     session_init(&client->session, table_id(&client->item));
     client->session.number = ++clients->next_number;
     client->session.opened_ns = serve->now_ns;
@@ -148,8 +199,10 @@ static void pause_or_resume(struct clients *clients, struct client *client) {
     bool waits = client->session.stall != STALL_NONE || client->session.closing;
     if (waits == client->paused) return;
     client->paused = waits;
-    if (waits) loop_pause(clients->loop, &client->conn);
-    else loop_resume(clients->loop, &client->conn);
+    if (waits) {
+        book_full(clients, client);
+        loop_pause(clients->loop, &client->conn);
+    } else loop_resume(clients->loop, &client->conn);
 }
 
 static void after_dispatch(struct clients *clients, struct client *client) {
@@ -216,9 +269,26 @@ void clients_release_held(struct clients *clients) {
 
 /* ---- sending ---- */
 
+/* What the next send holds: into conn.iov, their count returned. */
+static int offer(struct client *client) {
+    struct iovec *iov = client->conn.iov;
+    int count = chain_iovecs(&client->session.out, iov, LOOP_IOVECS);
+    uint32_t left = client->narrow ? NARROW_SEND_BYTES : UINT32_MAX;
+    client->offered = 0;
+    for (int i = 0; i < count; i++) {
+        if (iov[i].iov_len >= left) {
+            iov[i].iov_len = left;
+            count = i + 1;
+        }
+        left -= (uint32_t)iov[i].iov_len;
+        client->offered += (uint32_t)iov[i].iov_len;
+    }
+    return count;
+}
+
 bool clients_flush(struct clients *clients) {
     struct serve *serve = clients->serve;
-    bool more = false; /* than one send takes: the rest must not wait for something else to happen */
+    bool more = false;
     while (serve->dirty && clients->flying_count < CLIENTS_A_TURN && serve_events_fit(serve, 1)) {
         struct session *session = serve->dirty;
         struct client *client = client_of(session);
@@ -230,12 +300,10 @@ bool clients_flush(struct clients *clients) {
             continue;
         }
         if (client->blocked || !session->out.bytes) continue;
-        int count = chain_iovecs(&session->out, client->conn.iov, LOOP_IOVECS);
-        client->offered = 0;
-        for (int i = 0; i < count; i++) client->offered += (uint32_t)client->conn.iov[i].iov_len;
-        more |= client->offered < session->out.bytes;
-        loop_send(clients->loop, &client->conn, count);
+        loop_send(clients->loop, &client->conn, offer(client));
         clients->flying[clients->flying_count++] = client;
+        /* A send that goes well wakes nobody. */
+        more |= session->out.bytes > client->offered || session->closing || client->eof || session->stall == STALL_OUT;
     }
     return more || serve->dirty || serve->runnable;
 }
@@ -247,7 +315,13 @@ void clients_settle(struct clients *clients) {
         struct session *session = &client->session;
         chain_sent(&session->out, &serve->blocks, client->conn.sent);
         serve->stats.bytes_sent += client->conn.sent;
+        if (client->conn.send_error) {
+            /* A client that is not read from is not told of otherwise. */
+            client_end(clients, client);
+            continue;
+        }
         client->blocked = client->conn.sent < client->offered;
+        if (client->blocked) book_full(clients, client);
         if (!client->blocked && (session->out.bytes || session->closing || client->eof))
             session_mark_dirty(serve, session);
         if (session->stall == STALL_OUT && session->out.bytes + session->held_bytes <= serve->out_bytes_high / 2)

@@ -10,6 +10,7 @@
 
 #include "net/inbox.h"
 #include "net/loop.h"
+#include "net/socket.h"
 #include "serve/session.h"
 
 struct client {
@@ -21,12 +22,14 @@ struct client {
     bool paused;
     bool blocked;     /* waits for LOOP_WRITABLE */
     bool eof;         /* the peer has sent all it will: answer what it asked, then close */
+    bool narrow;      /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
     uint32_t offered; /* bytes of the last loop_send */
-    size_t kernel_bytes; /* charged for the socket */
+    size_t kernel_bytes; /* charged for the socket: see client_book_kernel */
     uint64_t active_ns;  /* last time it sent something */
     struct client *idle_prev, *idle_next;
 };
 
+#define NARROW_SEND_BYTES 8192u
 #define CLIENTS_A_TURN 1024u /* sent to in one turn */
 
 struct clients {
@@ -40,7 +43,10 @@ struct clients {
     uint64_t idle_timeout_ns; /* 0: none */
     uint64_t next_number;
     uint32_t clients_max;
-    size_t kernel_bytes_each;
+    uint32_t sample_cursor; /* the next client whose socket is measured */
+    /* The first `roomy_max` clients get the wide buffers. */
+    struct socket_buffers wide, narrow;
+    uint32_t roomy_max;
     size_t request_bytes_max;
 };
 
@@ -61,6 +67,9 @@ void clients_release_held(struct clients *clients);
 bool clients_flush(struct clients *clients);
 /* After loop_wait: what was sent is gone from the chains. */
 void clients_settle(struct clients *clients);
+/* Measures what the kernel holds for the next few clients and books it. At a steady pace, for replies that wait in the
+ * kernel unread cannot be seen otherwise before its buffer is full. */
+void clients_sample_kernel(struct clients *clients);
 /* Closes clients that were silent for too long; returns when to look again (UINT64_MAX: never). */
 uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns);
 

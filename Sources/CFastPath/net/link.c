@@ -31,17 +31,17 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
     struct socket_address to = {.length = address_length};
     if (address_length > sizeof to.storage) return 0;
     memcpy(&to.storage, address, address_length);
-    if (!budget_take(budget, BUDGET_KERNEL, links->kernel_bytes_each)) return 0;
+    if (!budget_take(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers, SIZE_MAX))) return 0;
     struct link *link = table_take(&links->table);
     int fd = link ? socket_for_link(&to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);
         if (link) table_give(&links->table, link);
-        budget_give(budget, BUDGET_KERNEL, links->kernel_bytes_each);
+        budget_give(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers, SIZE_MAX));
         return 0;
     }
-    link->kernel_bytes = links->kernel_bytes_each;
+    link->kernel_bytes = socket_bytes_max(&links->buffers, SIZE_MAX);
     return table_id(&link->item);
 }
 
@@ -183,7 +183,7 @@ void links_run(struct links *links) {
 }
 
 bool links_flush(struct links *links) {
-    bool more = false; /* than one send takes: the rest must not wait for something else to happen */
+    bool more = false;
     while (links->dirty) {
         struct link *link = links->dirty;
         links->dirty = link->dirty_next;
@@ -193,9 +193,9 @@ bool links_flush(struct links *links) {
         int count = chain_iovecs(&link->out, link->conn.iov, LOOP_IOVECS);
         link->offered = 0;
         for (int i = 0; i < count; i++) link->offered += (uint32_t)link->conn.iov[i].iov_len;
-        more |= link->offered < link->out.bytes;
         loop_send(links->loop, &link->conn, count);
         links->flying[links->flying_count++] = link;
+        more |= link->out.bytes > link->offered; /* a send that goes well wakes nobody */
     }
     return more || links->waiting_count > 0;
 }
@@ -206,6 +206,10 @@ void links_settle(struct links *links) {
         struct link *link = links->flying[i];
         chain_sent(&link->out, &serve->blocks, link->conn.sent);
         serve->stats.upstream_bytes_sent += link->conn.sent;
+        if (link->conn.send_error) {
+            link_down(links, link, link->conn.send_error);
+            continue;
+        }
         link->blocked = link->conn.sent < link->offered;
         if (!link->blocked && link->out.bytes) mark_dirty(links, link);
     }

@@ -42,7 +42,8 @@ struct loop_conn {
 enum loop_event_kind {
     LOOP_ACCEPTED,  /* fd is a new socket of listener `tag`, non-blocking, close-on-exec */
     LOOP_DATA,      /* bytes, length */
-    LOOP_CLOSED,    /* the peer has closed or the socket failed: error is 0 or an errno. The last event of conn */
+    LOOP_CLOSED,    /* the peer has closed or the socket failed: error is 0 or an errno. Nothing more is received; what
+                     * is sent may still arrive after an orderly end, and LOOP_WRITABLE still come */
     LOOP_WRITABLE,  /* after a short loop_send: there is room again */
     LOOP_CONNECTED, /* loop_connect has ended: error is 0 or an errno */
     LOOP_WOKEN      /* loop_wake was called */
@@ -106,9 +107,12 @@ static inline void loop_unlisten(struct loop *loop, uint32_t tag) { loop->ops->u
 
 /* Takes a connected socket over and receives from it. False when the table is full or memory is short (the fd is left
  * open). conn must stay where it is until loop_remove. */
-static inline bool loop_add(struct loop *loop, struct loop_conn *conn, int fd) { return loop->ops->add(loop, conn, fd); }
+static inline bool loop_add(struct loop *loop, struct loop_conn *conn, int fd) {
+    return loop->ops->add(loop, conn, fd);
+}
 /* The same for a socket still to be connected: LOOP_CONNECTED tells, then it receives. */
-static inline bool loop_connect(struct loop *loop, struct loop_conn *conn, int fd, const void *address, uint32_t length) {
+static inline bool loop_connect(struct loop *loop, struct loop_conn *conn, int fd, const void *address,
+                                uint32_t length) {
     return loop->ops->connect(loop, conn, fd, address, length);
 }
 
@@ -117,13 +121,15 @@ static inline void loop_pause(struct loop *loop, struct loop_conn *conn) { loop-
 static inline void loop_resume(struct loop *loop, struct loop_conn *conn) { loop->ops->resume(loop, conn); }
 
 /* Sends conn->iov[0..iov_count) without waiting. The bytes stay put until after the next loop_wait; then conn->sent
- * says how many left. If not all did, LOOP_WRITABLE follows once there is room (do not send before it). One loop_send a
- * connection and turn. */
+ * says how many left. If not all did, and there was no error, LOOP_WRITABLE follows once there is room (do not send
+ * before it). One loop_send a connection and turn. A send that left whole wakes nobody: who has more to say than one
+ * loop_send takes must not let loop_wait sleep. */
 static inline void loop_send(struct loop *loop, struct loop_conn *conn, int iov_count) {
     loop->ops->send(loop, conn, iov_count);
 }
 
-/* Closes the socket and forgets the connection: no event of it follows, conn may be freed at once. */
+/* Closes the socket (with the next loop_wait at the latest) and forgets the connection: no event of it follows, conn
+ * and what it was sending may be freed at once. Also what ends a connection after LOOP_CLOSED. */
 static inline void loop_remove(struct loop *loop, struct loop_conn *conn) { loop->ops->remove(loop, conn); }
 
 static inline void loop_recycle(struct loop *loop) { loop->ops->recycle(loop); }

@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "net/loop.h"
 #include "net/place.h"
+#include "net/poison.h"
 
 #define EVENTS_MAX 256
 
@@ -59,7 +60,7 @@ static struct poll *poll_of(struct loop *loop) {
 
 static uint32_t wanted(const struct loop_conn *conn) {
     if (likely(!(conn->state & (CONNECTING | ENDED)))) return conn->state & WANTS;
-    return conn->state & ENDED ? 0 : WANT_OUT;
+    return conn->state & CONNECTING ? WANT_OUT : conn->state & WANT_OUT;
 }
 
 static struct epoll_event interest(const struct loop_conn *conn, uint32_t want) {
@@ -187,8 +188,14 @@ static void poll_wake(struct loop *loop) {
 
 /* Waiting, and taking what came. */
 
+static size_t buffers_bytes(const struct poll *poll) {
+    return (size_t)poll->buffer_count * LOOP_BUFFER_BYTES;
+}
+
 static void poll_recycle(struct loop *loop) {
-    poll_of(loop)->buffers_used = 0;
+    struct poll *poll = poll_of(loop);
+    ASAN_POISON_MEMORY_REGION(poll->buffers, buffers_bytes(poll));
+    poll->buffers_used = 0;
 }
 
 static int wait_for_events(struct poll *poll, uint64_t left_ns) {
@@ -253,6 +260,7 @@ static bool take_connect(struct poll *poll, struct loop_conn *conn, struct loop_
 static bool take_data(struct poll *poll, struct loop_conn *conn, struct loop_event *event) {
     if (unlikely(poll->buffers_used == poll->buffer_count)) return false; /* the set reports it again */
     uint8_t *buffer = poll->buffers + (size_t)poll->buffers_used * LOOP_BUFFER_BYTES;
+    ASAN_UNPOISON_MEMORY_REGION(buffer, LOOP_BUFFER_BYTES);
     ssize_t length = recv(conn->fd, buffer, LOOP_BUFFER_BYTES, MSG_DONTWAIT);
     if (likely(length > 0)) {
         poll->buffers_used++;
@@ -260,6 +268,7 @@ static bool take_data(struct poll *poll, struct loop_conn *conn, struct loop_eve
         event->conn = conn;
         event->bytes = buffer;
         event->length = (uint32_t)length;
+        ASAN_POISON_MEMORY_REGION(buffer + length, LOOP_BUFFER_BYTES - (size_t)length);
         return true;
     }
     if (length < 0 && (errno == EAGAIN || errno == EINTR)) return false;
@@ -309,10 +318,6 @@ static bool poll_next(struct loop *loop, struct loop_event *event) {
     return false;
 }
 
-static size_t buffers_bytes(const struct poll *poll) {
-    return (size_t)poll->buffer_count * LOOP_BUFFER_BYTES;
-}
-
 static void poll_destroy(struct loop *loop) {
     struct poll *poll = poll_of(loop);
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
@@ -320,7 +325,10 @@ static void poll_destroy(struct loop *loop) {
     }
     if (poll->epoll_fd >= 0) close(poll->epoll_fd);
     if (poll->wake_fd >= 0) close(poll->wake_fd);
-    if (poll->buffers != MAP_FAILED) munmap(poll->buffers, buffers_bytes(poll));
+    if (poll->buffers != MAP_FAILED) {
+        ASAN_UNPOISON_MEMORY_REGION(poll->buffers, buffers_bytes(poll));
+        munmap(poll->buffers, buffers_bytes(poll));
+    }
     places_deinit(&poll->places);
     budget_give(loop->budget, BUDGET_RINGS, loop->charged);
     free(poll);

@@ -24,6 +24,8 @@
 #include "base/check.h"
 #include "net/loop.h"
 #include "net/place.h"
+#include "net/poison.h"
+#include "net/ring_reason.h"
 
 #define SQ_ENTRIES 512u
 #define BUFFER_GROUP 0
@@ -154,6 +156,7 @@ static uint8_t *buffer_at(const struct ring *ring, uint32_t buffer) {
 }
 
 static void provide(struct ring *ring, uint16_t buffer, uint32_t offset) {
+    ASAN_POISON_MEMORY_REGION(buffer_at(ring, buffer), LOOP_BUFFER_BYTES);
     io_uring_buf_ring_add(ring->buffer_ring, buffer_at(ring, buffer), LOOP_BUFFER_BYTES, buffer,
                           (int)ring->buffer_count - 1, (int)offset);
 }
@@ -315,8 +318,8 @@ static void gather(struct ring *ring) {
     }
 }
 
-/* A wait with a timeout sets a timer and cancels it again each time, some 1 us. So one timer stays in the kernel: it is
- * moved only to an earlier deadline, and for one that has become later it fires early, which ends the wait early. */
+/* A wait with a timeout sets a timer and takes it away again each time, some 1 us. Instead one timer stays in the
+ * kernel, moved only to an earlier deadline; when the deadline has become later it fires early, and ends a wait. */
 static void set_timer(struct ring *ring, uint64_t deadline_ns) {
     if (deadline_ns >= ring->timer_ns) return;
     struct io_uring_sqe *sqe = request(ring);
@@ -372,6 +375,7 @@ static bool take_receive(struct ring *ring, const struct io_uring_cqe *cqe, stru
     event->conn = conn;
     event->bytes = buffer_at(ring, buffer);
     event->length = (uint32_t)cqe->res;
+    ASAN_UNPOISON_MEMORY_REGION(event->bytes, event->length);
     return true;
 }
 
@@ -422,7 +426,6 @@ static bool take(struct ring *ring, const struct io_uring_cqe *cqe, struct loop_
     if (!conn) return false;
     if (kind == CONNECT) return take_connect(ring, conn, event);
     conn->state &= ~(uint32_t)OUT_ARMED;
-    if (conn->state & ENDED) return false;
     *event = (struct loop_event){.kind = LOOP_WRITABLE, .conn = conn};
     return true;
 }
@@ -438,53 +441,8 @@ static bool ring_next(struct loop *loop, struct loop_event *event) {
 
 /* Making and probing. */
 
-enum step { STEP_SETUP, STEP_BUFFERS, STEP_SEND, STEP_RECEIVE };
-
-static bool disabled_by_sysctl(void) {
-    char value = '0';
-    int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    if (read(fd, &value, 1) != 1) value = '0';
-    close(fd);
-    return value != '0';
-}
-
-/* Static text, so that it lives as long as anyone wants to show it. */
-static const char *reason(enum step step, int error) {
-    enum cause { PERM, SYSCTL, NOSYS, NOMEM, INVAL, FILES, TIMEOUT, OTHER };
-#define REASONS(call) { \
-    [PERM] = call ": Operation not permitted: a seccomp profile denies it, as containerd 2 and Docker 25 do by default", \
-    [SYSCTL] = call ": Operation not permitted: the sysctl kernel.io_uring_disabled forbids it", \
-    [NOSYS] = call ": Function not implemented: a seccomp profile hides it or the kernel has no io_uring", \
-    [NOMEM] = call ": Cannot allocate memory: the memlock limit (ulimit -l) is too small or memory is short", \
-    [INVAL] = call ": Invalid argument: the kernel is older than 6.1", \
-    [FILES] = call ": Too many open files: the limit on descriptors (ulimit -n) is too small", \
-    [TIMEOUT] = call ": Timer expired: the kernel did not complete it within a second", \
-    [OTHER] = call ": it failed in a way that is not expected of this kernel"}
-    static const char *const reasons[][OTHER + 1] = {
-        [STEP_SETUP] = REASONS("io_uring_setup"),
-        [STEP_BUFFERS] = REASONS("io_uring_register (buffer ring)"),
-        [STEP_SEND] = REASONS("io_uring_enter (send)"),
-        [STEP_RECEIVE] = REASONS("io_uring_enter (multishot receive)"),
-    };
-#undef REASONS
-    enum cause cause = OTHER;
-    switch (error) {
-    case EPERM:
-    case EACCES: cause = disabled_by_sysctl() ? SYSCTL : PERM; break;
-    case ENOSYS: cause = NOSYS; break;
-    case ENOMEM: cause = NOMEM; break;
-    case EINVAL: cause = INVAL; break;
-    case EMFILE:
-    case ENFILE: cause = FILES; break;
-    case ETIME: cause = TIMEOUT; break;
-    }
-    return reasons[step][cause];
-}
-
-
 /* One send and one receive through a socketpair, as clients are served; 0 or an errno with *step. */
-static int probe_pair(struct ring *ring, const int pair[2], enum step *step) {
+static int probe_pair(struct ring *ring, const int pair[2], enum ring_step *step) {
     struct io_uring *uring = &ring->uring;
     struct io_uring_sqe *sqe = request(ring);
     io_uring_prep_recv_multishot(sqe, pair[0], NULL, 0, 0);
@@ -502,12 +460,14 @@ static int probe_pair(struct ring *ring, const int pair[2], enum step *step) {
         struct io_uring_cqe *cqe;
         int result = io_uring_submit_and_wait_timeout(uring, &cqe, 1, &timeout, NULL);
         if (result < 0) return -result;
-        *step = cqe->user_data == SEND ? STEP_SEND : STEP_RECEIVE;
+        *step = cqe->user_data == SEND ? RING_SEND : RING_RECEIVE;
         if (cqe->res < 0) return -cqe->res;
         if (cqe->user_data != RECEIVE || cqe->res != length) return EPROTO;
         if (length == 1) {
             uint32_t buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-            if (!(cqe->flags & IORING_CQE_F_BUFFER) || *buffer_at(ring, buffer) != '?') return EPROTO;
+            if (!(cqe->flags & IORING_CQE_F_BUFFER) || buffer >= ring->buffer_count) return EPROTO;
+            ASAN_UNPOISON_MEMORY_REGION(buffer_at(ring, buffer), 1);
+            if (*buffer_at(ring, buffer) != '?') return EPROTO;
             provide(ring, (uint16_t)buffer, 0);
             io_uring_buf_ring_advance(ring->buffer_ring, 1);
             shutdown(pair[1], SHUT_RDWR);
@@ -517,9 +477,9 @@ static int probe_pair(struct ring *ring, const int pair[2], enum step *step) {
     return 0;
 }
 
-static int probe(struct ring *ring, enum step *step) {
+static int probe(struct ring *ring, enum ring_step *step) {
     int pair[2];
-    *step = STEP_RECEIVE;
+    *step = RING_RECEIVE;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) return errno;
     int error = probe_pair(ring, pair, step);
     close(pair[0]);
@@ -537,14 +497,14 @@ static size_t buffers_bytes(const struct ring *ring) {
 }
 
 /* Sets the ring and its buffers up; 0 or an errno with *step. */
-static int set_up(struct ring *ring, struct io_uring_params *params, enum step *step) {
-    *step = STEP_SETUP;
+static int set_up(struct ring *ring, struct io_uring_params *params, enum ring_step *step) {
+    *step = RING_SETUP;
     int result = io_uring_queue_init_params(SQ_ENTRIES, &ring->uring, params);
     if (result < 0) return -result;
     /* Saves a look-up of the descriptor at each call; where it cannot be had the ring works all the same. */
     io_uring_register_ring_fd(&ring->uring);
 
-    *step = STEP_BUFFERS;
+    *step = RING_BUFFERS;
     ring->buffer_ring = mmap(NULL, buffer_ring_bytes(ring), PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
     ring->buffers = mmap(NULL, buffers_bytes(ring), PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
     if (ring->buffer_ring == MAP_FAILED || ring->buffers == MAP_FAILED) return ENOMEM;
@@ -564,10 +524,13 @@ static void ring_destroy(struct loop *loop) {
         if (ring->listeners[i].fd >= 0) close(ring->listeners[i].fd);
     }
     if (ring->uring.ring_fd >= 0) {
-        submit(ring); /* closes that are still queued */
+        io_uring_submit(&ring->uring); /* closes that are still queued */
         io_uring_queue_exit(&ring->uring);
     }
-    if (ring->buffers != MAP_FAILED) munmap(ring->buffers, buffers_bytes(ring));
+    if (ring->buffers != MAP_FAILED) {
+        ASAN_UNPOISON_MEMORY_REGION(ring->buffers, buffers_bytes(ring));
+        munmap(ring->buffers, buffers_bytes(ring));
+    }
     if (ring->buffer_ring != MAP_FAILED) munmap(ring->buffer_ring, buffer_ring_bytes(ring));
     if (ring->wake_fd >= 0) close(ring->wake_fd);
     free(ring->handed);
@@ -611,7 +574,7 @@ struct loop *loop_ring_create(const struct loop_options *options, struct budget 
     listeners_init(ring->listeners);
     ring->handed = calloc(buffers, sizeof *ring->handed);
     ring->wake_fd = eventfd(0, EFD_CLOEXEC);
-    enum step step;
+    enum ring_step step;
     if (!places_init(&ring->places, options->connections_max) || !ring->handed) {
         *why = "no memory for the ring's tables";
     } else if (ring->wake_fd < 0) {
@@ -622,7 +585,7 @@ struct loop *loop_ring_create(const struct loop_options *options, struct budget 
             arm_wake(ring);
             return &ring->loop;
         }
-        *why = reason(step, error);
+        *why = ring_reason(step, error);
     }
     ring_destroy(&ring->loop);
     return NULL;

@@ -14,8 +14,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* With small buffers a loopback segment of up to 64 KiB does not fit whole: the rest waits for an acknowledgement
- * that the peer delays by 40 ms and more. Smaller segments are acknowledged two by two at once. */
+/* With small buffers a loopback segment, of up to 64 KiB, may not fit whole; then the rest waits for an acknowledgement
+ * that the other side delays by 40 ms. Of segments this small there are always two to acknowledge at once. Measured
+ * with buffers of 8 to 128 KiB on either side: none of some 2500 replies of 1 KB to 1 MB waited; without it, with
+ * 32 KiB to send, 950 did. It changes nothing on real networks, whose segments are smaller. */
 #define SEGMENT_BYTES 8192
 
 #define KEEPALIVE_IDLE_S 30
@@ -62,7 +64,8 @@ static bool set(int fd, int level, int option, int value) {
 }
 
 static bool set_buffers(int fd, const struct socket_buffers *buffers) {
-    return set(fd, SOL_SOCKET, SO_RCVBUF, buffers->receive_bytes) && set(fd, SOL_SOCKET, SO_SNDBUF, buffers->send_bytes);
+    return set(fd, SOL_SOCKET, SO_RCVBUF, buffers->receive_bytes) &&
+           set(fd, SOL_SOCKET, SO_SNDBUF, buffers->send_bytes);
 }
 
 static bool set_listener(int fd, int family, const struct socket_buffers *buffers) {
@@ -112,14 +115,15 @@ int socket_listen(const struct socket_address *address, const struct socket_buff
     return fd;
 }
 
-void socket_accepted_unix(int fd, const struct socket_buffers *buffers) {
+void socket_set_buffers(int fd, const struct socket_buffers *buffers) {
     set_buffers(fd, buffers); /* cannot fail on a socket of our own */
 }
 
 static bool set_link(int fd, int family, const struct socket_buffers *buffers) {
     if (!set_buffers(fd, buffers)) return false;
     if (family == AF_UNIX) return true;
-    return set(fd, IPPROTO_TCP, TCP_NODELAY, 1) && set(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+    return set(fd, IPPROTO_TCP, TCP_NODELAY, 1) && set(fd, IPPROTO_TCP, TCP_MAXSEG, SEGMENT_BYTES) &&
+           set(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
            set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
            set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
            set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT);
@@ -145,5 +149,7 @@ uint32_t socket_memory(int fd) {
     uint32_t info[SK_MEMINFO_VARS] = {0};
     socklen_t length = sizeof info;
     if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) < 0) return 0;
-    return info[SK_MEMINFO_RMEM_ALLOC] + info[SK_MEMINFO_WMEM_QUEUED];
+    /* What waits to leave is under QUEUED for TCP, under ALLOC for a Unix socket; both count it in flight. */
+    uint32_t queued = info[SK_MEMINFO_WMEM_QUEUED], allocated = info[SK_MEMINFO_WMEM_ALLOC];
+    return info[SK_MEMINFO_RMEM_ALLOC] + (queued > allocated ? queued : allocated) + info[SK_MEMINFO_FWD_ALLOC];
 }

@@ -12,6 +12,8 @@
 #include "serve/read.h"
 #include "serve/slots.h"
 
+#define REPLIES_SHARE 16 /* of the budget, for replies still to come */
+
 static enum dispatched stall(struct serve *serve, struct session *session, enum stall why) {
     session->stall = why;
     serve->stats.clients_stalled++;
@@ -19,9 +21,16 @@ static enum dispatched stall(struct serve *serve, struct session *session, enum 
     return DISPATCH_STALL;
 }
 
+/* What the unanswered commands of all clients may bring must have room. One a client is always let through, so that
+ * everybody gets on; a client with more waits for its own answers. */
+static bool replies_fit(const struct serve *serve, const struct session *session) {
+    if (session->slot_count == 0) return true;
+    return serve->slots.live * (serve->reply_bytes_mean_x64 / 64) < serve->budget->total / REPLIES_SHARE;
+}
+
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
     if (lane != FP_LANE_PINNED && serve->held) stall(serve, session, STALL_HELD);
-    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT) stall(serve, session, STALL_SLOTS);
+    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT || !replies_fit(serve, session)) stall(serve, session, STALL_SLOTS);
     else if (session->lane_count && session->lane != lane) stall(serve, session, STALL_LANE);
     else {
         session->lane = lane;
@@ -87,7 +96,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
-        session_close(serve, session);
+        session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
     send_event(serve, session, slot, kind, command, raw, length);
@@ -131,7 +140,7 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
     serve->stats.commands_pinned++;
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
-    session_close(serve, session);
+    session_starve(serve, session);
     return DISPATCH_CLOSE;
 }
 
@@ -141,9 +150,10 @@ static enum dispatched pin(struct serve *serve, struct session *session) {
         bool fits = chain_append(slot_sink(session), &serve->blocks, session->pin_error.bytes, session->pin_error.length);
         buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
         if (fits) return DISPATCH_DONE;
-        session_close(serve, session);
+        session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
+    if (serve->held) return stall(serve, session, STALL_HELD);
     if (session->lane_count) return stall(serve, session, STALL_LANE);
     fp_event *event = serve_event(serve, FP_EVENT_PIN);
     event->client = session->id;
@@ -194,7 +204,8 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     if (likely(command && command->id == COMMAND_ID_GET && serve->args.count == 2 && session->lane != FP_LANE_PINNED))
         return read_get(serve, session, command);
-    if (command && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
+    bool arity_fits = command && command_arity_fits(command, serve->args.count);
+    if (arity_fits && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
         refuse_admin(serve, session, command);
         return DISPATCH_DONE;
     }
@@ -203,7 +214,6 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
             return travel_pinned(serve, session, command, raw, length);
     }
     if (!command) return pin(serve, session);
-    bool arity_fits = command_arity_fits(command, serve->args.count);
     switch ((enum command_kind)command->kind) {
     case COMMAND_LOCAL:
         if (arity_fits) return answer_locally(serve, session, command, raw, length);

@@ -15,7 +15,7 @@ static bool is_exactly(const struct resp_arg *arg, const char *text) {
 }
 
 static void settle(struct serve *serve, struct session *session, bool fits) {
-    if (!fits) session_close(serve, session);
+    if (!fits) session_starve(serve, session);
 }
 
 static bool text(struct serve *serve, struct session *session, const char *bytes) {

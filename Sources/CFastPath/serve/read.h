@@ -5,7 +5,7 @@
 #include "serve/dispatch.h"
 
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command);
-/* False in *handled: too many keys; let it be passed on. */
+/* False in *handled: too many keys, or inline; let it be passed on. */
 enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
                           const uint8_t *raw, size_t length, bool *handled);
 

@@ -54,6 +54,7 @@ struct serve {
     bool allow_admin;
     uint64_t ttl_default_ms;
     size_t out_bytes_high; /* a client with this much unsent is not read from */
+    uint64_t reply_bytes_mean_x64; /* moving mean of upstream replies, in 64ths: what an unanswered command may bring */
 
     const char *username; /* the sidecar's own identity, NULL if none */
     const char *password;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "serve/flight.h"
+#include "serve/value.h"
 
 struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lane, const struct command *command) {
     struct slot *slot = table_take(&serve->slots);
@@ -128,10 +129,11 @@ static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *
 }
 
 /* The reply stands in the slot's chain, or memory was short. */
-static void answered(struct serve *serve, struct slot *slot, bool fits) {
+static void answered(struct serve *serve, struct slot *slot, size_t length, bool fits) {
     struct session *session = slot->session;
+    serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
     if (!fits) {
-        session_close(serve, session);
+        session_starve(serve, session);
         return;
     }
     slot->answered = true;
@@ -144,12 +146,22 @@ static void answered(struct serve *serve, struct slot *slot, bool fits) {
 
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
     drop_again(serve, slot);
-    answered(serve, slot, append_reply(serve, slot, reply, length, from_resp3));
+    answered(serve, slot, length, append_reply(serve, slot, reply, length, from_resp3));
 }
 
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
-    if (!append_reply(serve, slot, reply, length, false)) session_close(serve, slot->session);
+    if (!append_reply(serve, slot, reply, length, false)) session_starve(serve, slot->session);
     else if (slot->session->first == slot) session_mark_dirty(serve, slot->session);
+}
+
+void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value) {
+    struct session *session = slot->session;
+    bool is_first = session->first == slot;
+    struct chain *chain = is_first ? &session->out : &slot->answer;
+    size_t before = chain->bytes;
+    bool fits = value_append(serve, chain, value);
+    if (!is_first) session->held_bytes += chain->bytes - before;
+    answered(serve, slot, value->length, fits);
 }
 
 void slot_answer_null(struct serve *serve, struct slot *slot) {
@@ -170,6 +182,11 @@ void session_close(struct serve *serve, struct session *session) {
     forget_slots(serve, session);
     session->closing = true;
     session_mark_dirty(serve, session);
+}
+
+void session_starve(struct serve *serve, struct session *session) {
+    serve->stats.clients_starved++;
+    session_close(serve, session);
 }
 
 void session_init(struct session *session, fp_client id) {

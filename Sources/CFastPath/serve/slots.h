@@ -48,11 +48,15 @@ bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3);
 /* The same, with more to come for this slot. */
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
+/* A stored value. */
+void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value);
 /* A null in the client's protocol. */
 void slot_answer_null(struct serve *serve, struct slot *slot);
 
 /* The session is closed once what is due has been sent; what is still owed to it is forgotten. */
 void session_close(struct serve *serve, struct session *session);
+/* The same, for want of memory: counted. */
+void session_starve(struct serve *serve, struct session *session);
 
 static inline struct chain *slot_sink(struct session *session) {
     return session->last ? &session->last->after : &session->out;

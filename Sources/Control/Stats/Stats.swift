@@ -8,14 +8,18 @@ struct Stats: ParsableCommand {
         discussion: """
             Examples:
               ferritectl stats
-              ferritectl stats --url http://127.0.0.1:9092 --watch 1
+              ferritectl stats --port 9092 --watch 1
+              ferritectl stats --url http://10.1.2.3:9091
               ferritectl stats --json | jq .upstream
 
             In Kubernetes: kubectl port-forward POD 9091, then ferritectl stats.
             """)
 
-    @Option(help: ArgumentHelp("Where the sidecar's metrics page is.", valueName: "url"))
-    var url = "http://127.0.0.1:9091"
+    @Option(help: ArgumentHelp("Where the sidecar's metrics page is (default: http://127.0.0.1:9091).", valueName: "url"))
+    var url: String?
+
+    @Option(help: ArgumentHelp("The same for a sidecar on this machine: the port alone.", valueName: "number"))
+    var port: UInt16?
 
     @Flag(help: "Print the sidecar's JSON as it is.")
     var json = false
@@ -24,6 +28,7 @@ struct Stats: ParsableCommand {
     var watch: Double?
 
     func validate() throws {
+        if url != nil, port != nil { throw ValidationError("--url and --port both say where; give one of the two.") }
         if let watch, !(watch >= 0.1 && watch <= 3_600) {
             throw ValidationError("--watch \(watch): expected seconds from 0.1 to 3600, e.g. --watch 1.")
         }
@@ -33,7 +38,7 @@ struct Stats: ParsableCommand {
         let isTerminal = isatty(STDOUT_FILENO) == 1
         var screen = StatsScreen(colours: isTerminal && getenv("NO_COLOR") == nil)
         do throws(StatsFailure) {
-            let server = try StatsServer(url: url)
+            let server = try StatsServer(url: url ?? "http://127.0.0.1:\(port ?? 9091)")
             while true {
                 let text = try server.fetch("/stats")
                 var output = json ? text : screen.render(try StatsReport(json: text))

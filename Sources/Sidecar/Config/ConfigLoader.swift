@@ -79,7 +79,18 @@ struct ConfigLoader {
             state.problems.append(
                 ConfigProblem(source: .file(name: file.name, line: problem.line), key: "", what: problem.message, expected: ""))
         }
+        let strangers = document.tables.filter { !Self.isKnown(table: $0.path) }
+        for (path, line) in strangers {
+            let near = NearestName.of(TOMLParser.show(path), among: Self.tables.map { TOMLParser.show($0) })
+            state.problems.append(
+                ConfigProblem(
+                    source: .file(name: file.name, line: line), key: "",
+                    what: "[\(TOMLParser.show(path))] is not known" + (near.map { "; did you mean [\($0)]?" } ?? ""),
+                    expected: near == nil ? Self.tables.map { "[\(TOMLParser.show($0))]" }.joined(separator: " or ") : ""))
+        }
         for entry in document.entries {
+            /* A table that is not known has been complained about once, for all its keys. */
+            if strangers.contains(where: { entry.line > $0.line && entry.path.starts(with: $0.path) }) { continue }
             let source = ConfigSource.file(name: file.name, line: entry.line)
             guard entry.path.count > 1, entry.path[0] == "sidecar" else {
                 state.problems.append(Self.outsideSidecar(entry.path, source))
@@ -92,17 +103,15 @@ struct ConfigLoader {
             }
             state.apply(key, from: source) { config throws(ConfigMistake) in try key.applyTOML(entry.value, &config) }
         }
-        let known = Set(ConfigKey.all.compactMap { $0.name.split(separator: ".").count > 1 ? $0.name.split(separator: ".").first.map(String.init) : nil })
-        for (path, line) in document.tables where path != ["sidecar"] {
-            let isKnown = path.count == 2 && path[0] == "sidecar" && known.contains(path[1])
-            /* A table with keys has been complained about by its keys. */
-            if isKnown || document.entries.contains(where: { $0.path.starts(with: path) }) { continue }
-            state.problems.append(
-                ConfigProblem(
-                    source: .file(name: file.name, line: line), key: "", what: "[\(TOMLParser.show(path))] is not known",
-                    expected: "[sidecar]" + known.sorted().map { " or [sidecar.\($0)]" }.joined()))
-        }
     }
+
+    /// [sidecar] and the tables below it that have keys.
+    private static let tables: [[String]] = ConfigKey.all.reduce(into: [["sidecar"]]) { tables, key in
+        let table = ["sidecar"] + key.name.split(separator: ".").dropLast().map(String.init)
+        if !tables.contains(table) { tables.append(table) }
+    }
+
+    private static func isKnown(table: [String]) -> Bool { tables.contains(table) }
 
     private func applyEnvironment(_ state: inout State) {
         for key in ConfigKey.all {
@@ -208,7 +217,7 @@ struct ConfigLoader {
     }
 
     private func warnings(_ state: State) -> [String] {
-        var warnings = state.warnings
+        var warnings = state.warnings + misspeltVariables()
         let config = state.config
         if config.mode != .readThrough {
             warnings.append(
@@ -218,6 +227,19 @@ struct ConfigLoader {
             warnings.append("prefetch does nothing yet: keys are fetched when they are first read")
         }
         return warnings
+    }
+
+    /// Unknown variables are ignored, but one that is nearly a key was meant to be it. Those that Kubernetes sets for a
+    /// Service (…_SERVICE_HOST, …_PORT_6379_TCP) are not.
+    private func misspeltVariables() -> [String] {
+        let known = ConfigKey.all.map { $0.environmentName.lowercased() }
+        return environment.keys.sorted().compactMap { name in
+            guard name.hasPrefix(ConfigKey.environmentPrefix), !known.contains(name.lowercased()),
+                !["_SERVICE_", "_TCP", "_UDP"].contains(where: { name.contains($0) }),
+                let near = NearestName.of(name, among: known, editsMax: 2)
+            else { return nil }
+            return "\(name) is ignored: no key has that name; did you mean \(near.uppercased())?"
+        }
     }
 
     /// For sentences: limits are rarely whole megabytes.

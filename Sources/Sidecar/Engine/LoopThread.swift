@@ -6,12 +6,16 @@ import Synchronization
 /// pool.
 enum LoopThread {
     /// Returns when the loop listens, or throws an `EngineError` that says why it does not. Any thread; waits.
-    static func start(config: SidecarConfig, log: Logger) throws -> LoopHandle {
+    /// `announce` is called when it listens and before it serves anybody.
+    static func start(
+        config: SidecarConfig, log: Logger, announce: (LoopHandle) -> Void = { _ in }
+    ) throws -> LoopHandle {
         let engine = try FastPath(EngineSettings(config))
         let start = LoopStart(engine: engine, config: config)
         ControlThread.start(name: "ferrite-loop") { start.run() }
         let facts = try start.wait()
         let handle = LoopHandle(facts, services: LoopServices(engine: engine, config: config, log: log))
+        announce(handle)
         start.go(handle)
         return handle
     }

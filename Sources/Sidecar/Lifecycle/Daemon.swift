@@ -6,7 +6,7 @@ import Synchronization
 /// From a checked configuration to a running sidecar, and down again. Called on the main thread, which then waits for
 /// signals until the process ends.
 ///
-///     signals blocked ─► metrics port bound ─► log writer ─► the loop ─► watchdog ─► main thread: SCHED_IDLE
+///     signals blocked ─► metrics port bound ─► the loop ─► log writer, watchdog ─► main thread: SCHED_IDLE
 ///         ─► NIO and the concurrency pool (which inherit that class) ─► sigwait ─► drain ─► exit
 enum Daemon {
     /// Exit codes, as sysexits.h names them.
@@ -17,6 +17,8 @@ enum Daemon {
         static let usage: Int32 = 64
         /// A port is taken, the network engine asked for is not to be had (EX_UNAVAILABLE).
         static let unavailable: Int32 = 69
+        /// The loop has ended though nobody asked it to (EX_SOFTWARE).
+        static let software: Int32 = 70
     }
 
     static func run(_ resolved: ResolvedConfig) -> Never {
@@ -35,17 +37,21 @@ enum Daemon {
         let fileLimit = FileLimit.raise(to: FileLimit.needed(clientsMax: config.maxClients))
 
         let output = LogOutput(format: config.logFormat)
-        output.start()
         LoggingSystem.bootstrap { _ in SidecarLogHandler(output: output, level: config.logLevel.logger) }
         let log = Logger(label: "ferrite")
 
         let loop: LoopHandle
         do {
-            loop = try LoopThread.start(config: config, log: log)
+            loop = try LoopThread.start(config: config, log: log) { loop in
+                announce(resolved, loop, metrics: metricsSocket?.description, fileLimit: fileLimit, log)
+                /* Who waits for the first PONG finds the start line written. */
+                output.writePending()
+            }
         } catch {
-            output.flush()
+            output.writePending()
             fail("\(error)")
         }
+        output.start()
         let watchdog = Watchdog(log: log) { loop.lastTurnNs }
         watchdog.start()
         ControlThread.enterIdleClass()
@@ -53,7 +59,6 @@ enum Daemon {
         let facts = SidecarFacts(
             version: Version.current, config: resolved, listeners: loop.bound, networkName: loop.networkName,
             networkReason: loop.networkReason, startSeconds: startSeconds)
-        announce(facts, metrics: metricsSocket?.description, fileLimit: fileLimit, log)
 
         let draining = DrainFlag()
         let pages = MetricsPages(
@@ -64,7 +69,7 @@ enum Daemon {
         Task {
             await serve(loop, metricsSocket, pages, shutdown)
             output.flush()
-            exit(0)
+            exit(draining.isSet ? 0 : ExitCode.software)
         }
 
         let first = signals.next()
@@ -104,16 +109,18 @@ enum Daemon {
         log.notice("stopped")
     }
 
-    private static func announce(_ facts: SidecarFacts, metrics: String?, fileLimit: UInt64, _ log: Logger) {
-        let config = facts.config.config
+    private static func announce(
+        _ resolved: ResolvedConfig, _ loop: LoopHandle, metrics: String?, fileLimit: UInt64, _ log: Logger
+    ) {
+        let config = resolved.config
         var metadata: Logger.Metadata = [
-            "network": "\(facts.networkName)", "upstream": "\(config.upstream)", "mode": "\(config.mode.rawValue)",
+            "network": "\(loop.networkName)", "upstream": "\(config.upstream)", "mode": "\(config.mode.rawValue)",
             "budget": "\(ByteSize.show(config.localMemory))", "pid": "\(getpid())",
         ]
         if let metrics { metadata["metrics"] = "\(metrics)" }
-        if !facts.networkReason.isEmpty { metadata["network_reason"] = "\(facts.networkReason)" }
-        log.notice("ferrite \(facts.version) listening on \(facts.listeners.joined(separator: ", "))", metadata: metadata)
-        for warning in facts.config.warnings { log.warning("\(warning)") }
+        if !loop.networkReason.isEmpty { metadata["network_reason"] = "\(loop.networkReason)" }
+        log.notice("ferrite \(Version.current) listening on \(loop.bound.joined(separator: ", "))", metadata: metadata)
+        for warning in resolved.warnings { log.warning("\(warning)") }
         let needed = FileLimit.needed(clientsMax: config.maxClients)
         if fileLimit < needed {
             log.warning("only \(fileLimit) files may be open, max_clients = \(config.maxClients) can need \(needed); raise the limit (ulimit -n) or lower max_clients")

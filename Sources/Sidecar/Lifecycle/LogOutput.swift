@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import Synchronization
 
 /// Where log lines go: a queue, and a thread that formats them and writes them to standard error.
 ///
@@ -9,21 +10,29 @@ final class LogOutput: Sendable {
     private let queue: LogQueue
     private let text: LogText
     private let fd: Int32
+    /// The writer's own.
+    private let droppedReported = Atomic<UInt64>(0)
 
     init(format: SidecarConfig.LogFormat, fd: Int32 = STDERR_FILENO, capacity: Int = 1024) {
         queue = LogQueue(capacity: capacity)
-        text = LogText(format: format, colours: format == .pretty && isatty(fd) == 1)
+        text = LogText(format: format, colours: format == .pretty && isatty(fd) == 1 && getenv("NO_COLOR") == nil)
         self.fd = fd
     }
 
     var dropped: UInt64 { queue.dropped }
 
-    /// Makes the writer's thread, of SCHED_IDLE class whatever the caller's is.
+    /// Makes the writer's thread, of SCHED_IDLE class whatever the caller's is. From now on nobody else writes.
     func start() {
         ControlThread.start(name: "ferrite-log") {
             ControlThread.enterIdleClass()
-            self.write()
+            while true { self.writeNext() }
         }
+    }
+
+    /// Before `start`, on the thread that will call it: writes what has been logged so far, at once. A thread of
+    /// SCHED_IDLE class could keep the start line back for long on a busy machine.
+    func writePending() {
+        while !queue.isEmpty { writeNext() }
     }
 
     /// Any thread; never waits.
@@ -31,26 +40,24 @@ final class LogOutput: Sendable {
 
     /// Waits until all that was logged so far is written, at most for `milliseconds`. Before exit only.
     func flush(milliseconds: Int = 500) {
-        for _ in 0..<milliseconds where !queue.isEmpty { usleep(1_000) }
+        for _ in 0..<milliseconds * 5 where !queue.isEmpty { usleep(200) }
     }
 
-    private func write() -> Never {
-        var droppedReported: UInt64 = 0
-        while true {
-            let record = queue.take()
-            var lines = text.line(record)
-            let dropped = queue.dropped
-            if dropped > droppedReported {
-                var note = record
-                note.level = .warning
-                note.message = "\(dropped - droppedReported) log lines were dropped: they came faster than they could be written"
-                note.metadata = [:]
-                lines += text.line(note)
-                droppedReported = dropped
-            }
-            writeAll(lines)
-            queue.written()
+    /// The writer only.
+    private func writeNext() {
+        let record = queue.take()
+        var lines = text.line(record)
+        let dropped = queue.dropped
+        let reported = droppedReported.exchange(dropped, ordering: .relaxed)
+        if dropped > reported {
+            var note = record
+            note.level = .warning
+            note.message = "\(dropped - reported) log lines were dropped: they came faster than they could be written"
+            note.metadata = [:]
+            lines += text.line(note)
         }
+        writeAll(lines)
+        queue.written()
     }
 
     /// A closed or broken output is no reason to stop.
