@@ -43,7 +43,11 @@ struct LinkMachineTests {
         let outcome = hear(
             &machine, "-ERR unknown command `HELLO`", "+OK", "-NOAUTH Authentication required.",
             "-NOAUTH Authentication required.")
-        #expect(outcome == .send(Credentials.encode("AUTH", "u", "p") + Credentials.encode("INFO", "server") + Credentials.encode("PING")))
+        #expect(
+            outcome
+                == .send(
+                    Credentials.encode("AUTH", "u", "p") + Credentials.encode("INFO", "server")
+                        + Credentials.encode("PING")))
         #expect(hear(&machine, "+OK", "$23|run_id:abc|redis_version:5", "+PONG") == .ready)
         #expect(machine.protocolVersion == 2)
         #expect(!machine.tracking)
@@ -87,7 +91,9 @@ struct LinkMachineTests {
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         _ = hear(&machine, "-ERR unknown command 'HELLO'", "-NOAUTH Authentication required.")
-        #expect(hear(&machine, "-NOAUTH Authentication required.") == .failed(.init(reason: "NOAUTH Authentication required.")))
+        #expect(
+            hear(&machine, "-NOAUTH Authentication required.")
+                == .failed(.init(reason: "NOAUTH Authentication required.")))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "-NOPERM this user has no permissions to run the 'ping' command") == .ready)
@@ -105,7 +111,8 @@ struct LinkMachineTests {
     func pinnedRESP3() {
         var machine = LinkMachine(.plain(protocolVersion: 3), nobody, name: [])
         #expect(text(machine.begin()) == text(Credentials.encode("HELLO", "3") + Credentials.encode("PING")))
-        #expect(hear(&machine, "*2|$5|proto|:2", "+PONG") == .failed(.init(reason: "the upstream does not speak RESP3")))
+        #expect(
+            hear(&machine, "*2|$5|proto|:2", "+PONG") == .failed(.init(reason: "the upstream does not speak RESP3")))
     }
 
     @Test("More answers than questions")
@@ -119,7 +126,8 @@ struct LinkMachineTests {
     @Test("Any bytes whatever are survived")
     func garbage() {
         let replies = [
-            "", "%", "%9999999999999999999", "%2|$5|proto|$9", "*-1", "$-5", "=2|x", "|1|+a|+b", ">", "+", ":", "%1|%1|%1",
+            "", "%", "%9999999999999999999", "%2|$5|proto|$9", "*-1", "$-5", "=2|x", "|1|+a|+b", ">", "+", ":",
+            "%1|%1|%1",
             "*99999999|", "$5|ab", "-", "!3|abc",
         ]
         for first in replies {

@@ -94,7 +94,8 @@ struct PassthroughTests {
         let world = FlowWorld()
         world.resolve()
         _ = world.turn(.up(1))
-        _ = world.turn(.reply(1, "-ERR unknown command 'HELLO'"), .reply(1, "+OK"), .reply(1, "$0|"), .reply(1, "+PONG"))
+        _ = world.turn(
+            .reply(1, "-ERR unknown command 'HELLO'"), .reply(1, "+OK"), .reply(1, "$0|"), .reply(1, "+PONG"))
         _ = world.turn(.reply(1, "$0|"), .reply(1, "+PONG"))
         #expect(world.turn(.read(3, "ZRANGE", "z", onRESP2: true)) == ["send 1: ZRANGE z"])
         _ = world.turn(.reply(1, "*0"))

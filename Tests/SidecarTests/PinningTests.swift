@@ -123,8 +123,9 @@ struct PinningTests {
                     "answer more 5: *3|$11|unsubscribe|$1|a|:2|", "answer 5: *3|$11|unsubscribe|$1|b|:1|",
                     "answer 6: *3|$11|unsubscribe|$-1|:1|",
                 ])
-        #expect(world.turn(.pinned(7, link: 2, "PUNSUBSCRIBE"), .reply(2, "*3|$12|punsubscribe|$1|p|:0"))
-            == ["send 2: PUNSUBSCRIBE", "answer 7: *3|$12|punsubscribe|$1|p|:0|"])
+        #expect(
+            world.turn(.pinned(7, link: 2, "PUNSUBSCRIBE"), .reply(2, "*3|$12|punsubscribe|$1|p|:0"))
+                == ["send 2: PUNSUBSCRIBE", "answer 7: *3|$12|punsubscribe|$1|p|:0|"])
     }
 
     @Test("An array that only looks like a message is a reply when there is no subscription")
@@ -139,7 +140,9 @@ struct PinningTests {
         let world = pinned()
         _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a", "b"), .pinned(4, link: 2, "SUBSCRIBE", "c"))
         #expect(
-            world.turn(.reply(2, "-NOPERM no"), .reply(2, "+QUEUED")) == ["answer 3: -NOPERM no|", "answer 4: +QUEUED|"])
+            world.turn(.reply(2, "-NOPERM no"), .reply(2, "+QUEUED")) == [
+                "answer 3: -NOPERM no|", "answer 4: +QUEUED|",
+            ])
         _ = world.turn(.pinned(5, link: 2, "EXEC"))
         #expect(
             world.turn(.reply(2, "*1|*3|$9|subscribe|$1|c|:1"), .reply(2, "*3|$7|message|$1|c|$1|m")) == [

@@ -219,11 +219,15 @@ struct FastPath: Orders, @unchecked Sendable {
     // MARK: the store
 
     @inline(__always)
-    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) { fp_arm(engine, flight, ttlMs, sentNs, keep) }
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) {
+        fp_arm(engine, flight, ttlMs, sentNs, keep)
+    }
     @inline(__always)
     func fill(_ flight: FlightID, _ reply: Bytes) { fp_fill(engine, flight, reply.baseAddress, reply.count) }
     func fillMget(_ slot: SlotID, _ reply: Bytes) { fp_fill_mget(engine, slot, reply.baseAddress, reply.count) }
-    func timeOut(_ flight: FlightID, _ error: Bytes) { fp_flight_timeout(engine, flight, error.baseAddress, error.count) }
+    func timeOut(_ flight: FlightID, _ error: Bytes) {
+        fp_flight_timeout(engine, flight, error.baseAddress, error.count)
+    }
     func fail(_ flight: FlightID, _ error: Bytes) { fp_flight_fail(engine, flight, error.baseAddress, error.count) }
     @inline(__always)
     func drop(_ key: Bytes) { fp_drop(engine, key.baseAddress, key.count) }

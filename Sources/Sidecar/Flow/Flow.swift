@@ -70,7 +70,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     }
 
     /// A first connection, or one after a loss, is being made: clients wait for as long as a read would wait anyway.
-    var isConnecting: Bool { reach.waitUntilNs > nowNs && !tracked.isUp }
+    var isConnecting: Bool { reach.waitUntilNs != 0 && !tracked.isUp }
 
     // MARK: a turn
 
@@ -193,6 +193,7 @@ struct Flow<Engine: Orders>: ~Copyable {
 
     private mutating func expire() {
         expireFlights()
+        expireWait()
         expireTracked()
         expireProbe()
         expireShared()
@@ -210,7 +211,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if let flight = tracked.owed.firstTimed() { next = min(next, flight.sentNs &+ policy.readTimeoutNs) }
         next = min(next, tracked.deadlineNs, shared.deadlineNs)
         if let probing = probeDeadline { next = min(next, probing) }
-        if reach.waitUntilNs > nowNs { next = min(next, reach.waitUntilNs) }
+        if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let opening = pins.nextOpening { next = min(next, opening.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
         if let until = drainUntilNs { next = min(next, until, nowNs &+ 20_000_000) }

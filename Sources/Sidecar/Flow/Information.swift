@@ -134,7 +134,9 @@ struct InformationSections {
     init(_ request: Bytes) { names = Request(request).arguments.dropFirst().map { $0.lowercased() } }
 
     /// Our section belongs to what is asked for.
-    var wantSidecar: Bool { names.isEmpty || names.contains { ["sidecar", "all", "everything", "default"].contains($0) } }
+    var wantSidecar: Bool {
+        names.isEmpty || names.contains { ["sidecar", "all", "everything", "default"].contains($0) }
+    }
 
     var areSidecarOnly: Bool { names == ["sidecar"] }
 }

@@ -125,7 +125,8 @@ struct PinnedSession: ~Copyable {
     }
 
     /// Notes what a command, about to be sent, will be answered with. `grown` is by how many bytes the queue grew.
-    mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending {
+    mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending
+    {
         switch role {
         case .plain, .hello, .monitor:
             break
@@ -262,7 +263,9 @@ struct PinnedSession: ~Copyable {
     private static func isMonitorLine(_ bytes: Bytes) -> Bool {
         guard bytes.count > 20, bytes[0] == UInt8(ascii: "+") else { return false }
         var at = 1
-        while at < 32, at < bytes.count, bytes[at] == UInt8(ascii: ".") || bytes[at] &- UInt8(ascii: "0") <= 9 { at &+= 1 }
+        while at < 32, at < bytes.count, bytes[at] == UInt8(ascii: ".") || bytes[at] &- UInt8(ascii: "0") <= 9 {
+            at &+= 1
+        }
         return at > 8 && at &+ 1 < bytes.count && bytes[at] == UInt8(ascii: " ") && bytes[at &+ 1] == UInt8(ascii: "[")
     }
 }

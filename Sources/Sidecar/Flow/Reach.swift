@@ -5,7 +5,7 @@ struct Reach {
     var isUnreachable = false
     /// When a link whose handshake was done last gave a byte.
     var lastHeardNs: UInt64 = 0
-    /// Until then clients are held rather than failed, while the link is being made.
+    /// Until then clients are held rather than failed, while the link is being made; 0: nobody waits.
     var waitUntilNs: UInt64 = 0
     /// "-ERR upstream HOST:PORT is unreachable: <reason>".
     private(set) var error: [UInt8] = []

@@ -42,7 +42,8 @@ struct TrackedLink: ~Copyable {
 
     var deadlineNs: UInt64 {
         switch phase {
-        case .resting(let deadlineNs), .resolving(let deadlineNs), .connecting(let deadlineNs), .greeting(let deadlineNs):
+        case .resting(let deadlineNs), .resolving(let deadlineNs), .connecting(let deadlineNs),
+            .greeting(let deadlineNs):
             deadlineNs
         case .up:
             heartbeat.deadlineNs
@@ -196,12 +197,17 @@ extension Flow {
         /* A server that loads its data says so at once and may be done any moment. */
         tracked.phase = .resting(untilNs: nowNs &+ (isLoading ? 50_000_000 : tracked.backoff.next()))
         reach.waitUntilNs = 0
-        if reach.lastHeardNs <= tracked.attemptNs { reach.isUnreachable = true }
         reach.say(reason)
         if trackedStatus.lastError != reason {
             trackedStatus.lastError = reason
             notices.append(.unreachable(reason: reason))
         }
+        countAsUnreachable()
+    }
+
+    /* An attempt has failed, or was not done in time, and nothing has come from the node on any link since it began. */
+    private mutating func countAsUnreachable() {
+        if reach.lastHeardNs <= tracked.attemptNs { reach.isUnreachable = true }
         publishTrust()
     }
 
@@ -215,6 +221,7 @@ extension Flow {
         tracked.link = 0
         tracked.isUp = false
         tracked.tracking = false
+        tracked.attemptNs = nowNs
         closeProbe()
         reach.say(reason)
         trackedStatus.tracking = false
@@ -243,6 +250,13 @@ extension Flow {
 
     // MARK: its time
 
+    /// Those who were held are let go: to what is cached, which is served from here on, or to an error.
+    mutating func expireWait() {
+        guard reach.waitUntilNs != 0, sightNs >= reach.waitUntilNs else { return }
+        reach.waitUntilNs = 0
+        countAsUnreachable()
+    }
+
     mutating func expireTracked() {
         guard sightNs >= tracked.deadlineNs else { return }
         switch tracked.phase {
@@ -253,8 +267,7 @@ extension Flow {
             tracked.phase = .resolving(deadlineNs: .max)
             reach.waitUntilNs = 0
             reach.say("resolve: no answer yet")
-            if reach.lastHeardNs <= tracked.attemptNs { reach.isUnreachable = true }
-            publishTrust()
+            countAsUnreachable()
         case .connecting:
             orders.closeLink(tracked.link)
             tracked.link = 0

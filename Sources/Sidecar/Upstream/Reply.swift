@@ -1,7 +1,7 @@
 /// Reply — reading what the upstream has said. Every reply comes complete and framed, but what it says is not trusted:
 /// whatever does not fit gives nil, and nothing here can trap.
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 struct Reply {
@@ -18,7 +18,8 @@ struct Reply {
 
     @inline(__always)
     var isOK: Bool {
-        bytes.count == 5 && bytes[0] == UInt8(ascii: "+") && bytes[1] == UInt8(ascii: "O") && bytes[2] == UInt8(ascii: "K")
+        bytes.count == 5 && bytes[0] == UInt8(ascii: "+") && bytes[1] == UInt8(ascii: "O")
+            && bytes[2] == UInt8(ascii: "K")
     }
 
     /// Of ":<n>".

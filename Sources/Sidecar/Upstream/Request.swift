@@ -39,7 +39,13 @@ struct Request {
         for (index, byte) in bytes.enumerated() {
             let blank = byte == UInt8(ascii: " ") || (byte >= 9 && byte <= 13)
             if let open = quote {
-                if escaped { escaped = false } else if byte == UInt8(ascii: "\\") { escaped = true } else if byte == open { quote = nil }
+                if escaped {
+                    escaped = false
+                } else if byte == UInt8(ascii: "\\") {
+                    escaped = true
+                } else if byte == open {
+                    quote = nil
+                }
             } else if blank {
                 if let from = start { words.append(bytes[from..<index]) }
                 start = nil
