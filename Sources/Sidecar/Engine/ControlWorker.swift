@@ -6,12 +6,13 @@ final class ControlWorker: Sendable {
     private let inbox = Inbox<Void>()
     private let wakeUps: Semaphore
 
-    init(name: String) {
+    /// `isUrgent`: of ordinary class, for what is short and must come to pass while the processor is busy.
+    init(name: String, isUrgent: Bool = false) {
         wakeUps = Semaphore()
         let inbox = inbox
         let wakeUps = wakeUps
         ControlThread.start(name: name) {
-            ControlThread.enterIdleClass()
+            if !isUrgent { ControlThread.enterIdleClass() }
             while true {
                 wakeUps.wait()
                 inbox.takeAll { $0(()) }

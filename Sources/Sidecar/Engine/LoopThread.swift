@@ -93,7 +93,9 @@ final class LoopHandle: Sendable {
 final class LoopServices: Sendable {
     let executor: LoopExecutor
     let lastTurnNs = Atomic<UInt64>(0)
-    private let resolver = ControlWorker(name: "ferrite-dns")
+    /* A look-up takes the processor for a moment only, but the way back to the upstream leads through it: in a pod at
+       its CPU limit a thread of SCHED_IDLE class may wait for seconds. */
+    private let resolver = ControlWorker(name: "ferrite-dns", isUrgent: true)
     private let upstream: UpstreamAddress
     private let writeLog: @Sendable (UpstreamNotice) -> Void
 
