@@ -20,7 +20,6 @@
 _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
 #define LISTEN_BACKLOG 511
-#define KERNEL_BYTES_A_SOCKET 4096u /* socket, file and protocol records; buffers are measured, see fp_measure_base */
 #define TICK_NS (100 * NS_PER_MS) /* background work of the store */
 #define TICK_STEPS 1024u
 
@@ -33,9 +32,7 @@ struct fp_engine {
     struct links links;
     struct loop *loop;
     struct clock clock;
-    struct socket_buffers client_buffers, link_buffers;
     uint32_t listeners;
-    uint32_t unix_tag; /* of the listener whose clients do not inherit their buffers */
     char unix_path[108];
     char network_reason[256];
     char error[256];
@@ -131,13 +128,11 @@ static struct loop *make_loop(fp_engine *engine, const struct loop_options *opti
 static void set_out_bytes_high(fp_engine *engine) {
     uint64_t clients = engine->serve.stats.clients < 8 ? 8 : engine->serve.stats.clients;
     uint64_t share = engine->budget.total / 8 / clients;
-    engine->serve.out_bytes_high = share < 16384 ? 16384 : share > 1 << 20 ? 1 << 20 : share;
+    engine->serve.out_bytes_high = share < BLOCK_ROOM ? BLOCK_ROOM : share > 1 << 20 ? 1 << 20 : share;
 }
 
 bool fp_attach(fp_engine *engine, fp_error *error) {
     const fp_config *config = &engine->config;
-    engine->client_buffers = (struct socket_buffers){.receive_bytes = 32768, .send_bytes = 32768};
-    engine->link_buffers = (struct socket_buffers){.receive_bytes = 262144, .send_bytes = 262144};
     struct loop_options options = {
         .connections_max = config->clients_max + config->links_max,
         .receive_buffers = config->local_memory < 64ull << 20 ? 32 : 64,
@@ -150,11 +145,12 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
         return false;
     }
     engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
-    engine->clients.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
-    engine->links.kernel_bytes_each = KERNEL_BYTES_A_SOCKET;
     engine->clients.request_bytes_max = engine->budget.total / 4;
     engine->links.reply_bytes_max = engine->budget.total / 4;
-    engine->links.buffers = engine->link_buffers;
+    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = 32768};
+    engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
+    engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
+    engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
     set_out_bytes_high(engine);
     return true;
 }
@@ -164,7 +160,7 @@ const char *fp_network_reason(const fp_engine *engine) { return engine->network_
 
 static bool listen_on(fp_engine *engine, const struct socket_address *address, const char *what, int *fd,
                       fp_error *error) {
-    *fd = socket_listen(address, &engine->client_buffers, LISTEN_BACKLOG);
+    *fd = socket_listen(address, &engine->clients.narrow, LISTEN_BACKLOG);
     if (*fd >= 0 && loop_listen(engine->loop, *fd, engine->listeners++)) return true;
     snprintf(engine->error, sizeof engine->error, "cannot listen on %s: %s", what,
              *fd < 0 ? strerror(-*fd) : "no room for a further listener");
@@ -194,7 +190,6 @@ bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error) {
         *error = "unix_socket is longer than a socket's name may be (107 bytes)";
         return false;
     }
-    engine->unix_tag = engine->listeners;
     if (!listen_on(engine, &address, path, &fd, error)) return false;
     snprintf(engine->unix_path, sizeof engine->unix_path, "%s", path);
     return true;
@@ -224,8 +219,6 @@ void fp_destroy(fp_engine *engine) {
 
 static void handle(fp_engine *engine, const struct loop_event *event) {
     if (event->kind == LOOP_ACCEPTED) {
-        if (engine->unix_path[0] && event->tag == engine->unix_tag)
-            socket_accepted_unix(event->fd, &engine->client_buffers);
         client_accept(&engine->clients, event->fd);
         set_out_bytes_high(engine);
         return;

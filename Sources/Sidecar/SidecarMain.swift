@@ -23,7 +23,7 @@ struct Ferrite: ParsableCommand {
             --check-config shows what is in force and why.
 
             Exit codes: 0 after SIGTERM or SIGINT, 64 wrong options or no upstream, 69 a port is taken or the network \
-            engine is not to be had, 78 the configuration is wrong.
+            engine is not to be had, 78 the configuration is wrong. docs/configuration.md has them all.
             """,
         version: "ferrite \(Version.current)")
 
@@ -52,9 +52,7 @@ struct Ferrite: ParsableCommand {
     private func load() -> ResolvedConfig {
         var loader = ConfigLoader()
         loader.flags = network.flags + configuration.flags
-        for key in ConfigKey.all {
-            if let text = getenv(key.environmentName) { loader.environment[key.environmentName] = String(cString: text) }
-        }
+        loader.environment = Self.environment()
         loader.cgroupLimitTexts = CgroupMemory.readLimitTexts()
         if let path = configuration.config {
             do throws(TextFile.Failure) {
@@ -74,6 +72,17 @@ struct Ferrite: ParsableCommand {
                     + error.problems.map { "  \($0)" }.joined(separator: "\n"),
                 code: Daemon.ExitCode.config)
         }
+    }
+
+    /// Our part of the environment.
+    private static func environment() -> [String: String] {
+        let text = TextFile.read("/proc/self/environ", bytesMax: 4 << 20) ?? ""
+        var variables: [String: String] = [:]
+        for variable in text.split(separator: "\0") where variable.hasPrefix(ConfigKey.environmentPrefix) {
+            let parts = variable.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            if parts.count == 2 { variables[String(parts[0])] = String(parts[1]) }
+        }
+        return variables
     }
 
     private static let upstreamWanted = """

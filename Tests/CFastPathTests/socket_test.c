@@ -95,7 +95,7 @@ TEST("an unread connection holds no more kernel memory than its buffers say") {
         int listener = socket_listen(&address, &(struct socket_buffers){16384, 16384}, 16);
         if (i == 0) EXPECT(socket_address_tcp(&address, "127.0.0.1", (uint16_t)socket_port(listener)));
         EXPECT(accept_pair(listener, &address, &client, &server));
-        if (i == 1) socket_accepted_unix(server, &(struct socket_buffers){16384, 16384});
+        if (i == 1) socket_set_buffers(server, &(struct socket_buffers){16384, 16384});
         for (int n = 0; n < 50; n++) {
             while (send(server, bytes, sizeof bytes, MSG_DONTWAIT) > 0) continue;
             while (send(client, bytes, sizeof bytes, MSG_DONTWAIT) > 0) continue;
@@ -121,7 +121,7 @@ TEST("a Unix socket's file is replaced when nobody listens on it, and left alone
     int listener = socket_listen(&address, &buffers, 16);
     EXPECT(listener >= 0);
     EXPECT(accept_pair(listener, &address, &client, &server));
-    socket_accepted_unix(server, &buffers);
+    socket_set_buffers(server, &buffers);
     EXPECT(option(server, SOL_SOCKET, SO_SNDBUF) == 60000);
     close(client);
     close(server);

@@ -43,8 +43,8 @@ struct StatsScreenTests {
                            3 connections, epoch 2, 1 reconnect, last error: connect: Connection refused
                 network    epoll  (io_uring_setup: Operation not permitted)
 
-                hit ratio  99.0%  ███████████████████████▊  1,234,567 hits, 12,345 misses
-                cache      4,711 keys, 0 evicted
+                hit ratio  99.0%  ███████████████████████▊  1,234,567 hit, 12,345 missed
+                keys       4,711 held, 0 evicted
                 commands   1,234,567 hit, 12,345 miss
 
                 latency            count       mean        p50        p99      p99.9

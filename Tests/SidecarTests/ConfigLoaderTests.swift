@@ -171,6 +171,18 @@ struct ConfigLoaderTests {
         #expect(resolved.sources.keys.sorted() == ["upstream"])
     }
 
+    @Test("a variable that is nearly a key is ignored with a warning")
+    func misspelt() throws {
+        let env = [
+            "FERRITE_SIDECAR_LOCAL_MEMROY": "64mb", "FERRITE_SIDECAR_PORT_6379_TCP_PORT": "1", "FERRITE_SIDECAR_SERVICE_PORT": "1",
+            "FERRITE_SIDECAR_METRICS_SERVICE_PORT": "1", "FERRITE_SIDECAR_SOMETHING_ELSE": "1",
+        ]
+        #expect(
+            try loader(nil, ["upstream": "r"], env: env).load().warnings == [
+                "FERRITE_SIDECAR_LOCAL_MEMROY is ignored: no key has that name; did you mean FERRITE_SIDECAR_LOCAL_MEMORY?"
+            ])
+    }
+
     @Test("one key by two flags must agree")
     func twice() throws {
         var both = loader(nil, ["upstream": "r"])

@@ -45,25 +45,41 @@ static void refuse(struct clients *clients, int fd, const char *why) {
     close(fd);
 }
 
+/* What a client may come to need in our own memory, beside what the kernel holds for it: half a request and replies that
+ * it does not read. A client is refused while there is not that much for each. */
+#define CLIENT_ROOM_BYTES 12288u
+
+/* Takes the kernel's part, if the store can give up enough for the rest too. */
+static bool take_room(struct clients *clients, size_t kernel_bytes) {
+    struct budget *budget = clients->serve->budget;
+    size_t room = (size_t)(clients->table.live + 1) * CLIENT_ROOM_BYTES;
+    if (!budget_take(budget, BUDGET_KERNEL, kernel_bytes + room)) return false;
+    budget_give(budget, BUDGET_KERNEL, room);
+    return true;
+}
+
 void client_accept(struct clients *clients, int fd) {
     struct serve *serve = clients->serve;
     if (clients->table.live >= clients->clients_max) {
         refuse(clients, fd, "-ERR max number of clients reached\r\n");
         return;
     }
-    if (!budget_take(serve->budget, BUDGET_KERNEL, clients->kernel_bytes_each)) {
+    const struct socket_buffers *buffers = clients->table.live < clients->roomy_max ? &clients->wide : &clients->narrow;
+    size_t kernel_bytes = socket_bytes_max(buffers);
+    if (!take_room(clients, kernel_bytes)) {
         refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
         return;
     }
+    socket_set_buffers(fd, buffers);
     struct client *client = table_take(&clients->table);
     if (client) client->conn.owner = OWNER_CLIENT;
     if (!client || !loop_add(clients->loop, &client->conn, fd)) {
         if (client) table_give(&clients->table, client);
-        budget_give(serve->budget, BUDGET_KERNEL, clients->kernel_bytes_each);
+        budget_give(serve->budget, BUDGET_KERNEL, kernel_bytes);
         refuse(clients, fd, "-ERR local_memory is spent: no further client can be served\r\n");
         return;
     }
-    client->kernel_bytes = clients->kernel_bytes_each;
+    client->kernel_bytes = kernel_bytes;
     session_init(&client->session, table_id(&client->item));
     client->session.number = ++clients->next_number;
     client->session.opened_ns = serve->now_ns;

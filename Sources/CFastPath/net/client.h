@@ -10,6 +10,7 @@
 
 #include "net/inbox.h"
 #include "net/loop.h"
+#include "net/socket.h"
 #include "serve/session.h"
 
 struct client {
@@ -40,7 +41,9 @@ struct clients {
     uint64_t idle_timeout_ns; /* 0: none */
     uint64_t next_number;
     uint32_t clients_max;
-    size_t kernel_bytes_each;
+    /* The kernel's buffers of a client count as full from the start. The first `roomy_max` clients get the wide ones. */
+    struct socket_buffers wide, narrow;
+    uint32_t roomy_max;
     size_t request_bytes_max;
 };
 

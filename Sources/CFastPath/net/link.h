@@ -40,7 +40,6 @@ struct links {
     uint32_t links_max;
     struct inboxes inboxes;
     struct socket_buffers buffers;
-    size_t kernel_bytes_each;
     size_t reply_bytes_max;
 };
 

@@ -115,7 +115,7 @@ int socket_listen(const struct socket_address *address, const struct socket_buff
     return fd;
 }
 
-void socket_accepted_unix(int fd, const struct socket_buffers *buffers) {
+void socket_set_buffers(int fd, const struct socket_buffers *buffers) {
     set_buffers(fd, buffers); /* cannot fail on a socket of our own */
 }
 

@@ -6,17 +6,21 @@
 #define FERRITE_NET_SOCKET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* As asked for by SO_RCVBUF and SO_SNDBUF; the kernel doubles both, charges its overhead to them, and finishes the
- * segment it has begun. So a client that never reads, measured with SO_MEMINFO, makes its socket hold at most
+/* Socket, file, protocol and io_uring records of one connection, about. */
+#define SOCKET_RECORD_BYTES 4096u
+
+/* As asked for by SO_RCVBUF and SO_SNDBUF: the kernel doubles both, and charges its own overhead to them. A client that
+ * does not read, measured with SO_MEMINFO, makes its socket hold at most
  *
- *     asked to send    8 KiB     16 KiB     32 KiB     64 KiB
- *     TCP              52 KiB    52 KiB    108 KiB    156 KiB
- *     Unix             18 KiB    35 KiB     68 KiB    136 KiB
+ *     asked to send    4 KiB     8 KiB     16 KiB    32 KiB    64 KiB
+ *     TCP              60 KiB    60 KiB    60 KiB    116 KiB   172 KiB
+ *     Unix             10 KiB    18 KiB    35 KiB     68 KiB   136 KiB
  *
- * and one that is not read from another 2 * receive_bytes (TCP; on a Unix socket its own socket holds them). */
+ * because TCP looks at the limit only before it begins a packet, and fills a waiting one up to 57 KiB. */
 struct socket_buffers {
     int receive_bytes;
     int send_bytes;
@@ -33,12 +37,17 @@ bool socket_address_tcp(struct socket_address *address, const char *text, uint16
 bool socket_address_unix(struct socket_address *address, const char *path);
 
 /* A listening socket, non-blocking: TCP (IPv6 only if the address is), or a Unix socket. What clients' sockets need
- * is set here, because accepted sockets inherit it; but for a Unix socket call socket_accepted_unix. A file that a dead
+ * is set here, because accepted sockets inherit it; but for a Unix socket call socket_set_buffers. A file that a dead
  * process has left at the path is replaced; one that somebody listens on, or that is no socket, is -EADDRINUSE. */
 int socket_listen(const struct socket_address *address, const struct socket_buffers *buffers, int backlog);
 
-/* Completes a socket that a Unix listener has accepted: its buffer is not inherited. */
-void socket_accepted_unix(int fd, const struct socket_buffers *buffers);
+/* Sets an accepted socket's buffers: a Unix socket does not inherit its listener's, and the first clients get more. */
+void socket_set_buffers(int fd, const struct socket_buffers *buffers);
+
+/* The most that the kernel charges for a socket with these buffers, its own records included. */
+static inline size_t socket_bytes_max(const struct socket_buffers *buffers) {
+    return 2 * (size_t)(buffers->receive_bytes + buffers->send_bytes) + SOCKET_RECORD_BYTES;
+}
 
 /* A socket for a link, non-blocking and not yet connected. */
 int socket_for_link(const struct socket_address *address, const struct socket_buffers *buffers);

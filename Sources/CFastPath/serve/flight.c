@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "resp/frame.h"
+#include "serve/value.h"
 
 static uint32_t *bucket_of(struct serve *serve, uint64_t hash) {
     return &serve->flight_buckets[hash % SERVE_FLIGHT_BUCKETS];
@@ -93,19 +94,20 @@ void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uin
     flight->expire_at_ms = pttl_ms < 0 ? STORE_NEVER : sent_ns / NS_PER_MS + (uint64_t)pttl_ms;
 }
 
-/* Stores what came if it may be kept. What may not leaves nothing older behind (rule 4). */
-static void keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
+/* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
+static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
     bool may_keep = flight->armed && flight->keep && !flight->spoiled && value->type == '$' && value->number >= 0;
     if (flight->spoiled) serve->stats.flights_spoiled++;
     if (!may_keep) {
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
-        return;
+        return false;
     }
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
     uint64_t fresh_until = serve->now_ms + serve->ttl_default_ms;
-    if (store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until, serve->epoch,
-                  serve->now_ms))
-        serve->stats.fills++;
+    bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until,
+                          serve->epoch, serve->now_ms);
+    serve->stats.fills += kept;
+    return kept;
 }
 
 static bool is_null(const struct resp_element *element) {
@@ -122,12 +124,29 @@ static void answer_waiters(struct serve *serve, struct flight *flight, const uin
     }
 }
 
+/* A large value is sent to all from its one place in the store. Held meanwhile, since a reply may make the store give
+ * memory back. False when it is not there (its time may have run out as it came). */
+static bool answer_from_store(struct serve *serve, struct flight *flight) {
+    struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
+    struct store_value value;
+    if (store_get(serve->store, &key, serve->now_ms, &value) != STORE_HIT) return false;
+    if (!store_hold(serve->store, value.entry)) return false;
+    while (flight->first_waiter) {
+        struct slot *slot = flight->first_waiter;
+        flight_forget(serve, slot);
+        slot_answer_value(serve, slot, &value);
+    }
+    store_release(serve->store, value.entry);
+    return true;
+}
+
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
     struct resp_element element;
     bool whole = resp_element(reply, length, &element);
     if (!whole) element = (struct resp_element){.type = '-'};
-    keep_or_drop(serve, flight, &element);
-    answer_waiters(serve, flight, reply, length, whole && is_null(&element));
+    bool kept = keep_or_drop(serve, flight, &element);
+    if (!kept || length < VALUE_LENT_BYTES || !answer_from_store(serve, flight))
+        answer_waiters(serve, flight, reply, length, whole && is_null(&element));
     flight_end(serve, flight);
 }
 

@@ -6,6 +6,7 @@
 #include "serve/read.h"
 
 #include "serve/flight.h"
+#include "serve/value.h"
 
 static struct store_key key_of(struct serve *serve, const struct resp_arg *arg) {
     return (struct store_key){
@@ -26,28 +27,6 @@ static bool lookup(struct serve *serve, const struct store_key *key, struct stor
     return true;
 }
 
-static void release_value(void *context, void *lent) {
-    store_release(context, lent);
-}
-
-#define LEND_BYTES 65536u /* larger values are sent from where they lie */
-
-static bool reply_value(struct serve *serve, struct chain *chain, const struct store_value *value) {
-    if (value->length < LEND_BYTES || !store_hold(serve->store, value->entry))
-        return reply_bulk(chain, &serve->blocks, value->bytes, value->length);
-    uint8_t header[24];
-    header[0] = '$';
-    uint32_t digits = decimal(header + 1, value->length);
-    header[1 + digits] = '\r';
-    header[2 + digits] = '\n';
-    if (!chain_append(chain, &serve->blocks, header, digits + 3) ||
-        !chain_lend(chain, &serve->blocks, value->bytes, value->length, release_value, serve->store, value->entry)) {
-        store_release(serve->store, value->entry);
-        return false;
-    }
-    return chain_append(chain, &serve->blocks, "\r\n", 2);
-}
-
 static enum dispatched short_of_memory(struct serve *serve, struct session *session) {
     session_close(serve, session);
     return DISPATCH_CLOSE;
@@ -60,7 +39,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     if (likely(!behind && lookup(serve, &key, &value))) {
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits++;
-        if (likely(reply_value(serve, slot_sink(session), &value))) return DISPATCH_DONE;
+        if (likely(value_append(serve, slot_sink(session), &value))) return DISPATCH_DONE;
         return short_of_memory(serve, session);
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
@@ -130,7 +109,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     if (hold_all(serve, session, count, values)) {
         struct chain *chain = slot_sink(session);
         bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
-        for (uint32_t i = 0; i < count && fits; i++) fits = reply_value(serve, chain, &values[i]);
+        for (uint32_t i = 0; i < count && fits; i++) fits = value_append(serve, chain, &values[i]);
         release_all(serve, values, count);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits += count;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "serve/flight.h"
+#include "serve/value.h"
 
 struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lane, const struct command *command) {
     struct slot *slot = table_take(&serve->slots);
@@ -150,6 +151,16 @@ void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, s
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
     if (!append_reply(serve, slot, reply, length, false)) session_close(serve, slot->session);
     else if (slot->session->first == slot) session_mark_dirty(serve, slot->session);
+}
+
+void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value) {
+    struct session *session = slot->session;
+    bool is_first = session->first == slot;
+    struct chain *chain = is_first ? &session->out : &slot->answer;
+    size_t before = chain->bytes;
+    bool fits = value_append(serve, chain, value);
+    if (!is_first) session->held_bytes += chain->bytes - before;
+    answered(serve, slot, fits);
 }
 
 void slot_answer_null(struct serve *serve, struct slot *slot) {

@@ -48,6 +48,8 @@ bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3);
 /* The same, with more to come for this slot. */
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
+/* A stored value. */
+void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value);
 /* A null in the client's protocol. */
 void slot_answer_null(struct serve *serve, struct slot *slot);
 

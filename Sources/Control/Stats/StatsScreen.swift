@@ -59,17 +59,17 @@ struct StatsScreen {
         let ratio = Units.percent(hits, of: hits &+ misses)
         var lines = [
             title("hit ratio") + bold(Self.left(ratio, 7)) + bar(hits, of: hits &+ misses)
-                + "  \(Units.count(hits)) hits, \(Units.count(misses)) misses"
+                + "  \(Units.count(hits)) hit, \(Units.count(misses)) missed"
         ]
         var facts: [String] = []
         for (name, word) in [
-            ("ferrite_keys", "keys"), ("ferrite_evicted_keys_total", "evicted"), ("ferrite_expired_keys_total", "expired"),
+            ("ferrite_keys", "held"), ("ferrite_evicted_keys_total", "evicted"), ("ferrite_expired_keys_total", "expired"),
             ("ferrite_sidecar_invalidations_total", "invalidated"), ("ferrite_sidecar_suspect_served_total", "served while unreachable"),
         ] {
             guard let value = report.value(name) else { continue }
             facts.append("\(Units.count(value)) \(word)")
         }
-        lines += Self.wrap(facts).map { title($0.offset == 0 ? "cache" : "") + $0.line }
+        lines += Self.wrap(facts).map { title($0.offset == 0 ? "keys" : "") + $0.line }
         return lines
     }
 

@@ -217,7 +217,7 @@ struct ConfigLoader {
     }
 
     private func warnings(_ state: State) -> [String] {
-        var warnings = state.warnings
+        var warnings = state.warnings + misspeltVariables()
         let config = state.config
         if config.mode != .readThrough {
             warnings.append(
@@ -227,6 +227,19 @@ struct ConfigLoader {
             warnings.append("prefetch does nothing yet: keys are fetched when they are first read")
         }
         return warnings
+    }
+
+    /// Unknown variables are ignored, but one that is nearly a key was meant to be it. Those that Kubernetes sets for a
+    /// Service (…_SERVICE_HOST, …_PORT_6379_TCP) are not.
+    private func misspeltVariables() -> [String] {
+        let known = ConfigKey.all.map { $0.environmentName.lowercased() }
+        return environment.keys.sorted().compactMap { name in
+            guard name.hasPrefix(ConfigKey.environmentPrefix), !known.contains(name.lowercased()),
+                !["_SERVICE_", "_TCP", "_UDP"].contains(where: { name.contains($0) }),
+                let near = NearestName.of(name, among: known, editsMax: 2)
+            else { return nil }
+            return "\(name) is ignored: no key has that name; did you mean \(near.uppercased())?"
+        }
     }
 
     /// For sentences: limits are rarely whole megabytes.

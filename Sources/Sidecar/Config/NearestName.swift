@@ -1,7 +1,8 @@
 /// The known name that a misspelt one most likely meant.
 enum NearestName {
-    /// By edits (insert, remove, change, swap neighbours); nil when nothing is near.
-    static func of(_ name: String, among known: [String]) -> String? {
+    /// By edits (insert, remove, change, swap neighbours); nil when nothing is near: within `editsMax`, or without one
+    /// within a third of the name.
+    static func of(_ name: String, among known: [String], editsMax: Int? = nil) -> String? {
         let wanted = Array(name.lowercased().utf8)
         guard wanted.count <= 64 else { return nil }
         var best: (name: String, edits: Int)?
@@ -9,7 +10,7 @@ enum NearestName {
             let edits = distance(wanted, Array(candidate.utf8))
             if edits < best?.edits ?? Int.max { best = (candidate, edits) }
         }
-        guard let best, best.edits <= max(2, wanted.count / 3) else { return nil }
+        guard let best, best.edits <= editsMax ?? max(2, wanted.count / 3) else { return nil }
         return best.name
     }
 

@@ -145,6 +145,7 @@ struct TOMLParser {
         repeat {
             skipBlank()
             path.append(try parseKeyPart())
+            guard path.count <= Self.depthMax else { throw problem("nested too deeply") }
             skipBlank()
         } while take(".")
         return path

@@ -17,6 +17,8 @@ enum Daemon {
         static let usage: Int32 = 64
         /// A port is taken, the network engine asked for is not to be had (EX_UNAVAILABLE).
         static let unavailable: Int32 = 69
+        /// The loop has ended though nobody asked it to (EX_SOFTWARE).
+        static let software: Int32 = 70
     }
 
     static func run(_ resolved: ResolvedConfig) -> Never {
@@ -64,7 +66,7 @@ enum Daemon {
         Task {
             await serve(loop, metricsSocket, pages, shutdown)
             output.flush()
-            exit(0)
+            exit(draining.isSet ? 0 : ExitCode.software)
         }
 
         let first = signals.next()

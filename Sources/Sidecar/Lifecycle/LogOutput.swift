@@ -12,7 +12,7 @@ final class LogOutput: Sendable {
 
     init(format: SidecarConfig.LogFormat, fd: Int32 = STDERR_FILENO, capacity: Int = 1024) {
         queue = LogQueue(capacity: capacity)
-        text = LogText(format: format, colours: format == .pretty && isatty(fd) == 1)
+        text = LogText(format: format, colours: format == .pretty && isatty(fd) == 1 && getenv("NO_COLOR") == nil)
         self.fd = fd
     }
 

@@ -1,0 +1,22 @@
+/* value — a stored value as a bulk string; see value.h. */
+#include "serve/value.h"
+
+static void release_value(void *context, void *lent) {
+    store_release(context, lent);
+}
+
+bool value_append(struct serve *serve, struct chain *chain, const struct store_value *value) {
+    if (value->length < VALUE_LENT_BYTES || !store_hold(serve->store, value->entry))
+        return reply_bulk(chain, &serve->blocks, value->bytes, value->length);
+    uint8_t header[24];
+    header[0] = '$';
+    uint32_t digits = decimal(header + 1, value->length);
+    header[1 + digits] = '\r';
+    header[2 + digits] = '\n';
+    if (!chain_append(chain, &serve->blocks, header, digits + 3) ||
+        !chain_lend(chain, &serve->blocks, value->bytes, value->length, release_value, serve->store, value->entry)) {
+        store_release(serve->store, value->entry);
+        return false;
+    }
+    return chain_append(chain, &serve->blocks, "\r\n", 2);
+}
