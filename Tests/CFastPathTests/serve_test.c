@@ -296,3 +296,17 @@ TEST("a late reply after a timeout is stored but answers nobody") {
     EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
     world_end(world);
 }
+
+TEST("an MGET whose flights are failed before its own answer comes is answered once and leaves nothing") {
+    struct world *world = world_make();
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n");
+    const char *error = "-ERR unreachable\r\n";
+    for (uint32_t i = 0; i < 2; i++)
+        flight_fail(&world->serve, table_at(&world->serve.flights, event_at(world, i)->ticket), (const uint8_t *)error,
+                    strlen(error), true);
+    flight_fill_mget(&world->serve, table_at(&world->serve.slots, event_at(world, 2)->ticket), (const uint8_t *)error,
+                     strlen(error));
+    EXPECT(says(world, &world->a, error));
+    EXPECT(world->serve.flights.live == 0 && world->serve.slots.live == 0);
+    world_end(world);
+}

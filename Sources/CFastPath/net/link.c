@@ -31,17 +31,17 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
     struct socket_address to = {.length = address_length};
     if (address_length > sizeof to.storage) return 0;
     memcpy(&to.storage, address, address_length);
-    if (!budget_take(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers, SIZE_MAX))) return 0;
+    if (!budget_take(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers))) return 0;
     struct link *link = table_take(&links->table);
     int fd = link ? socket_for_link(&to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);
         if (link) table_give(&links->table, link);
-        budget_give(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers, SIZE_MAX));
+        budget_give(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers));
         return 0;
     }
-    link->kernel_bytes = socket_bytes_max(&links->buffers, SIZE_MAX);
+    link->kernel_bytes = socket_bytes_max(&links->buffers);
     return table_id(&link->item);
 }
 

@@ -141,6 +141,7 @@ static bool answer_from_store(struct serve *serve, struct flight *flight) {
 }
 
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
+    CHECK(!flight->of_mget);
     struct resp_element element;
     bool whole = resp_element(reply, length, &element);
     if (!whole) element = (struct resp_element){.type = '-'};
@@ -151,6 +152,7 @@ void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *repl
 }
 
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
+    if (flight->of_mget) return; /* its slot owns it, and ends it */
     answer_waiters(serve, flight, error, length, false);
     if (ends) flight_end(serve, flight);
     else flight->closed = true;

@@ -39,7 +39,8 @@ void flight_forget(struct serve *serve, struct slot *slot);
 void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length);
 void flight_fill_mget(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
-/* Answers all waiters with an error; the flight ends, or stays in the air, closed, for a late reply. */
+/* Answers all waiters with an error; the flight ends, or stays in the air, closed, for a late reply. Nothing for a flight
+ * of an MGET: that one's answer ends it. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */
