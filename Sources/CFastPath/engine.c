@@ -181,6 +181,7 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
     engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
     engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
+    engine->serve.out_bytes_max = engine->budget.total / 4;
     set_out_bytes_high(engine);
     return true;
 }

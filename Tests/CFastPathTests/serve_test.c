@@ -21,6 +21,7 @@ static struct world *world_make(void) {
     world->serve.epoch = 1;
     world->serve.trusted = true;
     world->serve.out_bytes_high = 1 << 20;
+    world->serve.out_bytes_max = 16 << 20;
     session_init(&world->a, 1);
     session_init(&world->b, 2);
     return world;
