@@ -114,6 +114,17 @@ struct ReadThroughTests {
         #expect(world.status.timeouts == 2)
     }
 
+    @Test("A loop that was not given the processor looks for replies before it calls them late")
+    func starved() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.miss(7, "k"))
+        world.sleep(ms: 300)
+        #expect(world.turn(.reply(1, "+OK")) == [])
+        #expect(world.deadlineMs <= 1_300)
+        #expect(world.turn(.reply(1, ":5"), .reply(1, "$1|v")) == ["arm 7: ttl 5 sent 1000", "fill 7: $1|v|"])
+        #expect(world.status.timeouts == 0)
+    }
+
     @Test("A long queue of timed and other replies has one next deadline")
     func deadlines() {
         let world = FlowWorld.connected()

@@ -41,6 +41,14 @@ struct UpstreamLifeTests {
         #expect(world.status.lastError == "connect: Connection refused")
     }
 
+    @Test("An address to which no connection can even begin is passed over")
+    func noWay() {
+        let world = FlowWorld()
+        world.orders.linksLeft = 0
+        world.resolve(.addresses([Array("six".utf8), Array("four".utf8)]))
+        #expect(world.status.lastError == "connect: the system refuses to begin")
+    }
+
     @Test("Attempts follow each other with a growing pause, and the name is resolved each time")
     func backoff() {
         let world = FlowWorld()

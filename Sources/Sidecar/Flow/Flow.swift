@@ -17,6 +17,9 @@ struct Flow<Engine: Orders>: ~Copyable {
     let policy: FlowPolicy
 
     var nowNs: UInt64 = 0
+    /// What had come by then has been seen: the time of the turn before. Only what was due by then is overdue, or a loop
+    /// that was not given the processor for a while would blame the upstream for it.
+    var sightNs: UInt64 = 0
     /// The flow wants to be called by then, events or not.
     private(set) var deadlineNs: UInt64 = 0
 
@@ -72,6 +75,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     // MARK: a turn
 
     mutating func handle(_ batch: Batch) {
+        sightNs = nowNs
         nowNs = batch.nowNs
         var index = 0
         while index < batch.count {
@@ -134,7 +138,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     }
 
     private mutating func heardPush(_ event: Event) {
-        if event.link == tracked.link {
+        if event.link == tracked.link, tracked.isUp {
             heardFromUpstream()
             heardTrackedPush(event.bytes)
         } else if let session = pins[event.link] {
@@ -181,7 +185,8 @@ struct Flow<Engine: Orders>: ~Copyable {
 
     /// Whatever time has brought, and when to look again. Ends every turn and every call from outside of one.
     mutating func settle() {
-        if nowNs >= deadlineNs { expire() }
+        if sightNs >= deadlineNs { expire() }
+        if let until = drainUntilNs, nowNs >= until || orders.clientCount == 0 { isFinished = true }
         updateHold()
         deadlineNs = nextDeadline()
     }
@@ -192,12 +197,11 @@ struct Flow<Engine: Orders>: ~Copyable {
         expireProbe()
         expireShared()
         expirePins()
-        if nowNs >= measureAtNs {
+        if sightNs >= measureAtNs {
             /* Soon after the start, when the control plane has come up, and now and then as the heap changes. */
             measureAtNs = nowNs &+ (measureAtNs == 0 ? 1_000_000_000 : 10_000_000_000)
             orders.measureBase()
         }
-        if let until = drainUntilNs, nowNs >= until || orders.clientCount == 0 { isFinished = true }
     }
 
     private mutating func nextDeadline() -> UInt64 {
@@ -242,7 +246,6 @@ struct Flow<Engine: Orders>: ~Copyable {
         guard drainUntilNs == nil else { return }
         self.nowNs = nowNs
         drainUntilNs = nowNs &+ policy.drainTimeoutNs
-        deadlineNs = nowNs
         settle()
     }
 

@@ -153,7 +153,7 @@ extension Flow {
     }
 
     mutating func expireShared() {
-        guard nowNs >= shared.deadlineNs else { return }
+        guard sightNs >= shared.deadlineNs else { return }
         closeShared("its RESP2 connection was not ready in time")
     }
 }

@@ -135,7 +135,7 @@ extension Flow {
     }
 
     mutating func expirePins() {
-        while let (link, deadlineNs) = pins.nextOpening, nowNs >= deadlineNs {
+        while let (link, deadlineNs) = pins.nextOpening, sightNs >= deadlineNs {
             orders.closeLink(link)
             losePin(link, "a connection for this client was not ready in time")
         }

@@ -201,7 +201,7 @@ extension Flow {
 
     mutating func expireFlights() {
         let error = reach.timeoutError
-        while let overdue = tracked.owed.firstTimed(), nowNs >= overdue.sentNs &+ policy.readTimeoutNs {
+        while let overdue = tracked.owed.firstTimed(), sightNs >= overdue.sentNs &+ policy.readTimeoutNs {
             tracked.owed.giveUpFirstTimed()
             trackedStatus.timeouts &+= 1
             error.withUnsafeBufferPointer { error in

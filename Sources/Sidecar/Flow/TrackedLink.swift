@@ -101,18 +101,23 @@ extension Flow {
 
     private mutating func connectToAddresses() {
         tracked.address = -1
-        connectToNextAddress(orFail: "resolve: no address")
+        connectToNextAddress(orFail: "connect: the system refuses to begin")
     }
 
     private mutating func connectToNextAddress(orFail reason: String) {
         tracked.address += 1
-        guard tracked.address < tracked.addresses.count else { return attemptFailed(reason) }
-        tracked.link = openLink()
-        guard tracked.link != 0 else { return attemptFailed("no room for another connection") }
-        tracked.phase = .connecting(deadlineNs: nowNs &+ policy.connectTimeoutNs)
+        while tracked.address < tracked.addresses.count {
+            tracked.link = openLink()
+            if tracked.link != 0 {
+                tracked.phase = .connecting(deadlineNs: nowNs &+ policy.connectTimeoutNs)
+                return
+            }
+            tracked.address += 1
+        }
+        attemptFailed(reason)
     }
 
-    /// A new link to the address in use; 0 when there is none, or no room.
+    /// A new link to the address in use; 0 when there is none, no room, or the system knows no way there.
     func openLink() -> LinkID {
         guard tracked.addresses.indices.contains(tracked.address) else { return 0 }
         return tracked.addresses[tracked.address].withUnsafeBufferPointer { orders.openLink($0) }
@@ -239,7 +244,7 @@ extension Flow {
     // MARK: its time
 
     mutating func expireTracked() {
-        guard nowNs >= tracked.deadlineNs else { return }
+        guard sightNs >= tracked.deadlineNs else { return }
         switch tracked.phase {
         case .resting:
             beginAttempt(waitNs: 0)
@@ -263,7 +268,7 @@ extension Flow {
     }
 
     private mutating func beat() {
-        switch tracked.heartbeat.due(nowNs) {
+        switch tracked.heartbeat.due(sightNs, nowNs: nowNs) {
         case .none:
             break
         case .ping:
@@ -342,7 +347,7 @@ extension Flow {
     }
 
     mutating func expireProbe() {
-        guard let deadline = probeDeadline, nowNs >= deadline else { return }
+        guard let deadline = probeDeadline, sightNs >= deadline else { return }
         if probe.link == 0 {
             openProbe()
         } else {

@@ -58,6 +58,12 @@ struct PrometheusText {
         counter(
             "ferrite_sidecar_upstream_reconnects_total", "Times the tracked link was made again after a loss",
             String(upstream.reconnects))
+        counter(
+            "ferrite_sidecar_read_timeouts_total", "Reads that were not answered within read_timeout",
+            String(upstream.timeouts))
+        counter(
+            "ferrite_sidecar_heartbeats_late_total", "Heartbeats of the upstream that were late",
+            String(upstream.heartbeatsLate))
         gauge("ferrite_sidecar_upstream_epoch", "Times a tracked link has come up", String(upstream.epoch))
         gauge(
             "ferrite_sidecar_upstream_round_trip_seconds", "Round trip of the last heartbeat, 0 before the first",

@@ -20,6 +20,8 @@ enum StatsJSON {
                 ("tracking_reason", .string(upstream.trackingReason)),
                 ("epoch", .integer(UInt64(upstream.epoch))),
                 ("reconnects", .integer(upstream.reconnects)),
+                ("read_timeouts", .integer(upstream.timeouts)),
+                ("heartbeats_late", .integer(upstream.heartbeatsLate)),
                 ("last_error", .string(upstream.lastError)),
                 ("round_trip_seconds", .number(Double(upstream.roundTripNs) / 1e9)),
                 ("connections", .integer(UInt64(upstream.links))),

@@ -30,15 +30,15 @@ struct Heartbeat {
         return sentNs &+ (isLate || linkTimeoutNs < Self.lateNs ? linkTimeoutNs : Self.lateNs)
     }
 
-    /// Only when the deadline has passed does anything but `none` come back.
-    mutating func due(_ nowNs: UInt64) -> Action {
-        guard nowNs >= deadlineNs else { return .none }
+    /// What had come by `sightNs` has been told. Only when the deadline had passed by then is anything to be done.
+    mutating func due(_ sightNs: UInt64, nowNs: UInt64) -> Action {
+        guard sightNs >= deadlineNs else { return .none }
         if !isOutstanding {
             isOutstanding = true
             sentNs = nowNs
             return .ping
         }
-        if nowNs &- sentNs >= linkTimeoutNs { return .giveUp }
+        if sightNs &- sentNs >= linkTimeoutNs { return .giveUp }
         isLate = true
         return .suspend
     }

@@ -163,11 +163,14 @@ final class FlowWorld {
         return orders.take()
     }
 
+    /// Time passes without a turn.
+    func sleep(ms: UInt64) { nowMs += ms }
+
     /// Lets time pass, with a turn at each deadline as the loop would have it; what was ordered meanwhile.
     func pass(ms: UInt64) -> [String] {
         let end = nowMs + ms
         var ordered: [String] = []
-        while flow.deadlineNs < end * 1_000_000 {
+        while flow.deadlineNs <= end * 1_000_000 {
             nowMs = max(nowMs, (flow.deadlineNs + 999_999) / 1_000_000)
             ordered += turn()
         }
