@@ -8,11 +8,15 @@
 #include "net/owner.h"
 #include "resp/reply.h"
 
+#define BLOCKS_KEPT 32u
+
 bool links_init(struct links *links, struct serve *serve, struct loop *loop, uint32_t links_max) {
     links->serve = serve;
     links->loop = loop;
     links->links_max = links_max;
     inboxes_init(&links->inboxes, serve->budget, BUDGET_LINKS);
+    block_pool_init(&links->blocks, serve->budget, BLOCKS_KEPT);
+    links->blocks.owner = BUDGET_LINKS;
     if (!budget_take(serve->budget, BUDGET_LINKS, links_max * sizeof *links->flying)) return false;
     links->flying = calloc(links_max, sizeof *links->flying);
     CHECK(links->flying);
@@ -54,7 +58,7 @@ static void link_end(struct links *links, struct link *link) {
         break;
     }
     if (link->waiting) links->waiting_count--;
-    chain_clear(&link->out, &serve->blocks);
+    chain_clear(&link->out, &links->blocks);
     inbox_drop(&links->inboxes, &link->in);
     budget_give(serve->budget, BUDGET_KERNEL, link->kernel_bytes);
     table_give(&links->table, link);
@@ -105,13 +109,13 @@ static void starve(struct links *links, struct link *link) {
 
 void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
     if (link->starved) return;
-    if (reply_bulk(&link->out, &links->serve->blocks, bytes, (uint32_t)length)) mark_dirty(links, link);
+    if (reply_bulk(&link->out, &links->blocks, bytes, (uint32_t)length)) mark_dirty(links, link);
     else starve(links, link);
 }
 
 void link_send(struct links *links, struct link *link, const void *bytes, size_t length) {
     if (link->starved) return;
-    if (chain_append(&link->out, &links->serve->blocks, bytes, length)) mark_dirty(links, link);
+    if (chain_append(&link->out, &links->blocks, bytes, length)) mark_dirty(links, link);
     else starve(links, link);
 }
 
@@ -204,7 +208,7 @@ void links_settle(struct links *links) {
     struct serve *serve = links->serve;
     for (uint32_t i = 0; i < links->flying_count; i++) {
         struct link *link = links->flying[i];
-        chain_sent(&link->out, &serve->blocks, link->conn.sent);
+        chain_sent(&link->out, &links->blocks, link->conn.sent);
         serve->stats.upstream_bytes_sent += link->conn.sent;
         if (link->conn.send_error) {
             link_down(links, link, link->conn.send_error);
@@ -222,6 +226,7 @@ void links_deinit(struct links *links) {
         if (link->item.generation & 1) link_end(links, link);
     }
     inboxes_deinit(&links->inboxes);
+    block_pool_deinit(&links->blocks);
     table_deinit(&links->table);
     budget_give(links->serve->budget, BUDGET_LINKS, links->links_max * sizeof *links->flying);
     free(links->flying);

@@ -39,6 +39,7 @@ struct links {
     uint32_t waiting_count;
     uint32_t links_max;
     struct inboxes inboxes;
+    struct block_pool blocks;
     struct socket_buffers buffers;
     size_t reply_bytes_max;
 };
