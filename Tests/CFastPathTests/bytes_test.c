@@ -10,9 +10,7 @@ static void count_release(void *context, void *lent) {
     (*(int *)context)++;
 }
 
-static uint8_t pattern(size_t i) {
-    return (uint8_t)(i * 131 + (i >> 8) * 7);
-}
+static uint8_t pattern(size_t i) { return (uint8_t)(i * 131 + (i >> 8) * 7); }
 
 /* Compares what a chain holds with pattern(from), pattern(from + 1) … */
 static bool holds_pattern(const struct chain *chain, size_t from) {

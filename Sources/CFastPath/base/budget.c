@@ -12,8 +12,8 @@ static void book(struct budget *budget, enum budget_owner owner, size_t bytes) {
     if (budget->used > budget->peak_used) budget->peak_used = budget->used;
 }
 
-/* Replies that clients do not read may not take the last of it: a shared link must go on receiving, so that one client's
- * replies do not end everybody's connection. */
+/* Replies that clients do not read may not take the last of it: a shared link must go on receiving, so that one
+ * client's replies do not end everybody's connection. */
 #define LAST_FOR_LINKS 32 /* the share of the total */
 
 static size_t limit_of(const struct budget *budget, enum budget_owner owner) {
@@ -24,9 +24,7 @@ static bool fits(const struct budget *budget, size_t limit, size_t bytes) {
     return budget->used <= limit && bytes <= limit - budget->used;
 }
 
-void budget_init(struct budget *budget, size_t total) {
-    *budget = (struct budget){.total = total};
-}
+void budget_init(struct budget *budget, size_t total) { *budget = (struct budget){.total = total}; }
 
 bool budget_take(struct budget *budget, enum budget_owner owner, size_t bytes) {
     size_t limit = limit_of(budget, owner);
@@ -41,9 +39,7 @@ bool budget_take(struct budget *budget, enum budget_owner owner, size_t bytes) {
     return true;
 }
 
-void budget_force(struct budget *budget, enum budget_owner owner, size_t bytes) {
-    book(budget, owner, bytes);
-}
+void budget_force(struct budget *budget, enum budget_owner owner, size_t bytes) { book(budget, owner, bytes); }
 
 void budget_give(struct budget *budget, enum budget_owner owner, size_t bytes) {
     CHECK(bytes <= budget->used_by[owner]);

@@ -85,8 +85,8 @@ void clients_sample_kernel(struct clients *clients) {
     }
 }
 
-/* What most clients come to need at the worst, in the kernel and in our own memory: half a request, and some replies that
- * they have not read yet. */
+/* What most clients come to need at the worst, in the kernel and in our own memory: half a request, and some replies
+ * that they have not read yet. */
 #define CLIENT_ROOM_BYTES 32768u
 #define STORE_SHARE_MIN 8 /* an eighth of the budget stays for the store, however many clients there are */
 
@@ -219,8 +219,7 @@ static void after_dispatch(struct clients *clients, struct client *client) {
 static void too_large(struct clients *clients, struct client *client) {
     static const char error[] = "-ERR request is larger than the sidecar can hold within local_memory\r\n";
     struct session *session = &client->session;
-    chain_append(slot_sink(session), &clients->serve->blocks, error,
-                 sizeof error - 1);
+    chain_append(slot_sink(session), &clients->serve->blocks, error, sizeof error - 1);
     session->closing = true;
 }
 

@@ -64,9 +64,7 @@ static void link_end(struct links *links, struct link *link) {
     table_give(&links->table, link);
 }
 
-void link_close(struct links *links, struct link *link) {
-    link_end(links, link);
-}
+void link_close(struct links *links, struct link *link) { link_end(links, link); }
 
 /* Room for this event is what SERVE_EVENTS_SPARE keeps. */
 static void link_down(struct links *links, struct link *link, int error) {
@@ -86,9 +84,7 @@ void link_connected(struct links *links, struct link *link, int error) {
     if (link->out.bytes) mark_dirty(links, link);
 }
 
-void link_closed(struct links *links, struct link *link, int error) {
-    link_down(links, link, error);
-}
+void link_closed(struct links *links, struct link *link, int error) { link_down(links, link, error); }
 
 void link_writable(struct links *links, struct link *link) {
     link->blocked = false;

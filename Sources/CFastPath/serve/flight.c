@@ -114,8 +114,7 @@ static bool is_null(const struct resp_element *element) {
     return element->type == '_' || (element->number < 0 && (element->type == '$' || element->type == '*'));
 }
 
-static void answer_waiters(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length,
-                           bool null) {
+static void answer_waiters(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length, bool null) {
     while (flight->first_waiter) {
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);

@@ -55,7 +55,8 @@ struct serve {
     uint64_t ttl_default_ms;
     size_t out_bytes_high; /* a client with this much unsent is not read from */
     size_t out_bytes_max;  /* a client with this much due to it is closed, lest it take everybody's memory */
-    uint64_t reply_bytes_mean_x64; /* upstream replies, a mean that leans to the large, in 64ths: what an unanswered command may bring */
+    /* upstream replies, a mean that leans to the large, in 64ths: what an unanswered command may bring */
+    uint64_t reply_bytes_mean_x64;
 
     const char *username; /* the sidecar's own identity, NULL if none */
     const char *password;
