@@ -468,7 +468,7 @@ void fp_drop(fp_engine *engine, const void *key, size_t length) {
 
 void fp_drop_all(fp_engine *engine) {
     store_drop_all(engine->store);
-    flights_spoil_all(&engine->serve, false);
+    flights_close_all(&engine->serve);
 }
 
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspect) {

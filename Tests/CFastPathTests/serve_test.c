@@ -311,3 +311,19 @@ TEST("an MGET whose flights are failed before its own answer comes is answered o
     EXPECT(world->serve.flights.live == 0 && world->serve.slots.live == 0);
     world_end(world);
 }
+
+TEST("what makes everything untrue spoils and closes the flights in the air, and only those") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    uint64_t before = event_at(world, 0)->ticket;
+    arm(world, before);
+    ask(world, &world->b, "FLUSHALL\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 3 && event_at(world, 2)->kind == FP_EVENT_MISS);
+    fill(world, before, "$3\r\nold\r\n");
+    EXPECT(world->serve.stats.fills == 0);
+    arm(world, event_at(world, 2)->ticket);
+    fill(world, event_at(world, 2)->ticket, "$3\r\nnew\r\n");
+    EXPECT(world->serve.stats.fills == 1);
+    world_end(world);
+}

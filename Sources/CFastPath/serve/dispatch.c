@@ -62,7 +62,7 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
 
 static void drop_all(struct serve *serve, struct session *session, struct slot *slot) {
     store_drop_all(serve->store);
-    flights_spoil_all(serve, true);
+    flights_close_all(serve);
     slot->drops_all = slot->lane != FP_LANE_TRACKED;
     if (session->in_multi) session->multi_all = true;
 }

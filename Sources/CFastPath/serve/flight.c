@@ -29,6 +29,7 @@ struct flight *flight_start(struct serve *serve, const struct store_key *key, bo
     flight->hash = key->hash;
     flight->mget_next = TABLE_NONE;
     flight->of_mget = of_mget;
+    flight->era = serve->flight_era;
     flight->started_ns = serve->now_ns;
     uint32_t *bucket = bucket_of(serve, key->hash);
     flight->bucket_next = *bucket;
@@ -55,7 +56,7 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
                     memcmp(flight->key, key->bytes, key->length) == 0;
         if (!same || flight->of_mget) continue;
         /* The newest decides: an older one is behind what closed this. */
-        return flight->closed ? NULL : flight;
+        return flight->closed || flight->era != serve->flight_era ? NULL : flight;
     }
     return NULL;
 }
@@ -96,8 +97,9 @@ void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uin
 
 /* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
 static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
-    bool may_keep = flight->armed && flight->keep && !flight->spoiled && value->type == '$' && value->number >= 0;
-    if (flight->spoiled) serve->stats.flights_spoiled++;
+    bool spoiled = flight->spoiled || flight->era != serve->flight_era;
+    bool may_keep = flight->armed && flight->keep && !spoiled && value->type == '$' && value->number >= 0;
+    if (spoiled) serve->stats.flights_spoiled++;
     if (!may_keep) {
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
         return false;
@@ -190,11 +192,4 @@ void flights_close(struct serve *serve, uint64_t hash) {
         if (flight->hash == hash) flight->closed = flight->spoiled = true;
 }
 
-void flights_spoil_all(struct serve *serve, bool close) {
-    for (uint32_t i = 0; i < serve->flights.used; i++) {
-        struct flight *flight = flight_record(serve, i);
-        if (!(flight->item.generation & 1)) continue;
-        flight->spoiled = true;
-        if (close) flight->closed = true;
-    }
-}
+void flights_close_all(struct serve *serve) { serve->flight_era++; }

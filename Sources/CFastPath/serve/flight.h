@@ -19,6 +19,7 @@ struct flight {
     uint32_t key_length;
     uint32_t mget_next; /* the next flight of the same MGET */
     bool closed, spoiled, armed, keep;
+    uint32_t era; /* serve.flight_era when it began: another since then spoils and closes it */
     bool of_mget; /* filled by its MGET's reply; never joined */
     uint64_t hash;
     uint64_t expire_at_ms; /* STORE_NEVER, or the upstream's own expiry */
@@ -47,7 +48,7 @@ void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *erro
 void flights_spoil_armed(struct serve *serve, uint64_t hash);
 /* A write of the key by this pod: spoils and closes its flights. */
 void flights_close(struct serve *serve, uint64_t hash);
-/* Everything is untrue: spoils all; closes all too for a write of this pod. */
-void flights_spoil_all(struct serve *serve, bool close);
+/* Everything is untrue: spoils and closes all, in O(1). */
+void flights_close_all(struct serve *serve);
 
 #endif

@@ -38,6 +38,8 @@ struct serve {
     struct table flights;
     uint32_t flight_buckets[SERVE_FLIGHT_BUCKETS]; /* by key hash: index of the newest flight, TABLE_NONE */
 
+    uint32_t flight_era; /* counts what made everything untrue: FLUSHALL, a null push */
+
     fp_event *events;
     uint32_t event_count;
 

@@ -67,7 +67,7 @@ static void free_hashes(struct serve *serve, struct slot *slot) {
 static void drop_again(struct serve *serve, struct slot *slot) {
     if (slot->drops_all) {
         store_drop_all(serve->store);
-        flights_spoil_all(serve, true);
+        flights_close_all(serve);
     }
     for (uint32_t i = 0; i < slot->hash_count; i++) {
         uint64_t hash = slot->hashes ? slot->hashes[i] : slot->hash;
