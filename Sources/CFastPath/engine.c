@@ -21,7 +21,7 @@
 _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
 #define LISTEN_BACKLOG 511
-#define TICK_NS (100 * NS_PER_MS) /* background work of the store */
+#define TICK_NS (100 * NS_PER_MS)   /* background work of the store */
 #define MEASURE_NS (10 * NS_PER_MS) /* of what is resident, while there is work */
 #define TICK_STEPS 1024u
 
@@ -51,8 +51,8 @@ struct fp_engine {
 
 static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
 
-/* The base is what is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. So
- * it follows whatever grows outside of the owners, and the store gives way. */
+/* The base is what is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's
+ * rest. So it follows whatever grows outside of the owners, and the store gives way. */
 static void measure_base(fp_engine *engine) {
     struct budget *budget = &engine->budget;
     size_t resident = heap_resident(engine->statm_fd);
@@ -85,9 +85,7 @@ void fp_config_init(fp_config *config) {
     };
 }
 
-static size_t reclaim_from_store(void *context, size_t bytes) {
-    return store_give_back(context, bytes);
-}
+static size_t reclaim_from_store(void *context, size_t bytes) { return store_give_back(context, bytes); }
 
 static bool make_store(fp_engine *engine) {
     uint64_t seed = engine->config.seed;
@@ -181,6 +179,7 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
     engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
     engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
+    engine->serve.out_bytes_max = engine->budget.total / 4;
     set_out_bytes_high(engine);
     return true;
 }
@@ -393,8 +392,7 @@ void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length) 
     struct session *session = session_at(engine, id);
     if (!session) return;
     /* In front of the first unanswered slot: a message may overtake an answer that is not there yet, as in Redis. */
-    if (chain_append(&session->out, &engine->serve.blocks, bytes, length))
-        session_mark_dirty(&engine->serve, session);
+    if (chain_append(&session->out, &engine->serve.blocks, bytes, length)) session_mark_dirty(&engine->serve, session);
     else session_close(&engine->serve, session);
 }
 
@@ -433,9 +431,7 @@ void fp_hold(fp_engine *engine, bool held) {
 
 /* ---- orders to the store ---- */
 
-static struct flight *flight_at(fp_engine *engine, fp_flight id) {
-    return table_at(&engine->serve.flights, id);
-}
+static struct flight *flight_at(fp_engine *engine, fp_flight id) { return table_at(&engine->serve.flights, id); }
 
 void fp_arm(fp_engine *engine, fp_flight id, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
     struct flight *flight = flight_at(engine, id);
@@ -472,7 +468,7 @@ void fp_drop(fp_engine *engine, const void *key, size_t length) {
 
 void fp_drop_all(fp_engine *engine) {
     store_drop_all(engine->store);
-    flights_spoil_all(&engine->serve, false);
+    flights_close_all(&engine->serve);
 }
 
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspect) {

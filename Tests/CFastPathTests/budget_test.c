@@ -39,7 +39,7 @@ TEST("another owner's need makes the store give pages back, and asks for what is
     budget.reclaim = give_all_slabs;
     budget.reclaim_context = &slack;
     EXPECT(budget_take(&budget, BUDGET_SLABS, 900));
-    EXPECT(budget_take(&budget, BUDGET_CLIENTS, 300));
+    EXPECT(budget_take(&budget, BUDGET_LINKS, 300));
     EXPECT(slack.calls == 1);
     EXPECT(slack.asked == 200);
     EXPECT(budget.used == 300);
@@ -67,7 +67,7 @@ TEST("what is already spent is booked past the total, and reclaimed for before o
     budget_force(&budget, BUDGET_KERNEL, 700);
     EXPECT(budget.used == 1200);
     EXPECT(!budget_take(&budget, BUDGET_INDEX, 1));
-    EXPECT(budget_take(&budget, BUDGET_CLIENTS, 100));
+    EXPECT(budget_take(&budget, BUDGET_LINKS, 100));
     EXPECT(slack.asked == 300);
     EXPECT(budget.used == 800);
 }
@@ -92,4 +92,13 @@ TEST("every owner has a name of its own") {
             EXPECT(strcmp(budget_owner_name((enum budget_owner)i), budget_owner_name((enum budget_owner)j)) != 0);
         }
     }
+}
+
+TEST("the last of the budget is for links, so that no client's replies end a shared one") {
+    struct budget budget;
+    budget_init(&budget, 3200);
+    EXPECT(!budget_take(&budget, BUDGET_CLIENTS, 3101));
+    EXPECT(budget_take(&budget, BUDGET_CLIENTS, 3100));
+    EXPECT(!budget_take(&budget, BUDGET_CLIENTS, 1));
+    EXPECT(budget_take(&budget, BUDGET_LINKS, 100));
 }

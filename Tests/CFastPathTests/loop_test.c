@@ -19,16 +19,16 @@
 typedef struct loop *(*engine)(const struct loop_options *, struct budget *, const char **);
 
 /* Registers a body twice. Where io_uring is not to be had its tests only say so. */
-#define LOOP_TEST(text)                                                                                              \
-    static void TEST_JOIN(body_, __LINE__)(engine create);                                                           \
-    static void TEST_JOIN(on_ring_, __LINE__)(void) { TEST_JOIN(body_, __LINE__)(loop_ring_create); }                \
-    static void TEST_JOIN(on_poll_, __LINE__)(void) { TEST_JOIN(body_, __LINE__)(loop_poll_create); }                \
-    __attribute__((constructor)) static void TEST_JOIN(add_, __LINE__)(void) {                                       \
-        static struct test tests[] = {{"io_uring: " text, __FILE__, TEST_JOIN(on_ring_, __LINE__), NULL},            \
-                                      {"epoll: " text, __FILE__, TEST_JOIN(on_poll_, __LINE__), NULL}};              \
-        test_register(&tests[0]);                                                                                    \
-        test_register(&tests[1]);                                                                                    \
-    }                                                                                                                \
+#define LOOP_TEST(text)                                                                                   \
+    static void TEST_JOIN(body_, __LINE__)(engine create);                                                \
+    static void TEST_JOIN(on_ring_, __LINE__)(void) { TEST_JOIN(body_, __LINE__)(loop_ring_create); }     \
+    static void TEST_JOIN(on_poll_, __LINE__)(void) { TEST_JOIN(body_, __LINE__)(loop_poll_create); }     \
+    __attribute__((constructor)) static void TEST_JOIN(add_, __LINE__)(void) {                            \
+        static struct test tests[] = {{"io_uring: " text, __FILE__, TEST_JOIN(on_ring_, __LINE__), NULL}, \
+                                      {"epoll: " text, __FILE__, TEST_JOIN(on_poll_, __LINE__), NULL}};   \
+        test_register(&tests[0]);                                                                         \
+        test_register(&tests[1]);                                                                         \
+    }                                                                                                     \
     static void TEST_JOIN(body_, __LINE__)(engine create)
 
 #define TURNS_MAX 2000
@@ -147,20 +147,16 @@ static int turn_of(struct rig *rig, int most) {
     return count;
 }
 
-static int turn(struct rig *rig) {
-    return turn_of(rig, INT32_MAX);
-}
+static int turn(struct rig *rig) { return turn_of(rig, INT32_MAX); }
 
 /* Turns until the condition holds; a failed expectation if it never does. */
-#define TURN_UNTIL(rig, condition)                                    \
-    do {                                                              \
+#define TURN_UNTIL(rig, condition)                                     \
+    do {                                                               \
         for (int n = 0; n < TURNS_MAX && !(condition); n++) turn(rig); \
-        EXPECT(condition);                                            \
+        EXPECT(condition);                                             \
     } while (0)
 
-static uint8_t pattern(size_t position) {
-    return (uint8_t)(position * 31 + position / 251 + position / 65521);
-}
+static uint8_t pattern(size_t position) { return (uint8_t)(position * 31 + position / 251 + position / 65521); }
 
 static bool is_pattern(const uint8_t *bytes, size_t length, size_t from) {
     for (size_t i = 0; i < length; i++) {

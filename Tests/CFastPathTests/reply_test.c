@@ -13,6 +13,7 @@ static struct chain chain;
 static void begin(void) {
     budget_init(&budget, 64u << 20);
     block_pool_init(&pool, &budget, 4);
+    pool.owner = BUDGET_LINKS; /* which may take the last byte */
     chain = (struct chain){0};
 }
 

@@ -21,6 +21,7 @@ static struct world *world_make(void) {
     world->serve.epoch = 1;
     world->serve.trusted = true;
     world->serve.out_bytes_high = 1 << 20;
+    world->serve.out_bytes_max = 16 << 20;
     session_init(&world->a, 1);
     session_init(&world->b, 2);
     return world;
@@ -294,5 +295,35 @@ TEST("a late reply after a timeout is stored but answers nobody") {
     EXPECT(says(world, &world->a, ""));
     ask(world, &world->a, "GET k\r\n");
     EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    world_end(world);
+}
+
+TEST("an MGET whose flights are failed before its own answer comes is answered once and leaves nothing") {
+    struct world *world = world_make();
+    ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n");
+    const char *error = "-ERR unreachable\r\n";
+    for (uint32_t i = 0; i < 2; i++)
+        flight_fail(&world->serve, table_at(&world->serve.flights, event_at(world, i)->ticket), (const uint8_t *)error,
+                    strlen(error), true);
+    flight_fill_mget(&world->serve, table_at(&world->serve.slots, event_at(world, 2)->ticket), (const uint8_t *)error,
+                     strlen(error));
+    EXPECT(says(world, &world->a, error));
+    EXPECT(world->serve.flights.live == 0 && world->serve.slots.live == 0);
+    world_end(world);
+}
+
+TEST("what makes everything untrue spoils and closes the flights in the air, and only those") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    uint64_t before = event_at(world, 0)->ticket;
+    arm(world, before);
+    ask(world, &world->b, "FLUSHALL\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 3 && event_at(world, 2)->kind == FP_EVENT_MISS);
+    fill(world, before, "$3\r\nold\r\n");
+    EXPECT(world->serve.stats.fills == 0);
+    arm(world, event_at(world, 2)->ticket);
+    fill(world, event_at(world, 2)->ticket, "$3\r\nnew\r\n");
+    EXPECT(world->serve.stats.fills == 1);
     world_end(world);
 }

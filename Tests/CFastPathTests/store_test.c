@@ -13,9 +13,7 @@
 
 /* ---- tools --------------------------------------------------------------------------------------------------- */
 
-static uint64_t next_random(uint64_t *state) {
-    return hash_mix_next(state);
-}
+static uint64_t next_random(uint64_t *state) { return hash_mix_next(state); }
 
 /* One byte of the value that a version stands for. */
 static uint8_t value_byte(uint64_t version, size_t i) {
@@ -54,8 +52,7 @@ static bool has(struct store *store, const char *name) {
 
 static struct store *make_store(struct budget *budget, size_t total, enum store_eviction eviction) {
     budget_init(budget, total);
-    struct store_options options = {
-        .arena_bytes = total, .eviction = eviction, .value_bytes_max = 1 << 20, .seed = 42};
+    struct store_options options = {.arena_bytes = total, .eviction = eviction, .value_bytes_max = 1 << 20, .seed = 42};
     return store_create(&options, budget);
 }
 
@@ -70,18 +67,16 @@ static bool sums_are_right(const struct store *store, const struct budget *budge
     store_read_stats(store, &stats);
     size_t sum = 0;
     for (int i = 0; i < BUDGET_OWNER_COUNT; i++) sum += budget->used_by[i];
-    return sum == budget->used && budget->used <= budget->total &&
-           budget->used_by[BUDGET_SLABS] == stats.slab_bytes && budget->used_by[BUDGET_INDEX] == stats.index_bytes &&
-           stats.entry_bytes <= stats.slab_bytes && store->arena.used <= store->arena.limit;
+    return sum == budget->used && budget->used <= budget->total && budget->used_by[BUDGET_SLABS] == stats.slab_bytes &&
+           budget->used_by[BUDGET_INDEX] == stats.index_bytes && stats.entry_bytes <= stats.slab_bytes &&
+           store->arena.used <= store->arena.limit;
 }
 
 struct count {
     size_t paid_bytes, warm, linked, entry_bytes;
 };
 
-static uint64_t bit(const uint64_t *bits, uint32_t i) {
-    return bits[i / 64] >> (i % 64) & 1;
-}
+static uint64_t bit(const uint64_t *bits, uint32_t i) { return bits[i / 64] >> (i % 64) & 1; }
 
 /* One run: its places, its free list. */
 static bool run_is_right(const struct store *store, uint32_t number, struct count *count, uint32_t *free_places) {
@@ -148,8 +143,8 @@ static bool inside_is_right(const struct store *store) {
         }
         if (ring != runs[i]) return false;
     }
-    return count.paid_bytes == slab->taken && count.warm == slab->warm_count &&
-           count.linked == store->index.entries && count.entry_bytes == store->entry_bytes;
+    return count.paid_bytes == slab->taken && count.warm == slab->warm_count && count.linked == store->index.entries &&
+           count.entry_bytes == store->entry_bytes;
 }
 
 /* Bytes of the arena that are really in memory, by the kernel's account. */
@@ -191,9 +186,7 @@ struct model {
     struct model_hold holds[HOLDS];
 };
 
-static uint32_t pick(struct model *model, uint32_t below) {
-    return (uint32_t)(next_random(&model->random) % below);
-}
+static uint32_t pick(struct model *model, uint32_t below) { return (uint32_t)(next_random(&model->random) % below); }
 
 /* Names of 1 to some 300 bytes, each its own. */
 static uint32_t make_name(char *name, uint32_t number) {
@@ -387,12 +380,8 @@ TEST("the store never answers what a dictionary would not: lru, values up to a m
 TEST("the store never answers what a dictionary would not: lfu, values up to a megabyte") {
     run_model(STORE_LFU, 8 << 20, 1 << 20, 15000, 105);
 }
-TEST("with room for all, everything put is found") {
-    run_model(STORE_LRU, 256 << 20, 30000, 20000, 106);
-}
-TEST("with hardly any room at all, nothing wrong is found") {
-    run_model(STORE_LRU, 300 << 10, 30000, 20000, 107);
-}
+TEST("with room for all, everything put is found") { run_model(STORE_LRU, 256 << 20, 30000, 20000, 106); }
+TEST("with hardly any room at all, nothing wrong is found") { run_model(STORE_LRU, 300 << 10, 30000, 20000, 107); }
 
 /* ---- sentences ----------------------------------------------------------------------------------------------- */
 

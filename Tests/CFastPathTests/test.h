@@ -20,18 +20,18 @@ void test_failed(const char *file, int line, const char *expression);
 
 #define TEST_JOIN2(a, b) a##b
 #define TEST_JOIN(a, b) TEST_JOIN2(a, b)
-#define TEST(text)                                                                            \
-    static void TEST_JOIN(test_run_, __LINE__)(void);                                         \
-    __attribute__((constructor)) static void TEST_JOIN(test_add_, __LINE__)(void) {           \
-        static struct test test = {text, __FILE__, TEST_JOIN(test_run_, __LINE__), NULL};     \
-        test_register(&test);                                                                 \
-    }                                                                                         \
+#define TEST(text)                                                                        \
+    static void TEST_JOIN(test_run_, __LINE__)(void);                                     \
+    __attribute__((constructor)) static void TEST_JOIN(test_add_, __LINE__)(void) {       \
+        static struct test test = {text, __FILE__, TEST_JOIN(test_run_, __LINE__), NULL}; \
+        test_register(&test);                                                             \
+    }                                                                                     \
     static void TEST_JOIN(test_run_, __LINE__)(void)
 
 /* Notes a failure and goes on. */
-#define EXPECT(condition)                                                \
-    do {                                                                 \
-        if (!(condition)) test_failed(__FILE__, __LINE__, #condition);   \
+#define EXPECT(condition)                                              \
+    do {                                                               \
+        if (!(condition)) test_failed(__FILE__, __LINE__, #condition); \
     } while (0)
 
 #endif

@@ -72,7 +72,7 @@ def _(t):
         'network = "rdma"': [":3", "network", "io_uring"],
         'allow_admin = "yes"': [":3", "allow_admin"],
         '[sidecar.metrics]\nport = -1': [":4", "port"],
-        '[sidecar.nosuch]\nx = 1': [":4", "nosuch"],
+        '[sidecar.nosuch]\nx = 1': [":3", "nosuch"],
         'local_memory = ': [":3"],
     }.items():
         path = config_file(head + line + "\n")

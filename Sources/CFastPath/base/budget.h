@@ -39,7 +39,8 @@ struct budget {
 void budget_init(struct budget *budget, size_t total);
 
 /* Takes bytes for an owner. False, with nothing taken, when the total would be passed even after reclaiming.
- * BUDGET_SLABS and BUDGET_INDEX never trigger a reclaim: the store evicts instead. */
+ * BUDGET_SLABS and BUDGET_INDEX never trigger a reclaim: the store evicts instead. BUDGET_CLIENTS is refused the last
+ * 1/32, which is for links. */
 bool budget_take(struct budget *budget, enum budget_owner owner, size_t bytes);
 
 /* Takes bytes that are already spent (the binary, a buffer that the kernel has filled): may pass the total. */

@@ -24,9 +24,9 @@
 
 struct block {
     struct block *next;
-    const uint8_t *bytes; /* own room, or the borrowed bytes */
-    uint32_t start;       /* first byte not yet sent */
-    uint32_t end;         /* one past the last byte written */
+    const uint8_t *bytes;                       /* own room, or the borrowed bytes */
+    uint32_t start;                             /* first byte not yet sent */
+    uint32_t end;                               /* one past the last byte written */
     void (*release)(void *context, void *lent); /* set for borrowed blocks */
     void *release_context;
     void *lent;
@@ -75,7 +75,8 @@ static inline void chain_wrote(struct chain *chain, uint32_t n) {
     chain->bytes += n;
 }
 
-/* Copies n bytes to the tail, over as many blocks as needed. False when the budget is spent; nothing is appended then. */
+/* Copies n bytes to the tail, over as many blocks as needed. False when the budget is spent; nothing is appended
+ * then. */
 static inline bool chain_append(struct chain *chain, struct block_pool *pool, const void *bytes, size_t n) {
     if (unlikely(chain_tail_room(chain) < n)) return chain_append_over_blocks(chain, pool, bytes, n);
     if (n == 0) return true;

@@ -11,12 +11,12 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-#define CHECK(condition)                                                                        \
-    do {                                                                                        \
-        if (unlikely(!(condition))) {                                                           \
+#define CHECK(condition)                                                                                \
+    do {                                                                                                \
+        if (unlikely(!(condition))) {                                                                   \
             fprintf(stderr, "%s:%d: %s: CHECK(%s) failed\n", __FILE__, __LINE__, __func__, #condition); \
-            abort();                                                                            \
-        }                                                                                       \
+            abort();                                                                                    \
+        }                                                                                               \
     } while (0)
 
 #endif

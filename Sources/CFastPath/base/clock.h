@@ -14,9 +14,7 @@ struct clock {
     void *context;
 };
 
-static inline uint64_t clock_now(const struct clock *clock) {
-    return clock->read(clock->context);
-}
+static inline uint64_t clock_now(const struct clock *clock) { return clock->read(clock->context); }
 
 /* CLOCK_MONOTONIC. */
 struct clock clock_real(void);

@@ -6,14 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Read by jemalloc when it starts. What is freed goes back to the kernel at once, since it is in no owner's sum any more;
- * the hit path does not come here, and blocks have a pool of their own. Two arenas, so that the loop shares none with
- * most of the control plane. */
+/* Read by jemalloc when it starts. What is freed goes back to the kernel at once, since it is in no owner's sum any
+ * more; the hit path does not come here, and blocks have a pool of their own. Two arenas, so that the loop shares
+ * none with most of the control plane. */
 const char *malloc_conf = "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:1024";
 
-int heap_open(void) {
-    return open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-}
+int heap_open(void) { return open("/proc/self/statm", O_RDONLY | O_CLOEXEC); }
 
 size_t heap_resident(int statm_fd) {
     char text[128];

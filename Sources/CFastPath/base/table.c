@@ -11,11 +11,8 @@ static uint32_t records_a_step(const struct table *table) {
 
 bool table_init(struct table *table, uint32_t item_bytes, uint32_t capacity, struct budget *budget,
                 enum budget_owner owner) {
-    *table = (struct table){.item_bytes = item_bytes,
-                            .capacity = capacity,
-                            .first_free = TABLE_NONE,
-                            .budget = budget,
-                            .owner = owner};
+    *table = (struct table){
+        .item_bytes = item_bytes, .capacity = capacity, .first_free = TABLE_NONE, .budget = budget, .owner = owner};
     size_t bytes = (size_t)item_bytes * capacity;
     void *items = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (items == MAP_FAILED) return false;

@@ -46,7 +46,7 @@ typedef struct fp_config {
     uint32_t value_bytes_max; /* larger values are answered, not stored */
     fp_network network;
     fp_eviction eviction;
-    bool allow_admin;         /* SHUTDOWN and its like go upstream instead of being refused */
+    bool allow_admin; /* SHUTDOWN and its like go upstream instead of being refused */
 } fp_config;
 
 /* Defaults as documented in docs/configuration.md. */
@@ -74,8 +74,8 @@ const char *fp_network_name(const fp_engine *engine);
 /* Why `auto` fell back to epoll, or "". */
 const char *fp_network_reason(const fp_engine *engine);
 
-/* Listens on a numeric IPv4 or IPv6 address (port 0: the kernel's choice, returned in *bound) or on a Unix socket, whose
- * stale file is replaced. False and *error otherwise. */
+/* Listens on a numeric IPv4 or IPv6 address (port 0: the kernel's choice, returned in *bound) or on a Unix socket,
+ * whose stale file is replaced. False and *error otherwise. */
 bool fp_listen_tcp(fp_engine *engine, const char *address, uint16_t port, uint16_t *bound, fp_error *error);
 bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error);
 /* Closes the listeners (and removes the Unix socket's file). Clients stay. */
@@ -112,15 +112,15 @@ typedef FP_ENUM(fp_event_kind, uint8_t){
 typedef struct fp_event {
     fp_event_kind kind;
     fp_lane lane;
-    uint8_t protocol;  /* 2 or 3: the client's */
-    uint8_t type;      /* REPLY, PUSH: the first byte */
-    uint16_t command;  /* row of the command table, FP_COMMAND_UNKNOWN */
+    uint8_t protocol;     /* 2 or 3: the client's */
+    uint8_t type;         /* REPLY, PUSH: the first byte */
+    uint16_t command;     /* row of the command table, FP_COMMAND_UNKNOWN */
     uint8_t command_kind; /* enum command_kind of resp/commands.h */
     uint8_t reserved;
-    int32_t error;     /* LINK_DOWN */
-    uint32_t length;   /* of bytes */
+    int32_t error;   /* LINK_DOWN */
+    uint32_t length; /* of bytes */
     const uint8_t *bytes;
-    uint64_t ticket;   /* slot or flight */
+    uint64_t ticket; /* slot or flight */
     fp_client client;
     fp_link link;
 } fp_event;
@@ -194,7 +194,8 @@ void fp_hold(fp_engine *engine, bool held);
 #define FP_TTL_MISSING INT64_C(-2) /* the key does not exist */
 
 /* The upstream has answered the flight's PTTL: pttl_ms counts from sent_ns. From here on a push of the key spoils the
- * flight (rule 4). `keep` false: the read was not tracked though it should have been; it may answer but is not stored. */
+ * flight (rule 4). `keep` false: the read was not tracked though it should have been; it may answer but is not
+ * stored. */
 void fp_arm(fp_engine *engine, fp_flight flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
 
 /* The upstream's reply to the flight's GET: stores a bulk value if the flight was armed and not spoiled, and answers
@@ -245,7 +246,7 @@ typedef struct fp_metric {
     const char *labels; /* way="hit", or "" */
     const char *help;   /* "" for the second and further rows of a name */
     fp_metric_kind kind;
-    uint32_t offset;    /* of its value in fp_stats_read's array; a histogram takes FP_HISTOGRAM_BUCKETS counts, not
+    uint32_t offset; /* of its value in fp_stats_read's array; a histogram takes FP_HISTOGRAM_BUCKETS counts, not
                            cumulated, and then the sum in nanoseconds */
 } fp_metric;
 

@@ -45,6 +45,8 @@ static void refuse(struct clients *clients, int fd, const char *why) {
     close(fd);
 }
 
+static void client_end(struct clients *clients, struct client *client);
+
 /* ---- memory that the kernel holds for a client ---- */
 
 /* The socket's record from the start; its buffers as full when we know that they fill: what is sent does not leave, or
@@ -59,7 +61,7 @@ static void book_kernel(struct clients *clients, struct client *client, size_t b
 }
 
 static size_t kernel_bytes_max(const struct clients *clients, bool narrow) {
-    return narrow ? socket_bytes_max(&clients->narrow, NARROW_SEND_BYTES) : socket_bytes_max(&clients->wide, SIZE_MAX);
+    return socket_bytes_max(narrow ? &clients->narrow : &clients->wide);
 }
 
 static void book_full(struct clients *clients, struct client *client) {
@@ -75,22 +77,25 @@ void clients_sample_kernel(struct clients *clients) {
         struct client *client = table_record(&clients->table, clients->sample_cursor++);
         if (!(client->item.generation & 1)) continue;
         book_kernel(clients, client, SOCKET_RECORD_BYTES + socket_memory(client->conn.fd));
+        /* The store has given all it can: who takes memory by not reading pays first. */
+        const struct budget *budget = clients->serve->budget;
+        if (budget->used <= budget->total || !client->blocked) continue;
+        clients->serve->stats.clients_starved++;
+        client_end(clients, client);
     }
 }
 
-/* What a client may come to need in our own memory, beside what the kernel holds for it: half a request and replies that
- * it does not read. */
-#define CLIENT_ROOM_BYTES 12288u
+/* What most clients come to need at the worst, in the kernel and in our own memory: half a request, and some replies
+ * that they have not read yet. */
+#define CLIENT_ROOM_BYTES 32768u
 #define STORE_SHARE_MIN 8 /* an eighth of the budget stays for the store, however many clients there are */
 
-/* A client is refused when all clients could not be rude at once without breaking the budget. */
+/* A client is refused when all clients together could crowd out the store. */
 static bool has_room(const struct clients *clients) {
     const struct budget *budget = clients->serve->budget;
     size_t fixed = budget->used - budget->used_by[BUDGET_SLABS] - budget->used_by[BUDGET_KERNEL];
-    uint32_t live = clients->table.live + 1, wide = live < clients->roomy_max ? live : clients->roomy_max;
-    size_t rude = wide * kernel_bytes_max(clients, false) + (live - wide) * kernel_bytes_max(clients, true) +
-                  live * CLIENT_ROOM_BYTES;
-    return fixed + rude <= budget->total - budget->total / STORE_SHARE_MIN;
+    size_t room = (size_t)(clients->table.live + 1) * CLIENT_ROOM_BYTES;
+    return fixed + room <= budget->total - budget->total / STORE_SHARE_MIN;
 }
 
 void client_accept(struct clients *clients, int fd) {
@@ -214,8 +219,7 @@ static void after_dispatch(struct clients *clients, struct client *client) {
 static void too_large(struct clients *clients, struct client *client) {
     static const char error[] = "-ERR request is larger than the sidecar can hold within local_memory\r\n";
     struct session *session = &client->session;
-    chain_append(slot_sink(session), &clients->serve->blocks, error,
-                 sizeof error - 1);
+    chain_append(slot_sink(session), &clients->serve->blocks, error, sizeof error - 1);
     session->closing = true;
 }
 

@@ -20,10 +20,10 @@ struct client {
     struct inbox in;
     struct resp_progress progress; /* of the request at the front of `in` */
     bool paused;
-    bool blocked;     /* waits for LOOP_WRITABLE */
-    bool eof;         /* the peer has sent all it will: answer what it asked, then close */
-    bool narrow;      /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
-    uint32_t offered; /* bytes of the last loop_send */
+    bool blocked;        /* waits for LOOP_WRITABLE */
+    bool eof;            /* the peer has sent all it will: answer what it asked, then close */
+    bool narrow;         /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
+    uint32_t offered;    /* bytes of the last loop_send */
     size_t kernel_bytes; /* charged for the socket: see client_book_kernel */
     uint64_t active_ns;  /* last time it sent something */
     struct client *idle_prev, *idle_next;

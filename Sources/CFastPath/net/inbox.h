@@ -1,7 +1,7 @@
 /* inbox — received bytes that could not be used up where they lay: half a request or reply, or what must wait.
  *
- * One contiguous piece each. Events point into it, so what this turn's events point to is neither moved nor freed before
- * the next turn: it is retired, and freed by inboxes_recycle. Loop thread only. */
+ * One contiguous piece each. Events point into it, so what this turn's events point to is neither moved nor freed
+ * before the next turn: it is retired, and freed by inboxes_recycle. Loop thread only. */
 #ifndef FERRITE_NET_INBOX_H
 #define FERRITE_NET_INBOX_H
 
@@ -9,8 +9,8 @@
 
 struct inbox {
     struct buffer buffer;
-    size_t start;        /* bytes already used */
-    uint64_t lent_turn;  /* the last turn whose events point into it */
+    size_t start;       /* bytes already used */
+    uint64_t lent_turn; /* the last turn whose events point into it */
 };
 
 /* What all inboxes of one owner share. */

@@ -8,11 +8,15 @@
 #include "net/owner.h"
 #include "resp/reply.h"
 
+#define BLOCKS_KEPT 32u
+
 bool links_init(struct links *links, struct serve *serve, struct loop *loop, uint32_t links_max) {
     links->serve = serve;
     links->loop = loop;
     links->links_max = links_max;
     inboxes_init(&links->inboxes, serve->budget, BUDGET_LINKS);
+    block_pool_init(&links->blocks, serve->budget, BLOCKS_KEPT);
+    links->blocks.owner = BUDGET_LINKS;
     if (!budget_take(serve->budget, BUDGET_LINKS, links_max * sizeof *links->flying)) return false;
     links->flying = calloc(links_max, sizeof *links->flying);
     CHECK(links->flying);
@@ -31,17 +35,17 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
     struct socket_address to = {.length = address_length};
     if (address_length > sizeof to.storage) return 0;
     memcpy(&to.storage, address, address_length);
-    if (!budget_take(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers, SIZE_MAX))) return 0;
+    if (!budget_take(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers))) return 0;
     struct link *link = table_take(&links->table);
     int fd = link ? socket_for_link(&to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);
         if (link) table_give(&links->table, link);
-        budget_give(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers, SIZE_MAX));
+        budget_give(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers));
         return 0;
     }
-    link->kernel_bytes = socket_bytes_max(&links->buffers, SIZE_MAX);
+    link->kernel_bytes = socket_bytes_max(&links->buffers);
     return table_id(&link->item);
 }
 
@@ -54,15 +58,13 @@ static void link_end(struct links *links, struct link *link) {
         break;
     }
     if (link->waiting) links->waiting_count--;
-    chain_clear(&link->out, &serve->blocks);
+    chain_clear(&link->out, &links->blocks);
     inbox_drop(&links->inboxes, &link->in);
     budget_give(serve->budget, BUDGET_KERNEL, link->kernel_bytes);
     table_give(&links->table, link);
 }
 
-void link_close(struct links *links, struct link *link) {
-    link_end(links, link);
-}
+void link_close(struct links *links, struct link *link) { link_end(links, link); }
 
 /* Room for this event is what SERVE_EVENTS_SPARE keeps. */
 static void link_down(struct links *links, struct link *link, int error) {
@@ -82,9 +84,7 @@ void link_connected(struct links *links, struct link *link, int error) {
     if (link->out.bytes) mark_dirty(links, link);
 }
 
-void link_closed(struct links *links, struct link *link, int error) {
-    link_down(links, link, error);
-}
+void link_closed(struct links *links, struct link *link, int error) { link_down(links, link, error); }
 
 void link_writable(struct links *links, struct link *link) {
     link->blocked = false;
@@ -105,13 +105,13 @@ static void starve(struct links *links, struct link *link) {
 
 void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
     if (link->starved) return;
-    if (reply_bulk(&link->out, &links->serve->blocks, bytes, (uint32_t)length)) mark_dirty(links, link);
+    if (reply_bulk(&link->out, &links->blocks, bytes, (uint32_t)length)) mark_dirty(links, link);
     else starve(links, link);
 }
 
 void link_send(struct links *links, struct link *link, const void *bytes, size_t length) {
     if (link->starved) return;
-    if (chain_append(&link->out, &links->serve->blocks, bytes, length)) mark_dirty(links, link);
+    if (chain_append(&link->out, &links->blocks, bytes, length)) mark_dirty(links, link);
     else starve(links, link);
 }
 
@@ -204,7 +204,7 @@ void links_settle(struct links *links) {
     struct serve *serve = links->serve;
     for (uint32_t i = 0; i < links->flying_count; i++) {
         struct link *link = links->flying[i];
-        chain_sent(&link->out, &serve->blocks, link->conn.sent);
+        chain_sent(&link->out, &links->blocks, link->conn.sent);
         serve->stats.upstream_bytes_sent += link->conn.sent;
         if (link->conn.send_error) {
             link_down(links, link, link->conn.send_error);
@@ -222,6 +222,7 @@ void links_deinit(struct links *links) {
         if (link->item.generation & 1) link_end(links, link);
     }
     inboxes_deinit(&links->inboxes);
+    block_pool_deinit(&links->blocks);
     table_deinit(&links->table);
     budget_give(links->serve->budget, BUDGET_LINKS, links->links_max * sizeof *links->flying);
     free(links->flying);

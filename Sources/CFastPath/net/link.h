@@ -20,9 +20,9 @@ struct link {
     struct inbox in;
     struct resp_framer framer; /* of the reply at the front of `in` */
     bool connected;
-    bool blocked;   /* waits for LOOP_WRITABLE */
-    bool waiting;   /* replies wait in `in` for the next batch, or the link is starved */
-    bool starved;   /* memory was too short for an order: closed at the next turn */
+    bool blocked; /* waits for LOOP_WRITABLE */
+    bool waiting; /* replies wait in `in` for the next batch, or the link is starved */
+    bool starved; /* memory was too short for an order: closed at the next turn */
     bool is_dirty;
     uint32_t offered;
     size_t kernel_bytes;
@@ -39,6 +39,7 @@ struct links {
     uint32_t waiting_count;
     uint32_t links_max;
     struct inboxes inboxes;
+    struct block_pool blocks;
     struct socket_buffers buffers;
     size_t reply_bytes_max;
 };
@@ -63,8 +64,6 @@ void links_run(struct links *links);
 bool links_flush(struct links *links);
 void links_settle(struct links *links);
 
-static inline struct link *link_at(struct links *links, fp_link id) {
-    return table_at(&links->table, id);
-}
+static inline struct link *link_at(struct links *links, fp_link id) { return table_at(&links->table, id); }
 
 #endif

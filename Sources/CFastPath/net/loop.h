@@ -28,14 +28,16 @@
 
 struct loop_conn {
     int fd;
-    uint32_t state;     /* the engine's flags */
-    uint32_t sent;      /* bytes of the last loop_send that left */
-    int32_t send_error; /* errno of the last loop_send, 0 if none (EAGAIN counts as none) */
+    uint32_t state;      /* the engine's flags */
+    uint32_t sent;       /* bytes of the last loop_send that left */
+    int32_t send_error;  /* errno of the last loop_send, 0 if none (EAGAIN counts as none) */
     uint32_t generation; /* the engine's: tells a late completion from one of this connection */
-    uint32_t place;     /* the engine's: index into its own table */
-    uint32_t owner;     /* the caller's own mark, never touched here */
+    uint32_t place;      /* the engine's: index into its own table */
+    uint32_t owner;      /* the caller's own mark, never touched here */
     /* io_uring sends need their message to stay put until the kernel has taken it. */
-    struct msghdr_space { _Alignas(8) uint8_t bytes[64]; } message;
+    struct msghdr_space {
+        _Alignas(8) uint8_t bytes[64];
+    } message;
     struct iovec iov[LOOP_IOVECS];
 };
 
@@ -51,7 +53,7 @@ enum loop_event_kind {
 
 struct loop_event {
     enum loop_event_kind kind;
-    int fd;                 /* LOOP_ACCEPTED */
+    int fd; /* LOOP_ACCEPTED */
     int error;
     uint32_t tag;           /* LOOP_ACCEPTED: as given to loop_listen */
     struct loop_conn *conn; /* all but LOOP_ACCEPTED and LOOP_WOKEN */

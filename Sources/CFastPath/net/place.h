@@ -52,9 +52,7 @@ static inline bool places_init(struct places *places, uint32_t count) {
     return true;
 }
 
-static inline void places_deinit(struct places *places) {
-    free(places->at);
-}
+static inline void places_deinit(struct places *places) { free(places->at); }
 
 /* Gives conn a place and sets its fields to those of a fresh connection; false when all are taken. */
 static inline bool places_take(struct places *places, struct loop_conn *conn, int fd) {
@@ -84,15 +82,9 @@ static inline void places_release(struct places *places, struct loop_conn *conn)
 static inline uint64_t token_of(uint32_t generation, uint32_t place, uint32_t kind) {
     return (uint64_t)generation << 32 | place << 8 | kind;
 }
-static inline uint32_t token_kind(uint64_t token) {
-    return (uint32_t)token & 0xff;
-}
-static inline uint32_t token_place(uint64_t token) {
-    return (uint32_t)token >> 8;
-}
-static inline uint32_t token_generation(uint64_t token) {
-    return (uint32_t)(token >> 32);
-}
+static inline uint32_t token_kind(uint64_t token) { return (uint32_t)token & 0xff; }
+static inline uint32_t token_place(uint64_t token) { return (uint32_t)token >> 8; }
+static inline uint32_t token_generation(uint64_t token) { return (uint32_t)(token >> 32); }
 
 /* The connection that the token was made for, or NULL when it has gone. */
 static inline struct loop_conn *places_find(const struct places *places, uint64_t token) {

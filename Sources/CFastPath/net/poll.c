@@ -54,9 +54,7 @@ struct poll {
 
 static const struct loop_ops poll_ops;
 
-static struct poll *poll_of(struct loop *loop) {
-    return (struct poll *)loop;
-}
+static struct poll *poll_of(struct loop *loop) { return (struct poll *)loop; }
 
 static uint32_t wanted(const struct loop_conn *conn) {
     if (likely(!(conn->state & (CONNECTING | ENDED)))) return conn->state & WANTS;
@@ -188,9 +186,7 @@ static void poll_wake(struct loop *loop) {
 
 /* Waiting, and taking what came. */
 
-static size_t buffers_bytes(const struct poll *poll) {
-    return (size_t)poll->buffer_count * LOOP_BUFFER_BYTES;
-}
+static size_t buffers_bytes(const struct poll *poll) { return (size_t)poll->buffer_count * LOOP_BUFFER_BYTES; }
 
 static void poll_recycle(struct loop *loop) {
     struct poll *poll = poll_of(loop);
@@ -201,8 +197,8 @@ static void poll_recycle(struct loop *loop) {
 static int wait_for_events(struct poll *poll, uint64_t left_ns) {
     struct timespec timeout = {(time_t)(left_ns / NS_PER_S), (long)(left_ns % NS_PER_S)};
     if (!poll->coarse) {
-        int count = epoll_pwait2(poll->epoll_fd, poll->events, EVENTS_MAX,
-                                 left_ns == LOOP_NO_DEADLINE ? NULL : &timeout, NULL);
+        int count =
+            epoll_pwait2(poll->epoll_fd, poll->events, EVENTS_MAX, left_ns == LOOP_NO_DEADLINE ? NULL : &timeout, NULL);
         if (count >= 0 || (errno != ENOSYS && errno != EPERM)) return count;
         poll->coarse = true; /* before 5.11, or a seccomp profile of that time */
     }
@@ -309,9 +305,9 @@ static bool poll_next(struct loop *loop, struct loop_event *event) {
     while (poll->taken != poll->count) {
         struct epoll_event *ready = &poll->events[poll->taken];
         enum kind kind = token_kind(ready->data.u64);
-        bool told = likely(kind == CONN)  ? take_conn(poll, ready, event)
-                    : kind == LISTENER ? take_accept(poll, ready, event)
-                                       : take_wake(poll, ready, event);
+        bool told = likely(kind == CONN) ? take_conn(poll, ready, event)
+                    : kind == LISTENER   ? take_accept(poll, ready, event)
+                                         : take_wake(poll, ready, event);
         if (!told || ready->events == 0) poll->taken++;
         if (told) return true;
     }

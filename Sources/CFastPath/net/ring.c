@@ -74,9 +74,7 @@ struct ring {
 
 static const struct loop_ops ring_ops;
 
-static struct ring *ring_of(struct loop *loop) {
-    return (struct ring *)loop;
-}
+static struct ring *ring_of(struct loop *loop) { return (struct ring *)loop; }
 
 static void submit(struct ring *ring) {
     /* Fails only for want of kernel memory, having taken nothing: the requests must go, so try again. */
@@ -488,13 +486,9 @@ static int probe(struct ring *ring, enum ring_step *step) {
     return error;
 }
 
-static size_t buffer_ring_bytes(const struct ring *ring) {
-    return ring->buffer_count * sizeof(struct io_uring_buf);
-}
+static size_t buffer_ring_bytes(const struct ring *ring) { return ring->buffer_count * sizeof(struct io_uring_buf); }
 
-static size_t buffers_bytes(const struct ring *ring) {
-    return (size_t)ring->buffer_count * LOOP_BUFFER_BYTES;
-}
+static size_t buffers_bytes(const struct ring *ring) { return (size_t)ring->buffer_count * LOOP_BUFFER_BYTES; }
 
 /* Sets the ring and its buffers up; 0 or an errno with *step. */
 static int set_up(struct ring *ring, struct io_uring_params *params, enum ring_step *step) {
@@ -540,10 +534,9 @@ static void ring_destroy(struct loop *loop) {
 }
 
 struct loop *loop_ring_create(const struct loop_options *options, struct budget *budget, const char **why) {
-    struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-                 IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
-        .cq_entries = options->receive_buffers + options->connections_max + SQ_ENTRIES};
+    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                                              IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+                                     .cq_entries = options->receive_buffers + options->connections_max + SQ_ENTRIES};
     uint32_t buffers = options->receive_buffers;
     CHECK(buffers > 0 && buffers <= BUFFERS_MAX && (buffers & (buffers - 1)) == 0);
     CHECK(options->connections_max > 0 && options->connections_max <= PLACES_MAX);

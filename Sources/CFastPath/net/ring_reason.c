@@ -8,17 +8,17 @@
 
 enum cause { PROFILE, SYSCTL, NO_CALL, NO_MEMORY, OLD_KERNEL, NO_DESCRIPTOR, SILENCE, OTHER, CAUSE_COUNT };
 
-#define CAUSES(call)                                                                                                \
-    {                                                                                                               \
-        [PROFILE] = call ": Operation not permitted: a seccomp profile denies it, as containerd 2 and Docker 25 do "\
-                         "by default",                                                                              \
-        [SYSCTL] = call ": Operation not permitted: the sysctl kernel.io_uring_disabled forbids it",                \
-        [NO_CALL] = call ": Function not implemented: a seccomp profile hides it, or the kernel has no io_uring",   \
-        [NO_MEMORY] = call ": Cannot allocate memory: the memlock limit (ulimit -l) is too small",                  \
-        [OLD_KERNEL] = call ": Invalid argument: the kernel is older than 6.1",                                     \
-        [NO_DESCRIPTOR] = call ": Too many open files: the limit of descriptors (ulimit -n) is too small",          \
-        [SILENCE] = call ": Timer expired: it did not complete within a second",                                    \
-        [OTHER] = call ": failed in a way that is not expected of any kernel",                                      \
+#define CAUSES(call)                                                                                                 \
+    {                                                                                                                \
+        [PROFILE] = call ": Operation not permitted: a seccomp profile denies it, as containerd 2 and Docker 25 do " \
+                         "by default",                                                                               \
+        [SYSCTL] = call ": Operation not permitted: the sysctl kernel.io_uring_disabled forbids it",                 \
+        [NO_CALL] = call ": Function not implemented: a seccomp profile hides it, or the kernel has no io_uring",    \
+        [NO_MEMORY] = call ": Cannot allocate memory: the memlock limit (ulimit -l) is too small",                   \
+        [OLD_KERNEL] = call ": Invalid argument: the kernel is older than 6.1",                                      \
+        [NO_DESCRIPTOR] = call ": Too many open files: the limit of descriptors (ulimit -n) is too small",           \
+        [SILENCE] = call ": Timer expired: it did not complete within a second",                                     \
+        [OTHER] = call ": failed in a way that is not expected of any kernel",                                       \
     }
 
 static const char *const reasons[][CAUSE_COUNT] = {
@@ -51,6 +51,4 @@ static enum cause cause_of(int error) {
     }
 }
 
-const char *ring_reason(enum ring_step step, int error) {
-    return reasons[step][cause_of(error)];
-}
+const char *ring_reason(enum ring_step step, int error) { return reasons[step][cause_of(error)]; }

@@ -12,15 +12,17 @@
 
 /* Socket, file, protocol and io_uring records of one connection, about. */
 #define SOCKET_RECORD_BYTES 4096u
+/* What TCP may put into one waiting packet, whatever SO_SNDBUF says. */
+#define SOCKET_PACKET_BYTES 58368u
 
-/* As asked for by SO_RCVBUF and SO_SNDBUF; the kernel doubles both, charges its overhead to them, and finishes the
- * segment it has begun. So a client that never reads, measured with SO_MEMINFO, makes its socket hold at most
+/* As asked for by SO_RCVBUF and SO_SNDBUF: the kernel doubles both, and charges its own overhead to them. A client that
+ * does not read, measured with SO_MEMINFO, makes its socket hold at most
  *
- *     asked to send    8 KiB     16 KiB     32 KiB     64 KiB
- *     TCP              52 KiB    52 KiB    108 KiB    156 KiB
- *     Unix             18 KiB    35 KiB     68 KiB    136 KiB
+ *     asked to send    4 KiB     8 KiB     16 KiB    32 KiB    64 KiB
+ *     TCP              60 KiB    60 KiB    60 KiB    116 KiB   172 KiB
+ *     Unix             10 KiB    18 KiB    35 KiB     68 KiB   136 KiB
  *
- * and one that is not read from another 2 * receive_bytes (TCP; on a Unix socket its own socket holds them). */
+ * because TCP looks at the limit only before it begins a packet, and fills a waiting one up to 57 KiB. */
 struct socket_buffers {
     int receive_bytes;
     int send_bytes;
@@ -44,11 +46,9 @@ int socket_listen(const struct socket_address *address, const struct socket_buff
 /* Sets an accepted socket's buffers: a Unix socket does not inherit its listener's, and the first clients get more. */
 void socket_set_buffers(int fd, const struct socket_buffers *buffers);
 
-/* The most that the kernel charges for a socket with these buffers, its own records included. A send that finds room is
- * taken up to the end of a segment, of 44 KiB as measured, whatever the buffer's size: unless it is smaller. */
-static inline size_t socket_bytes_max(const struct socket_buffers *buffers, size_t one_send_bytes) {
-    size_t begun = one_send_bytes < 45056 ? one_send_bytes : 45056;
-    return 2 * (size_t)(buffers->receive_bytes + buffers->send_bytes) + begun + SOCKET_RECORD_BYTES;
+/* The most that the kernel charges for a socket with these buffers, its own records included: see above. */
+static inline size_t socket_bytes_max(const struct socket_buffers *buffers) {
+    return 2 * (size_t)(buffers->receive_bytes + buffers->send_bytes) + SOCKET_PACKET_BYTES + SOCKET_RECORD_BYTES;
 }
 
 /* A socket for a link, non-blocking and not yet connected. */

@@ -18,8 +18,8 @@ enum command_kind {
     COMMAND_PASS,  /* a plain read, may be sent twice: travels on the tracked link */
     COMMAND_WRITE, /* a plain write: its keys, if it has any, can be named; must not be sent twice */
     COMMAND_UNKEYED, /* may write keys that we cannot name: EVAL, FCALL, MIGRATE */
-    COMMAND_STATE, /* holds state on its connection, or blocks it: MULTI, WATCH, SUBSCRIBE, BLPOP, MONITOR … */
-    COMMAND_ADMIN /* refused unless allow_admin: SHUTDOWN, REPLICAOF, DEBUG, CONFIG SET … ; with it, like STATE */
+    COMMAND_STATE,   /* holds state on its connection, or blocks it: MULTI, WATCH, SUBSCRIBE, BLPOP, MONITOR … */
+    COMMAND_ADMIN    /* refused unless allow_admin: SHUTDOWN, REPLICAOF, DEBUG, CONFIG SET … ; with it, like STATE */
 };
 
 /* What a command makes untrue in the store. */

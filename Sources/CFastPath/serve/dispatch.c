@@ -30,7 +30,8 @@ static bool replies_fit(const struct serve *serve, const struct session *session
 
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
     if (lane != FP_LANE_PINNED && serve->held) stall(serve, session, STALL_HELD);
-    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT || !replies_fit(serve, session)) stall(serve, session, STALL_SLOTS);
+    else if (session->slot_count >= SERVE_SLOTS_A_CLIENT || !replies_fit(serve, session))
+        stall(serve, session, STALL_SLOTS);
     else if (session->lane_count && session->lane != lane) stall(serve, session, STALL_LANE);
     else {
         session->lane = lane;
@@ -39,8 +40,8 @@ bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane l
     return false;
 }
 
-/* Drops what the command makes untrue, and notes it to be dropped again when it travels on a link that has no order with
- * the tracked one. In MULTI the keys count again when EXEC has answered. */
+/* Drops what the command makes untrue, and notes it to be dropped again when it travels on a link that has no order
+ * with the tracked one. In MULTI the keys count again when EXEC has answered. */
 static bool drop_keys(struct serve *serve, struct session *session, struct slot *slot, const struct command *command) {
     uint32_t cursor = 0, index;
     bool elsewhere = slot->lane != FP_LANE_TRACKED;
@@ -61,7 +62,7 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
 
 static void drop_all(struct serve *serve, struct session *session, struct slot *slot) {
     store_drop_all(serve->store);
-    flights_spoil_all(serve, true);
+    flights_close_all(serve);
     slot->drops_all = slot->lane != FP_LANE_TRACKED;
     if (session->in_multi) session->multi_all = true;
 }
@@ -71,7 +72,8 @@ static bool note_effects(struct serve *serve, struct session *session, struct sl
                          const struct command *command) {
     slot->filtered = true;
     session->filtered++;
-    if (!command || command->keys == COMMAND_KEYS_NONE || command->kind == COMMAND_UNKEYED) session->filter = UINT64_MAX;
+    if (!command || command->keys == COMMAND_KEYS_NONE || command->kind == COMMAND_UNKEYED)
+        session->filter = UINT64_MAX;
     if (!command) return true;
     if (command->drops == COMMAND_DROPS_ALL) drop_all(serve, session, slot);
     return drop_keys(serve, session, slot, command);
@@ -147,7 +149,8 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
 static enum dispatched pin(struct serve *serve, struct session *session) {
     if (session->pin_refused) {
         session->pin_refused = false;
-        bool fits = chain_append(slot_sink(session), &serve->blocks, session->pin_error.bytes, session->pin_error.length);
+        bool fits =
+            chain_append(slot_sink(session), &serve->blocks, session->pin_error.bytes, session->pin_error.length);
         buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
         if (fits) return DISPATCH_DONE;
         session_starve(serve, session);
@@ -197,10 +200,10 @@ static fp_lane shared_lane(const struct serve *serve, const struct session *sess
 
 enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
     session->stall = STALL_NONE;
-    if (unlikely(!serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE))) return stall(serve, session, STALL_EVENTS);
+    if (unlikely(!serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE)))
+        return stall(serve, session, STALL_EVENTS);
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
-    if (unlikely(waiting > serve->out_bytes_high))
-        return stall(serve, session, STALL_OUT);
+    if (unlikely(waiting > serve->out_bytes_high)) return stall(serve, session, STALL_OUT);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     if (likely(command && command->id == COMMAND_ID_GET && serve->args.count == 2 && session->lane != FP_LANE_PINNED))
         return read_get(serve, session, command);
@@ -210,8 +213,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         return DISPATCH_DONE;
     }
     if (session->lane == FP_LANE_PINNED) {
-        if (!command || command->id != COMMAND_ID_QUIT)
-            return travel_pinned(serve, session, command, raw, length);
+        if (!command || command->id != COMMAND_ID_QUIT) return travel_pinned(serve, session, command, raw, length);
     }
     if (!command) return pin(serve, session);
     switch ((enum command_kind)command->kind) {
@@ -228,8 +230,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         break;
     case COMMAND_PASS:
     case COMMAND_WRITE:
-    case COMMAND_UNKEYED:
-        break;
+    case COMMAND_UNKEYED: break;
     case COMMAND_STATE:
     case COMMAND_ADMIN:
         if (arity_fits) return pin(serve, session);

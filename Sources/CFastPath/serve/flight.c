@@ -29,6 +29,7 @@ struct flight *flight_start(struct serve *serve, const struct store_key *key, bo
     flight->hash = key->hash;
     flight->mget_next = TABLE_NONE;
     flight->of_mget = of_mget;
+    flight->era = serve->flight_era;
     flight->started_ns = serve->now_ns;
     uint32_t *bucket = bucket_of(serve, key->hash);
     flight->bucket_next = *bucket;
@@ -55,7 +56,7 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
                     memcmp(flight->key, key->bytes, key->length) == 0;
         if (!same || flight->of_mget) continue;
         /* The newest decides: an older one is behind what closed this. */
-        return flight->closed ? NULL : flight;
+        return flight->closed || flight->era != serve->flight_era ? NULL : flight;
     }
     return NULL;
 }
@@ -96,8 +97,9 @@ void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uin
 
 /* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
 static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
-    bool may_keep = flight->armed && flight->keep && !flight->spoiled && value->type == '$' && value->number >= 0;
-    if (flight->spoiled) serve->stats.flights_spoiled++;
+    bool spoiled = flight->spoiled || flight->era != serve->flight_era;
+    bool may_keep = flight->armed && flight->keep && !spoiled && value->type == '$' && value->number >= 0;
+    if (spoiled) serve->stats.flights_spoiled++;
     if (!may_keep) {
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
         return false;
@@ -114,8 +116,7 @@ static bool is_null(const struct resp_element *element) {
     return element->type == '_' || (element->number < 0 && (element->type == '$' || element->type == '*'));
 }
 
-static void answer_waiters(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length,
-                           bool null) {
+static void answer_waiters(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length, bool null) {
     while (flight->first_waiter) {
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);
@@ -141,6 +142,7 @@ static bool answer_from_store(struct serve *serve, struct flight *flight) {
 }
 
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
+    CHECK(!flight->of_mget);
     struct resp_element element;
     bool whole = resp_element(reply, length, &element);
     if (!whole) element = (struct resp_element){.type = '-'};
@@ -151,6 +153,7 @@ void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *repl
 }
 
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
+    if (flight->of_mget) return; /* its slot owns it, and ends it */
     answer_waiters(serve, flight, error, length, false);
     if (ends) flight_end(serve, flight);
     else flight->closed = true;
@@ -189,11 +192,4 @@ void flights_close(struct serve *serve, uint64_t hash) {
         if (flight->hash == hash) flight->closed = flight->spoiled = true;
 }
 
-void flights_spoil_all(struct serve *serve, bool close) {
-    for (uint32_t i = 0; i < serve->flights.used; i++) {
-        struct flight *flight = flight_record(serve, i);
-        if (!(flight->item.generation & 1)) continue;
-        flight->spoiled = true;
-        if (close) flight->closed = true;
-    }
-}
+void flights_close_all(struct serve *serve) { serve->flight_era++; }

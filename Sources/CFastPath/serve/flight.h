@@ -1,11 +1,11 @@
 /* flight — one fetch of one missing key, and who waits for it.
  *
- * Rule 4. A flight is sent as CACHING YES, PTTL, GET. PTTL's reply *arms* it: from there on the upstream announces every
- * change of the key on the same link, in order, so a push between PTTL's reply and GET's reply says that the two may not
- * belong together, and *spoils* the flight: it answers, but is not stored. A push before PTTL's reply is older than both.
- * A push after GET's reply finds the stored entry and drops it.
- * A flight is *closed* when a write of its key by this pod is parsed: a read behind the write must not join a fetch
- * before it. A later read starts a new flight, so a key may have several; the table is searched newest first. */
+ * Rule 4. A flight is sent as CACHING YES, PTTL, GET. PTTL's reply *arms* it: from there on the upstream announces
+ * every change of the key on the same link, in order, so a push between PTTL's reply and GET's reply says that the
+ * two may not belong together, and *spoils* the flight: it answers, but is not stored. A push before PTTL's reply is
+ * older than both. A push after GET's reply finds the stored entry and drops it. A flight is *closed* when a write of
+ * its key by this pod is parsed: a read behind the write must not join a fetch before it. A later read starts a new
+ * flight, so a key may have several; the table is searched newest first. */
 #ifndef FERRITE_SERVE_FLIGHT_H
 #define FERRITE_SERVE_FLIGHT_H
 
@@ -17,9 +17,10 @@ struct flight {
     struct table_item item;
     uint32_t bucket_next; /* older flight in the same bucket, TABLE_NONE */
     uint32_t key_length;
-    uint32_t mget_next;   /* the next flight of the same MGET */
+    uint32_t mget_next; /* the next flight of the same MGET */
     bool closed, spoiled, armed, keep;
-    bool of_mget;         /* filled by its MGET's reply; never joined */
+    uint32_t era; /* serve.flight_era when it began: another since then spoils and closes it */
+    bool of_mget; /* filled by its MGET's reply; never joined */
     uint64_t hash;
     uint64_t expire_at_ms; /* STORE_NEVER, or the upstream's own expiry */
     uint64_t started_ns;
@@ -39,14 +40,15 @@ void flight_forget(struct serve *serve, struct slot *slot);
 void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length);
 void flight_fill_mget(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
-/* Answers all waiters with an error; the flight ends, or stays in the air, closed, for a late reply. */
+/* Answers all waiters with an error; the flight ends, or stays in the air, closed, for a late reply. Nothing for a
+ * flight of an MGET: that one's answer ends it. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */
 void flights_spoil_armed(struct serve *serve, uint64_t hash);
 /* A write of the key by this pod: spoils and closes its flights. */
 void flights_close(struct serve *serve, uint64_t hash);
-/* Everything is untrue: spoils all; closes all too for a write of this pod. */
-void flights_spoil_all(struct serve *serve, bool close);
+/* Everything is untrue: spoils and closes all, in O(1). */
+void flights_close_all(struct serve *serve);
 
 #endif

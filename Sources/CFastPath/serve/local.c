@@ -38,7 +38,8 @@ static void ping(struct serve *serve, struct session *session) {
 }
 
 /* The sidecar serves the pod under its own identity: these credentials change nothing. */
-static bool is_own_identity(const struct serve *serve, const struct resp_arg *username, const struct resp_arg *password) {
+static bool is_own_identity(const struct serve *serve, const struct resp_arg *username,
+                            const struct resp_arg *password) {
     if (!serve->password || !is_exactly(password, serve->password)) return false;
     return is_exactly(username, serve->username ? serve->username : "default");
 }
@@ -147,9 +148,10 @@ static void client_getname(struct serve *serve, struct session *session) {
 static void client_info(struct serve *serve, struct session *session) {
     char text[256];
     uint64_t age_s = (serve->now_ns - session->opened_ns) / NS_PER_S;
-    int n = snprintf(text, sizeof text, "id=%llu name=%.*s age=%llu idle=0 flags=N db=0 cmd=client|info user=%s resp=%d\n",
-                     (unsigned long long)session->number, session->name_length, session->name,
-                     (unsigned long long)age_s, serve->username ? serve->username : "default", session->protocol);
+    int n =
+        snprintf(text, sizeof text, "id=%llu name=%.*s age=%llu idle=0 flags=N db=0 cmd=client|info user=%s resp=%d\n",
+                 (unsigned long long)session->number, session->name_length, session->name, (unsigned long long)age_s,
+                 serve->username ? serve->username : "default", session->protocol);
     uint32_t length = n < (int)sizeof text ? (uint32_t)n : (uint32_t)sizeof text - 1;
     settle(serve, session, reply_bulk(slot_sink(session), &serve->blocks, (const uint8_t *)text, length));
 }
@@ -179,7 +181,9 @@ bool local_answer(struct serve *serve, struct session *session, const struct com
     case COMMAND_ID_HELLO: return hello(serve, session);
     case COMMAND_ID_AUTH: return auth(serve, session);
     case COMMAND_ID_SELECT: return select_database(serve, session);
-    case COMMAND_ID_CLIENT_ID: settle(serve, session, reply_integer(slot_sink(session), &serve->blocks, (int64_t)session->number)); return true;
+    case COMMAND_ID_CLIENT_ID:
+        settle(serve, session, reply_integer(slot_sink(session), &serve->blocks, (int64_t)session->number));
+        return true;
     case COMMAND_ID_CLIENT_GETNAME: client_getname(serve, session); return true;
     case COMMAND_ID_CLIENT_SETNAME: client_setname(serve, session); return true;
     case COMMAND_ID_CLIENT_SETINFO: client_setinfo(serve, session); return true;

@@ -1,8 +1,8 @@
 /* read — GET and MGET from the store, or by a flight.
  *
  * Rule 5: a read is not answered from the store, and joins no flight, while an earlier command of the same client that
- * touches its key is unanswered: that command runs upstream later than now, so what the store says now may be older than
- * what that command's reply will show. Such a read starts a flight of its own, behind it on the same link. */
+ * touches its key is unanswered: that command runs upstream later than now, so what the store says now may be older
+ * than what that command's reply will show. Such a read starts a flight of its own, behind it on the same link. */
 #include "serve/read.h"
 
 #include "serve/flight.h"
@@ -66,8 +66,8 @@ static void release_all(struct serve *serve, const struct store_value *values, u
     for (uint32_t i = 0; i < count; i++) store_release(serve->store, values[i].entry);
 }
 
-/* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. Each is held, since writing one
- * into the reply may make the store give memory back, and with it the next. */
+/* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. Each is held, since writing
+ * one into the reply may make the store give memory back, and with it the next. */
 static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);

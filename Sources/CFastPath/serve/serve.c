@@ -19,7 +19,8 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     if (!serve->commands || !budget_take(budget, BUDGET_SLOTS, SERVE_EVENTS * sizeof(fp_event))) return false;
     serve->events = calloc(SERVE_EVENTS, sizeof(fp_event));
     CHECK(serve->events);
-    uint32_t slots_max = clients_max < SLOTS_MAX / SERVE_SLOTS_A_CLIENT ? clients_max * SERVE_SLOTS_A_CLIENT : SLOTS_MAX;
+    uint32_t slots_max =
+        clients_max < SLOTS_MAX / SERVE_SLOTS_A_CLIENT ? clients_max * SERVE_SLOTS_A_CLIENT : SLOTS_MAX;
     return resp_args_init(&serve->args, budget) &&
            table_init(&serve->slots, sizeof(struct slot), slots_max, budget, BUDGET_SLOTS) &&
            table_init(&serve->flights, sizeof(struct flight), slots_max, budget, BUDGET_FLIGHTS);

@@ -24,7 +24,7 @@ struct session;
 #define SERVE_EVENTS 4096u      /* the most of one batch */
 #define SERVE_EVENTS_SPARE 512u /* kept by dispatch and frames for what cannot wait: a link or a client that is gone */
 #define SERVE_MGET_KEYS 128u    /* an MGET of more keys is passed on, not cached */
-#define SERVE_SLOTS_A_CLIENT 1024u /* unanswered commands of one client */
+#define SERVE_SLOTS_A_CLIENT 256u /* unanswered commands of one client: more in the air make nothing faster */
 #define SERVE_FLIGHT_BUCKETS 4096u
 
 struct serve {
@@ -37,6 +37,8 @@ struct serve {
     struct table slots;
     struct table flights;
     uint32_t flight_buckets[SERVE_FLIGHT_BUCKETS]; /* by key hash: index of the newest flight, TABLE_NONE */
+
+    uint32_t flight_era; /* counts what made everything untrue: FLUSHALL, a null push */
 
     fp_event *events;
     uint32_t event_count;
@@ -54,7 +56,9 @@ struct serve {
     bool allow_admin;
     uint64_t ttl_default_ms;
     size_t out_bytes_high; /* a client with this much unsent is not read from */
-    uint64_t reply_bytes_mean_x64; /* moving mean of upstream replies, in 64ths: what an unanswered command may bring */
+    size_t out_bytes_max;  /* a client with this much due to it is closed, lest it take everybody's memory */
+    /* upstream replies, a mean that leans to the large, in 64ths: what an unanswered command may bring */
+    uint64_t reply_bytes_mean_x64;
 
     const char *username; /* the sidecar's own identity, NULL if none */
     const char *password;

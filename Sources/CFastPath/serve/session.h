@@ -21,7 +21,7 @@ enum stall {
 
 struct session {
     fp_client id;
-    uint64_t number;    /* what CLIENT ID says */
+    uint64_t number; /* what CLIENT ID says */
     uint64_t opened_ns;
     struct chain out;   /* replies due, in order, being sent */
     struct slot *first; /* slots whose reply is not due yet: the first is always unanswered */
@@ -41,12 +41,12 @@ struct session {
     uint8_t stall;    /* enum stall */
     bool closing;     /* no further command is read; closes when all is sent */
     bool is_dirty, is_runnable;
-    bool pin_refused;  /* the command in hand asked for a link that could not be had */
-    bool in_multi;     /* between MULTI and EXEC on its pinned link */
-    bool multi_all;    /* what is queued drops everything */
+    bool pin_refused; /* the command in hand asked for a link that could not be had */
+    bool in_multi;    /* between MULTI and EXEC on its pinned link */
+    bool multi_all;   /* what is queued drops everything */
     uint8_t name_length;
     char name[SESSION_NAME_MAX];
-    fp_link link;      /* pinned */
+    fp_link link;               /* pinned */
     struct buffer multi_hashes; /* keys of the commands queued in MULTI, uint64_t each */
     struct buffer pin_error;    /* what to answer when pin_refused */
 

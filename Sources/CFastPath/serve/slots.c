@@ -67,7 +67,7 @@ static void free_hashes(struct serve *serve, struct slot *slot) {
 static void drop_again(struct serve *serve, struct slot *slot) {
     if (slot->drops_all) {
         store_drop_all(serve->store);
-        flights_spoil_all(serve, true);
+        flights_close_all(serve);
     }
     for (uint32_t i = 0; i < slot->hash_count; i++) {
         uint64_t hash = slot->hashes ? slot->hashes[i] : slot->hash;
@@ -131,7 +131,10 @@ static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *
 /* The reply stands in the slot's chain, or memory was short. */
 static void answered(struct serve *serve, struct slot *slot, size_t length, bool fits) {
     struct session *session = slot->session;
-    serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
+    /* Up at once, down slowly: large replies come in bursts. */
+    if (length > serve->reply_bytes_mean_x64 / 64) serve->reply_bytes_mean_x64 = length * 64;
+    else serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
+    fits = fits && session->out.bytes + session->held_bytes <= serve->out_bytes_max;
     if (!fits) {
         session_starve(serve, session);
         return;

@@ -14,24 +14,24 @@
 
 struct slot {
     struct table_item item;
-    uint16_t command;  /* row, FP_COMMAND_UNKNOWN */
-    uint8_t protocol;  /* the client's when it asked */
-    uint8_t resp2;     /* enum resp2_rule */
+    uint16_t command; /* row, FP_COMMAND_UNKNOWN */
+    uint8_t protocol; /* the client's when it asked */
+    uint8_t resp2;    /* enum resp2_rule */
     fp_lane lane;
     bool answered;
-    bool filtered;     /* counts in session.filtered */
+    bool filtered; /* counts in session.filtered */
     bool drops_all;
-    bool is_read;       /* GET or MGET: a miss */
-    bool after_held;    /* `after` is complete and counts in session.held_bytes */
+    bool is_read;    /* GET or MGET: a miss */
+    bool after_held; /* `after` is complete and counts in session.held_bytes */
     struct session *session;
     struct slot *next;
     struct slot *wait_prev, *wait_next; /* other waiters of `flight` */
     struct chain answer, after;
     uint64_t started_ns;
-    uint32_t flight;      /* GET: the flight it waits for; MGET: the first of its flights; TABLE_NONE */
-    uint32_t hash_count;  /* keys to drop again when answered */
-    uint64_t hash;        /* if one */
-    uint64_t *hashes;     /* if more: malloc'd, charged to BUDGET_SLOTS */
+    uint32_t flight;     /* GET: the flight it waits for; MGET: the first of its flights; TABLE_NONE */
+    uint32_t hash_count; /* keys to drop again when answered */
+    uint64_t hash;       /* if one */
+    uint64_t *hashes;    /* if more: malloc'd, charged to BUDGET_SLOTS */
 };
 
 /* Opens a slot behind all others of the session, counted in its lane. NULL when memory is short. */

@@ -1,9 +1,7 @@
 /* value — a stored value as a bulk string; see value.h. */
 #include "serve/value.h"
 
-static void release_value(void *context, void *lent) {
-    store_release(context, lent);
-}
+static void release_value(void *context, void *lent) { store_release(context, lent); }
 
 bool value_append(struct serve *serve, struct chain *chain, const struct store_value *value) {
     if (value->length < VALUE_LENT_BYTES || !store_hold(serve->store, value->entry))

@@ -4,8 +4,8 @@
 
 #include "serve/serve.h"
 
-/* From this size a value is lent to the chain, which holds its entry until the bytes have been sent: it then counts once
- * in memory, however many readers are slow. */
+/* From this size a value is lent to the chain, which holds its entry until the bytes have been sent: it then counts
+ * once in memory, however many readers are slow. */
 #define VALUE_LENT_BYTES 16384u
 
 /* False when the budget is spent; part of the reply may then stand in the chain, so the client must be closed. */

@@ -11,14 +11,11 @@ bool arena_init(struct arena *arena, struct budget *budget, size_t reserved, siz
     /* A huge page would make one touched byte cost 2 MiB that nobody has paid for. Fails only on kernels that know no
      * huge pages. */
     (void)madvise(base, reserved, MADV_NOHUGEPAGE);
-    *arena = (struct arena){
-        .base = base, .reserved = reserved, .limit = limit, .granule = granule, .budget = budget};
+    *arena = (struct arena){.base = base, .reserved = reserved, .limit = limit, .granule = granule, .budget = budget};
     return true;
 }
 
-void arena_deinit(struct arena *arena) {
-    CHECK(munmap(arena->base, arena->reserved) == 0);
-}
+void arena_deinit(struct arena *arena) { CHECK(munmap(arena->base, arena->reserved) == 0); }
 
 bool arena_take(struct arena *arena, enum budget_owner owner, size_t bytes) {
     if (bytes > arena->limit - arena->used) return false;

@@ -23,9 +23,7 @@ struct arena {
     struct budget *budget;
 };
 
-static inline size_t round_up(size_t bytes, size_t unit) {
-    return (bytes + unit - 1) / unit * unit;
-}
+static inline size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 /* False when the range cannot be reserved. */
 bool arena_init(struct arena *arena, struct budget *budget, size_t reserved, size_t limit, size_t granule);

@@ -46,9 +46,7 @@ static inline void entry_time_set(uint8_t *six, uint64_t time) {
 }
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "entry_time");
 
-static inline const uint8_t *entry_value(const struct entry *entry) {
-    return entry->bytes + entry->key_length;
-}
+static inline const uint8_t *entry_value(const struct entry *entry) { return entry->bytes + entry->key_length; }
 
 static inline size_t entry_size(uint32_t key_length, uint32_t value_length) {
     return sizeof(struct entry) + (size_t)key_length + value_length;

@@ -5,12 +5,12 @@
 #include "store/expiry.h"
 
 #define SAMPLE 10u
-#define SAMPLES_MAX 8u      /* in a row, if there are only hot entries */
-#define SAMPLE_WALK 512u    /* places looked at for a sample, the free ones included */
-#define PEEK_EVERY 4u       /* evictions */
-#define RESCUES 64u         /* hot entries moved out of a drained run at another's expense */
-#define RUNS_COMPARED 8u    /* when choosing the run to drain */
-#define RUN_SAMPLE 8u       /* entries looked at in each of them */
+#define SAMPLES_MAX 8u   /* in a row, if there are only hot entries */
+#define SAMPLE_WALK 512u /* places looked at for a sample, the free ones included */
+#define PEEK_EVERY 4u    /* evictions */
+#define RESCUES 64u      /* hot entries moved out of a drained run at another's expense */
+#define RUNS_COMPARED 8u /* when choosing the run to drain */
+#define RUN_SAMPLE 8u    /* entries looked at in each of them */
 #define WINDOWS_COMPARED 32u
 #define CLOCKS_A_TURNOVER 64u
 #define CLOCK_BYTES_MIN 65536u
@@ -135,7 +135,7 @@ static struct entry *sample(struct store *store, uint32_t slab_class) {
     /* A running mean over eight finds, in sixteenths. Where nothing can go, nothing is cold. */
     if (!coldest) class->coldness = 0;
     else if (class->coldness == 0) class->coldness = coldest_is * 16;
-    else class->coldness += ((int32_t)(coldest_is * 16) - (int32_t)class->coldness) / 16;
+    else class->coldness += ((int32_t)(coldest_is * 16) - (int32_t) class->coldness) / 16;
     return coldest;
 }
 
@@ -256,7 +256,7 @@ static uint32_t slack_class(const struct store *store) {
     for (uint32_t i = 0; i < store->slab.class_count; i++) {
         const struct slab_class *class = &store->slab.classes[i];
         if (class->free_places <= class->places || class->run_count < 2) continue;
-        size_t bytes = (size_t)class->free_places * class->place_bytes;
+        size_t bytes = (size_t) class->free_places * class->place_bytes;
         if (bytes > best_bytes) {
             best_bytes = bytes;
             best = i;

@@ -19,14 +19,14 @@ struct store {
     uint8_t eviction;
     uint32_t value_bytes_max;
     uint64_t random;
-    uint64_t now_ms; /* of the last put or tick */
+    uint64_t now_ms;    /* of the last put or tick */
     struct entry *lent; /* what the last store_get has found, as long as its bytes may be read */
     size_t clock_bytes; /* put since the clock advanced */
     struct budget *budget;
     struct arena arena;
     struct slab slab;
     struct {
-        uint32_t peek_class;  /* the next class to look at */
+        uint32_t peek_class; /* the next class to look at */
         uint32_t peek_turn;
     } evict;
     struct {

@@ -7,17 +7,11 @@
 
 /* ---- bitmaps ------------------------------------------------------------------------------------------------- */
 
-static bool bit_get(const uint64_t *bits, uint32_t i) {
-    return bits[i / 64] >> (i % 64) & 1;
-}
+static bool bit_get(const uint64_t *bits, uint32_t i) { return bits[i / 64] >> (i % 64) & 1; }
 
-static void bit_set(uint64_t *bits, uint32_t i) {
-    bits[i / 64] |= UINT64_C(1) << (i % 64);
-}
+static void bit_set(uint64_t *bits, uint32_t i) { bits[i / 64] |= UINT64_C(1) << (i % 64); }
 
-static void bit_clear(uint64_t *bits, uint32_t i) {
-    bits[i / 64] &= ~(UINT64_C(1) << (i % 64));
-}
+static void bit_clear(uint64_t *bits, uint32_t i) { bits[i / 64] &= ~(UINT64_C(1) << (i % 64)); }
 
 /* One word of: frames that are free, or, if `warm`, free and paid for. */
 static uint64_t free_word(const struct slab *slab, uint32_t word, bool warm) {
@@ -80,7 +74,8 @@ static uint32_t trim_one_stretch(struct slab *slab, uint32_t most) {
         uint32_t last = word * 64 + 63 - (uint32_t)__builtin_clzll(warm);
         uint32_t first = last;
         while (first > 0 && last - first + 1 < most && !bit_get(slab->used, first - 1) &&
-               bit_get(slab->paid, first - 1)) first--;
+               bit_get(slab->paid, first - 1))
+            first--;
         uint32_t count = last - first + 1;
         unpay(slab, first, count);
         slab->warm_count -= count;
@@ -245,14 +240,10 @@ bool slab_has_room(const struct slab *slab, uint32_t frames) {
 
 /* ---- classes ------------------------------------------------------------------------------------------------- */
 
-size_t slab_bitmap_bytes(uint32_t frame_count) {
-    return (frame_count + 63) / 64 * sizeof(uint64_t) * 2;
-}
+size_t slab_bitmap_bytes(uint32_t frame_count) { return (frame_count + 63) / 64 * sizeof(uint64_t) * 2; }
 
 /* Frames of a run: enough that what is left over at its end is small, few enough that emptying one is quick. */
-static uint32_t run_frames(uint32_t place_bytes) {
-    return place_bytes <= 1024 ? 1 : place_bytes <= 4096 ? 2 : 4;
-}
+static uint32_t run_frames(uint32_t place_bytes) { return place_bytes <= 1024 ? 1 : place_bytes <= 4096 ? 2 : 4; }
 
 /* About the golden section of `places`, without a common divisor. */
 static uint32_t hand_stride(uint32_t places) {
@@ -280,11 +271,10 @@ static void make_classes(struct slab *slab) {
         uint32_t places = run_bytes / wanted > 3 ? run_bytes / wanted : 3;
         uint32_t place_bytes = run_bytes / places & ~7u;
         CHECK(count < SLAB_LARGE);
-        slab->classes[count] = (struct slab_class){
-            .place_bytes = place_bytes,
-            .places = (uint16_t)places,
-            .frames = (uint16_t)frames,
-            .hand_stride = hand_stride(places)};
+        slab->classes[count] = (struct slab_class){.place_bytes = place_bytes,
+                                                   .places = (uint16_t)places,
+                                                   .frames = (uint16_t)frames,
+                                                   .hand_stride = hand_stride(places)};
         for (uint32_t eighths = reached / 8 + 1; eighths <= place_bytes / 8; eighths++) {
             slab->class_of[eighths] = (uint8_t)count;
         }

@@ -54,7 +54,7 @@ struct slab_class {
     uint16_t frames; /* of a run */
     uint32_t ring;   /* any run of the class */
     uint32_t partial;
-    uint32_t fresh_run;  /* the one run that still has places never used */
+    uint32_t fresh_run; /* the one run that still has places never used */
     uint32_t run_count;
     uint32_t hand_run; /* where eviction stands in the ring, and in each run */
     uint32_t hand_place;
@@ -75,7 +75,7 @@ struct slab {
     uint32_t runs_paid;  /* frames whose struct run is paid for */
     uint32_t warm_count; /* frames that are paid for and free */
     uint32_t class_count;
-    size_t taken; /* bytes from the arena for frames */
+    size_t taken;      /* bytes from the arena for frames */
     size_t runs_taken; /* and for the run table, owner BUDGET_INDEX */
     struct slab_class classes[SLAB_CLASS_MAX];
     uint8_t class_of[SLAB_PLACE_MAX / 8 + 1]; /* by size in units of 8, rounded up */

@@ -49,7 +49,8 @@ struct store *store_create(const struct store_options *options, struct budget *b
     if (!arena_take(&store->arena, BUDGET_INDEX, plan.bitmap_bytes)) goto no_bitmaps;
     uint8_t *base = store->arena.base;
     if (!index_init(&store->index, &store->arena, base + plan.buckets, plan.overflow - plan.buckets,
-                    base + plan.overflow, plan.frames - plan.overflow)) goto no_index;
+                    base + plan.overflow, plan.frames - plan.overflow))
+        goto no_index;
     slab_init(&store->slab, &store->arena, (uint64_t *)(base + plan.bitmaps), (struct run *)(base + plan.runs),
               base + plan.frames, plan.frame_count);
 
@@ -97,7 +98,8 @@ static inline struct entry *find(const struct store *store, const struct store_k
     struct entry *entry;
     while ((entry = index_probe_next(&store->index, &probe))) {
         if (likely(entry_is_named(entry, key->bytes, key->length, (uint32_t)key->hash)) &&
-            likely(entry->database == key->database)) return entry;
+            likely(entry->database == key->database))
+            return entry;
     }
     return NULL;
 }
@@ -183,8 +185,8 @@ bool store_put(struct store *store, const struct store_key *key, const uint8_t *
     store->now_ms = now_ms;
     store->lent = NULL;
     struct entry *old = find(store, key);
-    bool keepable = length <= store->value_bytes_max && key->length <= STORE_KEY_BYTES_MAX &&
-                    key->database <= STORE_DATABASE_MAX;
+    bool keepable =
+        length <= store->value_bytes_max && key->length <= STORE_KEY_BYTES_MAX && key->database <= STORE_DATABASE_MAX;
     if (unlikely(!keepable) || unlikely(expire_at <= now_ms)) {
         if (old) store_unlink(store, old);
         if (!keepable) store->refused_total++;

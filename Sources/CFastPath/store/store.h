@@ -34,7 +34,7 @@ uint64_t store_hash(const struct store *store, const uint8_t *bytes, uint32_t le
 #define STORE_NEVER UINT64_MAX
 
 struct store_options {
-    size_t arena_bytes;       /* the most that index and slabs may ever hold, at most 8 GiB; reserved, not committed */
+    size_t arena_bytes; /* the most that index and slabs may ever hold, at most 8 GiB; reserved, not committed */
     enum store_eviction eviction;
     uint32_t value_bytes_max; /* larger values are refused: 1 MiB by default */
     uint64_t seed;            /* hash and random eviction */
@@ -93,13 +93,13 @@ size_t store_give_back(struct store *store, size_t bytes);
 void store_tick(struct store *store, uint64_t now_ms, uint32_t steps);
 
 struct store_stats {
-    uint64_t entries;         /* live now (an upper bound right after drop_all) */
+    uint64_t entries; /* live now (an upper bound right after drop_all) */
     uint64_t evicted_total;
     uint64_t expired_total;
-    uint64_t refused_total;   /* puts that did not fit */
+    uint64_t refused_total; /* puts that did not fit */
     size_t index_bytes;
-    size_t slab_bytes;        /* committed pages */
-    size_t entry_bytes;       /* header + key + value of live entries */
+    size_t slab_bytes;  /* committed pages */
+    size_t entry_bytes; /* header + key + value of live entries */
 };
 void store_read_stats(const struct store *store, struct store_stats *stats);
 
