@@ -161,7 +161,7 @@ void fp_link_close(fp_engine *engine, fp_link link);
 
 /* ---- orders to clients --------------------------------------------------------------------------------------- */
 
-/* Answers a slot with one complete reply; for a RESP2 client the reply of a RESP3 link is rewritten by the command's
+/* Answers a slot with one complete reply (no bytes: the slot ends in silence, as CLIENT REPLY OFF wants it); for a RESP2 client the reply of a RESP3 link is rewritten by the command's
  * own rule when `from_resp3`. The keys of a write that did not travel on the tracked link are dropped, and their
  * flights spoiled, before it is delivered (rule 2). */
 void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool from_resp3);
@@ -194,15 +194,15 @@ void fp_hold(fp_engine *engine, bool held);
 #define FP_TTL_MISSING INT64_C(-2) /* the key does not exist */
 
 /* The upstream has answered the flight's PTTL: pttl_ms counts from sent_ns. From here on a push of the key spoils the
- * flight (rule 4). `keep` false: the read was not tracked though it should have been; it may answer but is not
- * stored. */
+ * flight (rule 4). `keep` false: the read was not tracked though it should have been; it may answer but is not stored.
+ * May be given again: the last time counts, and what has spoiled the flight stays. */
 void fp_arm(fp_engine *engine, fp_flight flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
 
 /* The upstream's reply to the flight's GET: stores a bulk value if the flight was armed and not spoiled, and answers
  * all who wait. What is not stored removes the key's older entry. Ends the flight. */
 void fp_fill(fp_engine *engine, fp_flight flight, const void *reply, size_t length);
 
-/* The same for an MGET: fills its flights from the array and answers the slot. */
+/* The same for an MGET: fills its flights from the array and answers the slot. An error ends the flights as well. */
 void fp_fill_mget(fp_engine *engine, fp_slot slot, const void *reply, size_t length);
 
 /* Answers all who wait for the flight with an error, but leaves it in the air: a late reply may still be stored. */
@@ -227,7 +227,7 @@ void fp_ttl_default(fp_engine *engine, uint64_t milliseconds);
 
 /* Completes the table by the upstream's reply to COMMAND; returns how many rows were new. */
 uint32_t fp_commands_learn(fp_engine *engine, const void *reply, size_t length);
-/* Lower-case name of a row ("client|id" with a subcommand), NULL past the end. */
+/* Lower-case name of a row, without its subcommand; NULL past the end. */
 const char *fp_command_name(const fp_engine *engine, uint16_t command);
 
 /* ---- memory, numbers, inspection ----------------------------------------------------------------------------- */

@@ -214,7 +214,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let opening = pins.nextOpening { next = min(next, opening.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
-        if let until = drainUntilNs { next = min(next, until, nowNs &+ 20_000_000) }
+        if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }
         return next
     }
 
