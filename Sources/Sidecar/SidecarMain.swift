@@ -120,10 +120,14 @@ struct ConfigurationOptions: ParsableArguments {
 }
 
 struct NetworkOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The central server: HOST:PORT, HOST, [IPV6]:PORT or redis://HOST:PORT.", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp(
+            "The central server: HOST:PORT, HOST, [IPV6]:PORT or redis://HOST:PORT.", valueName: "host:port"))
     var upstream: String?
 
-    @Option(help: ArgumentHelp("Addresses to listen on, with commas between them (default: 127.0.0.1).", valueName: "address"))
+    @Option(
+        help: ArgumentHelp(
+            "Addresses to listen on, with commas between them (default: 127.0.0.1).", valueName: "address"))
     var bind: String?
 
     @Option(help: ArgumentHelp("TCP port for clients (default: 6379).", valueName: "number"))

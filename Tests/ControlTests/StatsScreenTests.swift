@@ -65,7 +65,8 @@ struct StatsScreenTests {
     func rates() throws {
         var screen = StatsScreen(colours: false)
         _ = screen.render(try StatsReport(json: Self.sample))
-        let later = Self.sample.replacing("7985.5", with: "7987.5").replacing("\"way\":\"hit\"},\"value\":1234567", with: "\"way\":\"hit\"},\"value\":1236567")
+        let later = Self.sample.replacing("7985.5", with: "7987.5").replacing(
+            "\"way\":\"hit\"},\"value\":1234567", with: "\"way\":\"hit\"},\"value\":1236567")
         let text = screen.render(try StatsReport(json: later))
         #expect(text.contains("1,236,567 hit (1,000/s), 12,345 miss (0/s)"))
     }
@@ -76,7 +77,10 @@ struct StatsScreenTests {
         let text = screen.render(
             try StatsReport(
                 json: Self.sample.replacing("\"state\":\"up\"", with: "\"state\":\"unreachable\"")
-                    .replacing("\"tracking\":true,\"tracking_reason\":\"\"", with: "\"tracking\":false,\"tracking_reason\":\"ERR unknown subcommand\"")
+                    .replacing(
+                        "\"tracking\":true,\"tracking_reason\":\"\"",
+                        with: "\"tracking\":false,\"tracking_reason\":\"ERR unknown subcommand\""
+                    )
                     .replacing("\"log_lines_dropped\":0", with: "\"log_lines_dropped\":5")))
         #expect(text.contains("unreachable, tracking off"))
         #expect(text.contains("without tracking: ERR unknown subcommand"))
@@ -108,10 +112,12 @@ struct StatsScreenTests {
         }
     }
 
-    @Test("a URL may be short", arguments: [
-        ("http://127.0.0.1:9091", "127.0.0.1", 9091), ("localhost:1", "localhost", 1), ("http://pod/", "pod", 9091),
-        ("http://[::1]:7/stats", "::1", 7), ("[::1]", "::1", 9091),
-    ] as [(String, String, UInt16)])
+    @Test(
+        "a URL may be short",
+        arguments: [
+            ("http://127.0.0.1:9091", "127.0.0.1", 9091), ("localhost:1", "localhost", 1), ("http://pod/", "pod", 9091),
+            ("http://[::1]:7/stats", "::1", 7), ("[::1]", "::1", 9091),
+        ] as [(String, String, UInt16)])
     func urls(_ url: String, _ host: String, _ port: UInt16) throws {
         let server = try StatsServer(url: url)
         #expect(server.host == host && server.port == port)

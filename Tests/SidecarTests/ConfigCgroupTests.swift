@@ -34,7 +34,8 @@ struct ConfigCgroupTests {
             ])
         #expect(
             CgroupMemory.limitFiles(groups: "9:cpu:/x\n4:memory:/docker/abc\n0::/\n") == [
-                "/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "/sys/fs/cgroup/memory/docker/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/docker/memory.limit_in_bytes",
                 "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max",
             ])
         #expect(CgroupMemory.limitFiles(groups: "0::/../../other\n") == ["/sys/fs/cgroup/memory.max"])

@@ -31,7 +31,8 @@ struct ConfigDocsTests {
     @Test("its whole file is a right configuration")
     func wholeFile() throws {
         let text = try String(contentsOf: Self.file, encoding: .utf8)
-        let block = try #require(text.components(separatedBy: "```toml\n").dropFirst().first?.components(separatedBy: "```").first)
+        let block = try #require(
+            text.components(separatedBy: "```toml\n").dropFirst().first?.components(separatedBy: "```").first)
         var loader = ConfigLoader()
         loader.file = .init(name: "sidecar.toml", bytes: Array(block.utf8))
         loader.readSecret = { _ in Array("secret\n".utf8) }

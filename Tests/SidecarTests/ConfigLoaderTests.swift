@@ -9,7 +9,9 @@ struct ConfigLoaderTests {
     ) -> ConfigLoader {
         var loader = ConfigLoader()
         loader.file = toml.map { .init(name: "f.toml", bytes: Array($0.utf8)) }
-        loader.flags = flags.sorted { $0.key < $1.key }.map { .init(name: "--set \($0.key)", key: $0.key, text: $0.value) }
+        loader.flags = flags.sorted { $0.key < $1.key }.map {
+            .init(name: "--set \($0.key)", key: $0.key, text: $0.value)
+        }
         loader.environment = env
         loader.cgroupLimitTexts = limits
         loader.readSecret = { _ throws(TextFile.Failure) in throw .system(2) }
@@ -44,7 +46,8 @@ struct ConfigLoaderTests {
             "enabled": ("true", "true", "true"), "upstream": ("\"a\"", "b", "c"),
             "mode": ("\"write-through\"", "write-behind", "read-through"), "username": ("\"a\"", "b", "c"),
             "password": ("\"a\"", "b", "c"), "password_file": ("\"\"", "", ""),
-            "connect_timeout": ("\"1s\"", "2s", "3"), "read_timeout": ("1", "2s", "3s"), "link_timeout": ("\"1m\"", "2m", "3m"),
+            "connect_timeout": ("\"1s\"", "2s", "3"), "read_timeout": ("1", "2s", "3s"),
+            "link_timeout": ("\"1m\"", "2m", "3m"),
             "allow_admin": ("true", "false", "true"), "local_memory": ("\"33mb\"", "34mb", "35Mi"),
             "eviction": ("\"lfu\"", "random", "lru"), "ttl_default": ("1.5", "2", "3"),
             "bind": ("[\"::1\"]", "127.0.0.1", "127.0.0.1,::1"), "port": ("1", "2", "3"),
@@ -87,8 +90,10 @@ struct ConfigLoaderTests {
     @Test("tables may be headers, dotted keys or inline")
     func tables() throws {
         for toml in [
-            "[sidecar]\nupstream = \"r\"\n[sidecar.metrics]\nport = 1\n", "sidecar.upstream = \"r\"\nsidecar.metrics.port = 1\n",
-            "[sidecar]\nupstream = \"r\"\nmetrics.port = 1\n", "sidecar = { upstream = \"r\", metrics = { port = 1 } }\n",
+            "[sidecar]\nupstream = \"r\"\n[sidecar.metrics]\nport = 1\n",
+            "sidecar.upstream = \"r\"\nsidecar.metrics.port = 1\n",
+            "[sidecar]\nupstream = \"r\"\nmetrics.port = 1\n",
+            "sidecar = { upstream = \"r\", metrics = { port = 1 } }\n",
         ] {
             let resolved = try loader(toml).load()
             #expect(resolved.config.metrics.port == 1)
@@ -174,7 +179,8 @@ struct ConfigLoaderTests {
     @Test("a variable that is nearly a key is ignored with a warning")
     func misspelt() throws {
         let env = [
-            "FERRITE_SIDECAR_LOCAL_MEMROY": "64mb", "FERRITE_SIDECAR_PORT_6379_TCP_PORT": "1", "FERRITE_SIDECAR_SERVICE_PORT": "1",
+            "FERRITE_SIDECAR_LOCAL_MEMROY": "64mb", "FERRITE_SIDECAR_PORT_6379_TCP_PORT": "1",
+            "FERRITE_SIDECAR_SERVICE_PORT": "1",
             "FERRITE_SIDECAR_METRICS_SERVICE_PORT": "1", "FERRITE_SIDECAR_SOMETHING_ELSE": "1",
         ]
         #expect(
@@ -186,10 +192,15 @@ struct ConfigLoaderTests {
     @Test("one key by two flags must agree")
     func twice() throws {
         var both = loader(nil, ["upstream": "r"])
-        both.flags += [.init(name: "--port", key: "port", text: "1"), .init(name: "--set port", key: "sidecar.port", text: "1")]
+        both.flags += [
+            .init(name: "--port", key: "port", text: "1"), .init(name: "--set port", key: "sidecar.port", text: "1"),
+        ]
         #expect(try both.load().config.port == 1)
         both.flags.append(.init(name: "--set port", key: "port", text: "2"))
-        #expect(problems(both) == ["--set port: key \"port\": was given twice with different values, also by --set port; expected one of the two"])
+        #expect(
+            problems(both) == [
+                "--set port: key \"port\": was given twice with different values, also by --set port; expected one of the two"
+            ])
     }
 
     @Test(
@@ -209,18 +220,25 @@ struct ConfigLoaderTests {
     @Test("combinations that look alike but work are taken")
     func combinationsThatWork() throws {
         for flags in [
-            ["bind": "", "unix_socket": "/s"], ["port": "9091", "metrics.enabled": "false"], ["port": "0", "metrics.port": "0"],
-            ["upstream": "127.0.0.1:6380"], ["upstream": "127.0.0.1:6379", "port": "6380"], ["upstream": "10.0.0.1:6379"],
+            ["bind": "", "unix_socket": "/s"], ["port": "9091", "metrics.enabled": "false"],
+            ["port": "0", "metrics.port": "0"],
+            ["upstream": "127.0.0.1:6380"], ["upstream": "127.0.0.1:6379", "port": "6380"],
+            ["upstream": "10.0.0.1:6379"],
         ] {
             _ = try loader(nil, ["upstream": "r"].merging(flags) { $1 }).load()
         }
     }
 
-    @Test("ranges are held", arguments: [
-        ("local_memory", "31mb"), ("local_memory", "2048gb"), ("port", "65536"), ("port", "-1"), ("max_clients", "0"),
-        ("read_timeout", "0"), ("ttl_default", "0"), ("link_timeout", "10ms"), ("idle_timeout", "10000h"), ("unix_socket", "relative"),
-        ("unix_socket", "/" + String(repeating: "x", count: 107)), ("metrics.bind", ""), ("log_level", "loud"), ("enabled", "yes"),
-    ])
+    @Test(
+        "ranges are held",
+        arguments: [
+            ("local_memory", "31mb"), ("local_memory", "2048gb"), ("port", "65536"), ("port", "-1"),
+            ("max_clients", "0"),
+            ("read_timeout", "0"), ("ttl_default", "0"), ("link_timeout", "10ms"), ("idle_timeout", "10000h"),
+            ("unix_socket", "relative"),
+            ("unix_socket", "/" + String(repeating: "x", count: 107)), ("metrics.bind", ""), ("log_level", "loud"),
+            ("enabled", "yes"),
+        ])
     func ranges(_ key: String, _ text: String) {
         let found = problems(loader(nil, ["upstream": "r", key: text]))
         #expect(found.count == 1 && found[0].hasPrefix("--set \(key): key \"\(key)\": "), "\(found)")
@@ -235,9 +253,10 @@ struct ConfigLoaderTests {
         withFile.readSecret = { _ in Array("\n".utf8) }
         #expect(problems(withFile).first?.contains("is empty") == true)
         withFile.readSecret = { _ throws(TextFile.Failure) in throw .system(13) }
-        #expect(problems(withFile) == [
-            "--set password_file: key \"password_file\": \"/p\" cannot be read: Permission denied; expected the path of a file that holds the password"
-        ])
+        #expect(
+            problems(withFile) == [
+                "--set password_file: key \"password_file\": \"/p\" cannot be read: Permission denied; expected the path of a file that holds the password"
+            ])
     }
 
     @Test("passwords are never shown")
@@ -266,9 +285,10 @@ struct ConfigLoaderTests {
         let smaller = try loader(nil, ["upstream": "r", "local_memory": "64mb"], limits: limit).load()
         #expect(smaller.config.localMemory == 64 << 20 && smaller.warnings.isEmpty)
 
-        #expect(problems(loader(nil, ["upstream": "r"], limits: ["41943040"])) == [
-            "key \"local_memory\": the container's memory limit of 40mb leaves 24mb after the 16mb kept free; expected a memory limit of at least 48Mi"
-        ])
+        #expect(
+            problems(loader(nil, ["upstream": "r"], limits: ["41943040"])) == [
+                "key \"local_memory\": the container's memory limit of 40mb leaves 24mb after the 16mb kept free; expected a memory limit of at least 48Mi"
+            ])
     }
 
     @Test("keys of later versions are taken, with a warning that they do nothing yet")
@@ -283,15 +303,19 @@ struct ConfigLoaderTests {
     @Test("what --check-config shows is the configuration, and says where each value is from")
     func checkConfig() throws {
         let resolved = try loader(
-            "[sidecar]\nupstream = \"r\"\neviction = \"lfu\"\n[sidecar.prefetch]\npatterns = [\"a:*\", \"q\\\"x\"]\n", ["port": "7"],
+            "[sidecar]\nupstream = \"r\"\neviction = \"lfu\"\n[sidecar.prefetch]\npatterns = [\"a:*\", \"q\\\"x\"]\n",
+            ["port": "7"],
             env: ["FERRITE_SIDECAR_METRICS_PORT": "8"]
         ).load()
         let text = resolved.text()
         for (assignment, source) in [
-            ("eviction = \"lfu\"", "f.toml:3"), ("port = 7", "--set port"), ("port = 8", "FERRITE_SIDECAR_METRICS_PORT"),
+            ("eviction = \"lfu\"", "f.toml:3"), ("port = 7", "--set port"),
+            ("port = 8", "FERRITE_SIDECAR_METRICS_PORT"),
             ("network = \"auto\"", "default"),
         ] {
-            #expect(text.split(separator: "\n").contains { $0.hasPrefix(assignment + " ") && $0.hasSuffix("# \(source)") }, "\(assignment)")
+            #expect(
+                text.split(separator: "\n").contains { $0.hasPrefix(assignment + " ") && $0.hasSuffix("# \(source)") },
+                "\(assignment)")
         }
         #expect(try loader(text).load().config == resolved.config)
     }

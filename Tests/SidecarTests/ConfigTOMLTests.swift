@@ -115,7 +115,9 @@ struct ConfigTOMLTests {
 
     @Test("never repeats what may be a password")
     func secrets() {
-        for text in ["password = hunter2", "password = \"a\" hunter2", "x = { Password = hunter2 }", "password hunter2"] {
+        for text in [
+            "password = hunter2", "password = \"a\" hunter2", "x = { Password = hunter2 }", "password hunter2",
+        ] {
             let problems = read(text).problems
             #expect(!problems.isEmpty)
             #expect(!"\(problems)".contains("hunter2"), "\(problems)")
@@ -125,7 +127,9 @@ struct ConfigTOMLTests {
     @Test("survives any bytes and any cut of a file")
     func anyBytes() {
         #expect(TOMLDocument([0x6B, 0x0A, 0xFF, 0xFE]).problems.map(\.line) == [2])
-        let text = Array("[a.\"b\"]\nx = [1, {y = 'z'}, \"\"\"\\\n q\"\"\"]\nd = 1979-05-27 07:32:00\ni = { a.b = 0x1F, c = -inf }\n".utf8)
+        let text = Array(
+            "[a.\"b\"]\nx = [1, {y = 'z'}, \"\"\"\\\n q\"\"\"]\nd = 1979-05-27 07:32:00\ni = { a.b = 0x1F, c = -inf }\n"
+                .utf8)
         for end in 0...text.count { _ = TOMLDocument(Array(text[..<end])) }
         var generator = SystemRandomNumberGenerator()
         let alphabet = Array("[]{}=.,\"'\\#\n\r ab01_-+:TuU".utf8)

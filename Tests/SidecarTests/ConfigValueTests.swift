@@ -7,7 +7,8 @@ struct ConfigValueTests {
     @Test(
         "sizes take Redis' and Kubernetes' units, all powers of 1024",
         arguments: [
-            ("1b", 1), ("2kb", 2048), ("128mb", 134_217_728), ("1gb", 1 << 30), ("128Mi", 134_217_728), ("1Gi", 1 << 30),
+            ("1b", 1), ("2kb", 2048), ("128mb", 134_217_728), ("1gb", 1 << 30), ("128Mi", 134_217_728),
+            ("1Gi", 1 << 30),
             ("4Ki", 4096), ("128MB", 134_217_728), ("1.5gb", 1_610_612_736), ("64 mb", 64 << 20), ("128m", 134_217_728),
         ] as [(String, UInt64)])
     func sizes(_ text: String, _ bytes: UInt64) {
@@ -24,7 +25,10 @@ struct ConfigValueTests {
 
     @Test(
         "durations take ms, s, m, h and plain seconds",
-        arguments: [("100ms", 100), ("5s", 5_000), ("300", 300_000), ("2m", 120_000), ("1h", 3_600_000), ("0.05", 50), ("1.5s", 1_500), ("0", 0)]
+        arguments: [
+            ("100ms", 100), ("5s", 5_000), ("300", 300_000), ("2m", 120_000), ("1h", 3_600_000), ("0.05", 50),
+            ("1.5s", 1_500), ("0", 0),
+        ]
             as [(String, UInt64)])
     func durations(_ text: String, _ milliseconds: UInt64) {
         #expect(TimeSpan.parse(text) == milliseconds)
@@ -48,8 +52,10 @@ struct ConfigValueTests {
     @Test(
         "an upstream is a host, with port, brackets or scheme",
         arguments: [
-            ("redis:6380", "redis", 6380), ("redis", "redis", 6379), ("10.0.0.1:1", "10.0.0.1", 1), ("[::1]:7000", "::1", 7000),
-            ("[fe80::1]", "fe80::1", 6379), ("redis://h:1234", "h", 1234), ("redis://h", "h", 6379), ("redis://h:1/0", "h", 1),
+            ("redis:6380", "redis", 6380), ("redis", "redis", 6379), ("10.0.0.1:1", "10.0.0.1", 1),
+            ("[::1]:7000", "::1", 7000),
+            ("[fe80::1]", "fe80::1", 6379), ("redis://h:1234", "h", 1234), ("redis://h", "h", 6379),
+            ("redis://h:1/0", "h", 1),
             ("redis://[::1]:9/", "::1", 9), ("a-b.c_d.svc.cluster.local.:6379", "a-b.c_d.svc.cluster.local.", 6379),
         ] as [(String, String, UInt16)])
     func upstreams(_ text: String, _ host: String, _ port: UInt16) throws {
@@ -61,9 +67,11 @@ struct ConfigValueTests {
     @Test(
         "a wrong upstream says what is wrong",
         arguments: [
-            ("", "no host"), (":6379", "no host"), ("::1", "in brackets"), ("h:0", "no port"), ("h:65536", "no port"), ("h:", "no port"),
+            ("", "no host"), (":6379", "no host"), ("::1", "in brackets"), ("h:0", "no port"), ("h:65536", "no port"),
+            ("h:", "no port"),
             ("[::1", "lacks the closing ]"), ("[h]:1", "no IPv6"), ("[::1]x", "follows the ]"), ("rediss://h", "TLS"),
-            ("http://h", "not known"), ("redis://u:p@h:1", "username and password"), ("redis://h/5", "SELECT"), ("a b:1", "no host name"),
+            ("http://h", "not known"), ("redis://u:p@h:1", "username and password"), ("redis://h/5", "SELECT"),
+            ("a b:1", "no host name"),
         ])
     func wrongUpstreams(_ text: String, _ part: String) {
         #expect(throws: UpstreamAddress.Malformed.self) { try UpstreamAddress(parsing: text) }

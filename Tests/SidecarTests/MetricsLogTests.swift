@@ -7,15 +7,21 @@ import Testing
 
 @Suite("the log")
 struct MetricsLogTests {
-    private func record(_ message: String, _ metadata: Logger.Metadata = [:], _ level: Logger.Level = .info) -> LogRecord {
+    private func record(_ message: String, _ metadata: Logger.Metadata = [:], _ level: Logger.Level = .info)
+        -> LogRecord
+    {
         LogRecord(level: level, message: message, metadata: metadata, seconds: 1_700_000_000, milliseconds: 7)
     }
 
     @Test("pretty lines are for people and cannot be forged")
     func pretty() {
         let text = LogText(format: .pretty)
-        #expect(text.line(record("hello", ["b": "2", "a": "x y"])) == "2023-11-14T22:13:20.007Z info     hello a=\"x y\" b=2\n")
-        #expect(text.line(record("a\nb", ["k": "v\u{1B}[31m"])) == "2023-11-14T22:13:20.007Z info     a\\nb k=v\\u001B[31m\n")
+        #expect(
+            text.line(record("hello", ["b": "2", "a": "x y"]))
+                == "2023-11-14T22:13:20.007Z info     hello a=\"x y\" b=2\n")
+        #expect(
+            text.line(record("a\nb", ["k": "v\u{1B}[31m"]))
+                == "2023-11-14T22:13:20.007Z info     a\\nb k=v\\u001B[31m\n")
     }
 
     @Test("json lines are one object each")
@@ -23,7 +29,8 @@ struct MetricsLogTests {
         let line = LogText(format: .json).line(record("say \"hi\"\n", ["n": "1"], .warning))
         #expect(line.hasSuffix("}\n") && !line.dropLast().contains("\n"))
         let object = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: String])
-        #expect(object == ["time": "2023-11-14T22:13:20.007Z", "level": "warning", "message": "say \"hi\"\n", "n": "1"])
+        #expect(
+            object == ["time": "2023-11-14T22:13:20.007Z", "level": "warning", "message": "say \"hi\"\n", "n": "1"])
     }
 
     @Test("a full queue drops and counts, and never waits")
@@ -87,12 +94,16 @@ struct MetricsLogTests {
         var bytes = [UInt8](repeating: 0, count: 4096)
         let count = read(ends[0], &bytes, bytes.count)
         let lines = String(decoding: bytes[..<max(0, count)], as: UTF8.self).split(separator: "\n")
-        #expect(lines.map { $0.split(separator: " ", maxSplits: 1).last.map(String.init) ?? "" } == ["info     one who=me", "error    two who=you"])
+        #expect(
+            lines.map { $0.split(separator: " ", maxSplits: 1).last.map(String.init) ?? "" } == [
+                "info     one who=me", "error    two who=you",
+            ])
     }
 
     @Test("the watchdog calls a turn of more than two seconds stuck")
     func watchdog() {
-        let watchdog = Watchdog(log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, lastTurnNs: { 5_000_000_000 })
+        let watchdog = Watchdog(
+            log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, lastTurnNs: { 5_000_000_000 })
         #expect(watchdog.stuckNs(nowNs: 5_000_000_000) == nil)
         #expect(watchdog.stuckNs(nowNs: 7_000_000_000) == nil)
         #expect(watchdog.stuckNs(nowNs: 7_000_000_001) == 2_000_000_001)

@@ -96,13 +96,16 @@ struct MetricsServerTests {
         try await withServer { port, _ in
             let head = try await exchange(port, "HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             #expect(head.contains("Content-Length: 3\r\n") && head.hasSuffix("\r\n\r\n"))
-            let post = try await exchange(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            let post = try await exchange(
+                port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
             #expect(post.hasPrefix("HTTP/1.1 405 ") && post.contains("Allow: GET, HEAD\r\n"))
             let large = try await exchange(
-                port, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + String(repeating: "x", count: 100_000))
+                port,
+                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + String(repeating: "x", count: 100_000))
             #expect(!large.contains(" 200 "))
             #expect(!(try await exchange(port, "*1\r\n$4\r\nPING\r\n")).contains("PONG"))
-            let longLine = try await exchange(port, "GET /" + String(repeating: "x", count: 200_000) + " HTTP/1.1\r\n\r\n")
+            let longLine = try await exchange(
+                port, "GET /" + String(repeating: "x", count: 200_000) + " HTTP/1.1\r\n\r\n")
             #expect(!longLine.contains(" 200 "))
             #expect(try await exchange(port, "GET /healthz HTTP/1.0\r\n\r\n").hasSuffix("ok\n"))
         }

@@ -23,9 +23,9 @@ enum SampleReport {
         values[0] = 12
         values[1] = 3
         values[2] = 7
-        values[3 + 0] = 5 // below 256 ns
-        values[3 + 1] = 2 // 256 to 320 ns
-        values[3 + 107] = 1 // beyond all bounds
+        values[3 + 0] = 5  // below 256 ns
+        values[3 + 1] = 2  // 256 to 320 ns
+        values[3 + 107] = 1  // beyond all bounds
         values[3 + 108] = 2_500_000_000
         var loader = ConfigLoader()
         loader.flags = [.init(name: "--upstream", key: "upstream", text: "redis:6379")] + flags
@@ -33,10 +33,12 @@ enum SampleReport {
             snapshot: StatsSnapshot(
                 values: values,
                 upstream: UpstreamStatus(
-                    address: "redis:6379", state: .up, tracking: true, epoch: 2, reconnects: 1, lastError: "connect: refused",
+                    address: "redis:6379", state: .up, tracking: true, epoch: 2, reconnects: 1,
+                    lastError: "connect: refused",
                     roundTripNs: 83_000, links: 3), takenAtNs: 1),
             table: table,
-            process: ProcessNumbers(residentBytes: 1024, residentPeakBytes: 2048, anonymousBytes: 512, cpuSeconds: 0.5, startSeconds: 100),
+            process: ProcessNumbers(
+                residentBytes: 1024, residentPeakBytes: 2048, anonymousBytes: 512, cpuSeconds: 0.5, startSeconds: 100),
             facts: SidecarFacts(
                 version: "1.2.3", config: try loader.load(), listeners: ["127.0.0.1:6379"], networkName: "epoll",
                 networkReason: "io_uring_setup: \"denied\"", startSeconds: 100),
@@ -52,8 +54,10 @@ struct MetricsTextTests {
         #expect(
             Array(lines.prefix(11)) == [
                 "# HELP commands_total Commands", "# TYPE commands_total counter", "commands_total{way=\"hit\"} 12",
-                "commands_total{way=\"miss\"} 3", "# HELP keys Keys", "# TYPE keys gauge", "keys 7", "# HELP seconds Time",
-                "# TYPE seconds histogram", "seconds_bucket{way=\"hit\",le=\"2.56e-07\"} 5", "seconds_bucket{way=\"hit\",le=\"5.12e-07\"} 7",
+                "commands_total{way=\"miss\"} 3", "# HELP keys Keys", "# TYPE keys gauge", "keys 7",
+                "# HELP seconds Time",
+                "# TYPE seconds histogram", "seconds_bucket{way=\"hit\",le=\"2.56e-07\"} 5",
+                "seconds_bucket{way=\"hit\",le=\"5.12e-07\"} 7",
             ])
         let buckets = lines.filter { $0.hasPrefix("seconds_bucket") }
         #expect(buckets.count == 28)
@@ -62,9 +66,12 @@ struct MetricsTextTests {
         #expect(lines.contains("seconds_sum{way=\"hit\"} 2.5"))
         #expect(lines.contains("seconds_count{way=\"hit\"} 8"))
         for line in [
-            "ferrite_sidecar_info{version=\"1.2.3\",network=\"epoll\",mode=\"read-through\"} 1", "ferrite_sidecar_upstream_up 1",
-            "ferrite_sidecar_tracking 1", "ferrite_sidecar_upstream_reconnects_total 1", "ferrite_sidecar_upstream_state{state=\"up\"} 1",
-            "ferrite_sidecar_upstream_state{state=\"unreachable\"} 0", "ferrite_sidecar_upstream_round_trip_seconds 8.3e-05",
+            "ferrite_sidecar_info{version=\"1.2.3\",network=\"epoll\",mode=\"read-through\"} 1",
+            "ferrite_sidecar_upstream_up 1",
+            "ferrite_sidecar_tracking 1", "ferrite_sidecar_upstream_reconnects_total 1",
+            "ferrite_sidecar_upstream_state{state=\"up\"} 1",
+            "ferrite_sidecar_upstream_state{state=\"unreachable\"} 0",
+            "ferrite_sidecar_upstream_round_trip_seconds 8.3e-05",
             "process_resident_memory_bytes 1024", "process_cpu_seconds_total 0.5", "process_start_time_seconds 100.0",
             "ferrite_sidecar_log_lines_dropped_total 4",
         ] {
@@ -104,8 +111,11 @@ struct MetricsTextTests {
             }
             let name = line.prefix { $0 != "{" && $0 != " " }
             #expect(
-                name == current || ["_bucket", "_sum", "_count"].contains { current + $0 == name }, "not below its help: \(line)")
-            #expect(samples.insert(String(line.prefix(upTo: line.lastIndex(of: " ") ?? line.endIndex))).inserted, "given twice: \(line)")
+                name == current || ["_bucket", "_sum", "_count"].contains { current + $0 == name },
+                "not below its help: \(line)")
+            #expect(
+                samples.insert(String(line.prefix(upTo: line.lastIndex(of: " ") ?? line.endIndex))).inserted,
+                "given twice: \(line)")
             #expect(Double(line.split(separator: " ").last ?? "") != nil, "\(line)")
         }
     }
@@ -122,7 +132,10 @@ struct MetricsTextTests {
 
     @Test("/stats is JSON with percentiles, the upstream, the network's reason and settings, but no secret")
     func json() throws {
-        let report = try SampleReport.report([.init(name: "--set", key: "password", text: "hunter2"), .init(name: "--set", key: "prefetch.patterns", text: "a:*,b\"\\")])
+        let report = try SampleReport.report([
+            .init(name: "--set", key: "password", text: "hunter2"),
+            .init(name: "--set", key: "prefetch.patterns", text: "a:*,b\"\\"),
+        ])
         let text = StatsJSON.render(report)
         #expect(!text.contains("hunter2"))
         let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
@@ -151,7 +164,7 @@ struct MetricsTextTests {
         func histogram() throws -> Histogram { try #require(Histogram(row, of: values, SampleReport.table)) }
         #expect(try histogram().percentileNs(0.99) == 0)
         #expect(try histogram().meanNs == 0)
-        values[3 + 4] = 100 // 448 to 512 ns
+        values[3 + 4] = 100  // 448 to 512 ns
         values[3 + 108] = 100 * 480
         #expect(try histogram().percentileNs(0.5) == 480)
         #expect(try histogram().percentileNs(1) == 512)

@@ -15,7 +15,8 @@ struct Stats: ParsableCommand {
             In Kubernetes: kubectl port-forward POD 9091, then ferritectl stats.
             """)
 
-    @Option(help: ArgumentHelp("Where the sidecar's metrics page is (default: http://127.0.0.1:9091).", valueName: "url"))
+    @Option(
+        help: ArgumentHelp("Where the sidecar's metrics page is (default: http://127.0.0.1:9091).", valueName: "url"))
     var url: String?
 
     @Option(help: ArgumentHelp("The same for a sidecar on this machine: the port alone.", valueName: "number"))

@@ -1,7 +1,7 @@
 #if canImport(FoundationEssentials)
-import FoundationEssentials
+    import FoundationEssentials
 #else
-import Foundation
+    import Foundation
 #endif
 
 /// The sidecar's /stats as values. What an older or newer sidecar does not have is left out of the screen.
@@ -15,20 +15,20 @@ struct StatsReport: Decodable, Sendable {
         var address: String
         var state: String
         var tracking: Bool
-        var tracking_reason: String
+        var trackingReason: String
         var epoch: UInt64
         var reconnects: UInt64
-        var last_error: String
-        var round_trip_seconds: Double
+        var lastError: String
+        var roundTripSeconds: Double
         var connections: UInt64
     }
 
     struct Process: Decodable, Sendable {
-        var resident_bytes: UInt64
-        var resident_peak_bytes: UInt64
-        var anonymous_bytes: UInt64
-        var cpu_seconds: Double
-        var log_lines_dropped: UInt64
+        var residentBytes: UInt64
+        var residentPeakBytes: UInt64
+        var anonymousBytes: UInt64
+        var cpuSeconds: Double
+        var logLinesDropped: UInt64
     }
 
     /// A counter or gauge has a value, a histogram the others.
@@ -37,14 +37,14 @@ struct StatsReport: Decodable, Sendable {
         var labels: [String: String]
         var value: UInt64?
         var count: UInt64?
-        var mean_seconds: Double?
-        var p50_seconds: Double?
-        var p99_seconds: Double?
-        var p999_seconds: Double?
+        var meanSeconds: Double?
+        var p50Seconds: Double?
+        var p99Seconds: Double?
+        var p999Seconds: Double?
     }
 
     var version: String
-    var uptime_seconds: Double
+    var uptimeSeconds: Double
     var mode: String
     var listeners: [String]
     var network: Network
@@ -54,9 +54,14 @@ struct StatsReport: Decodable, Sendable {
 
     init(json: String) throws(StatsFailure) {
         do {
-            self = try JSONDecoder().decode(StatsReport.self, from: Data(json.utf8))
+            let decoder = JSONDecoder()
+            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            self = try decoder.decode(StatsReport.self, from: Data(json.utf8))
         } catch {
-            throw StatsFailure(sentence: "the answer is not what a sidecar of version \(Version.current) says (\(error)); ferritectl stats --json shows it as it is")
+            throw StatsFailure(
+                sentence:
+                    "the answer is not what a sidecar of version \(Version.current) says (\(error)); ferritectl stats --json shows it as it is"
+            )
         }
     }
 

@@ -32,18 +32,22 @@ struct StatsScreen {
     private func header(_ report: StatsReport) -> [String] {
         let upstream = report.upstream
         var lines = [
-            bold("ferrite sidecar \(report.version)") + "  \(report.mode), up \(Units.uptime(seconds: report.uptime_seconds))",
+            bold("ferrite sidecar \(report.version)")
+                + "  \(report.mode), up \(Units.uptime(seconds: report.uptimeSeconds))",
             title("listens") + report.listeners.joined(separator: ", "),
         ]
         let state = upstream.state == "up" ? green("up") : red(upstream.state)
         let tracking = upstream.tracking ? green("tracking on") : yellow("tracking off")
         lines.append(
-            title("upstream") + "\(upstream.address)  \(state), \(tracking), round trip \(Units.duration(seconds: upstream.round_trip_seconds))")
-        var more = "\(Self.plural(upstream.connections, "connection")), epoch \(upstream.epoch), \(Self.plural(upstream.reconnects, "reconnect"))"
-        if !upstream.last_error.isEmpty { more += ", last error: \(upstream.last_error)" }
+            title("upstream")
+                + "\(upstream.address)  \(state), \(tracking), round trip \(Units.duration(seconds: upstream.roundTripSeconds))"
+        )
+        var more =
+            "\(Self.plural(upstream.connections, "connection")), epoch \(upstream.epoch), \(Self.plural(upstream.reconnects, "reconnect"))"
+        if !upstream.lastError.isEmpty { more += ", last error: \(upstream.lastError)" }
         lines.append(title("") + more)
-        if !upstream.tracking, !upstream.tracking_reason.isEmpty {
-            lines.append(title("") + yellow("without tracking: \(upstream.tracking_reason)"))
+        if !upstream.tracking, !upstream.trackingReason.isEmpty {
+            lines.append(title("") + yellow("without tracking: \(upstream.trackingReason)"))
         }
         let reason = report.network.reason.isEmpty ? "" : "  (\(report.network.reason))"
         lines.append(title("network") + report.network.engine + reason)
@@ -63,8 +67,10 @@ struct StatsScreen {
         ]
         var facts: [String] = []
         for (name, word) in [
-            ("ferrite_keys", "held"), ("ferrite_evicted_keys_total", "evicted"), ("ferrite_expired_keys_total", "expired"),
-            ("ferrite_sidecar_invalidations_total", "invalidated"), ("ferrite_sidecar_suspect_served_total", "served while unreachable"),
+            ("ferrite_keys", "held"), ("ferrite_evicted_keys_total", "evicted"),
+            ("ferrite_expired_keys_total", "expired"),
+            ("ferrite_sidecar_invalidations_total", "invalidated"),
+            ("ferrite_sidecar_suspect_served_total", "served while unreachable"),
         ] {
             guard let value = report.value(name) else { continue }
             facts.append("\(Units.count(value)) \(word)")
@@ -86,10 +92,10 @@ struct StatsScreen {
 
     /// Per second since the report before; nil without one.
     private func rate(_ report: StatsReport, _ row: StatsReport.Metric) -> String? {
-        guard let before, report.uptime_seconds > before.uptime_seconds, let now = row.value,
+        guard let before, report.uptimeSeconds > before.uptimeSeconds, let now = row.value,
             let then = before.value(row.name, "way", row.labels["way"]), now >= then
         else { return nil }
-        return Units.count(UInt64((Double(now - then) / (report.uptime_seconds - before.uptime_seconds)).rounded()))
+        return Units.count(UInt64((Double(now - then) / (report.uptimeSeconds - before.uptimeSeconds)).rounded()))
     }
 
     // MARK: latency
@@ -102,9 +108,9 @@ struct StatsScreen {
         return [dim(head)]
             + rows.map { name, row in
                 Self.row([
-                    name, Units.count(row.count ?? 0), Units.duration(seconds: row.mean_seconds ?? 0),
-                    Units.duration(seconds: row.p50_seconds ?? 0), Units.duration(seconds: row.p99_seconds ?? 0),
-                    Units.duration(seconds: row.p999_seconds ?? 0),
+                    name, Units.count(row.count ?? 0), Units.duration(seconds: row.meanSeconds ?? 0),
+                    Units.duration(seconds: row.p50Seconds ?? 0), Units.duration(seconds: row.p99Seconds ?? 0),
+                    Units.duration(seconds: row.p999Seconds ?? 0),
                 ])
             }
     }
@@ -116,7 +122,8 @@ struct StatsScreen {
     // MARK: memory
 
     private func memory(_ report: StatsReport) -> [String] {
-        guard let used = report.value("ferrite_memory_used_bytes"), let budget = report.value("ferrite_memory_max_bytes")
+        guard let used = report.value("ferrite_memory_used_bytes"),
+            let budget = report.value("ferrite_memory_max_bytes")
         else { return [] }
         let owners = report.rows("ferrite_sidecar_memory_bytes")
             .compactMap { row in row.value.map { (name: row.labels["owner"] ?? "", bytes: $0) } }
@@ -138,7 +145,8 @@ struct StatsScreen {
         var clients: [String] = []
         for (name, word) in [
             ("ferrite_connections_active", "connected"), ("ferrite_sidecar_connections_pinned", "pinned"),
-            ("ferrite_sidecar_connections_refused_total", "refused"), ("ferrite_sidecar_protocol_errors_total", "protocol errors"),
+            ("ferrite_sidecar_connections_refused_total", "refused"),
+            ("ferrite_sidecar_protocol_errors_total", "protocol errors"),
         ] {
             if let value = report.value(name) { clients.append("\(Units.count(value)) \(word)") }
         }
@@ -146,10 +154,11 @@ struct StatsScreen {
         var lines = Self.wrap(clients).map { title($0.offset == 0 ? "clients" : "") + $0.line }
         lines.append(
             title("process")
-                + "\(Units.bytes(process.resident_bytes)) resident (peak \(Units.bytes(process.resident_peak_bytes))), "
-                + "\(Units.bytes(process.anonymous_bytes)) anonymous, CPU \(Units.duration(seconds: process.cpu_seconds))")
-        if process.log_lines_dropped > 0 {
-            lines.append(title("log") + yellow("\(Units.count(process.log_lines_dropped)) lines dropped"))
+                + "\(Units.bytes(process.residentBytes)) resident (peak \(Units.bytes(process.residentPeakBytes))), "
+                + "\(Units.bytes(process.anonymousBytes)) anonymous, CPU \(Units.duration(seconds: process.cpuSeconds))"
+        )
+        if process.logLinesDropped > 0 {
+            lines.append(title("log") + yellow("\(Units.count(process.logLinesDropped)) lines dropped"))
         }
         return lines
     }

@@ -111,7 +111,9 @@ struct StatsServer {
         let lines = text.split(separator: "\r\n", maxSplits: 1, omittingEmptySubsequences: false)
         let status = lines[0].split(separator: " ")
         guard status.count >= 2, status[0].hasPrefix("HTTP/1."), let code = Int(status[1]) else {
-            throw StatsFailure(sentence: "\(place) does not speak HTTP; is it the sidecar's metrics port (9091) or the one for clients?")
+            throw StatsFailure(
+                sentence:
+                    "\(place) does not speak HTTP; is it the sidecar's metrics port (9091) or the one for clients?")
         }
         /* Found by bytes: "\r\n" is one Character, so a search by characters would miss "\r\n\r\n". */
         let end: [UInt8] = [13, 10, 13, 10]
@@ -121,8 +123,13 @@ struct StatsServer {
         switch code {
         case 200: return body
         case 503:
-            throw StatsFailure(sentence: "the sidecar at \(place) is not well: \(body.split(separator: "\n").first ?? "no reason given")")
-        default: throw StatsFailure(sentence: "\(place) answered \(code) to \(lines[0].isEmpty ? "" : "GET /stats"); is it a ferrite sidecar?")
+            throw StatsFailure(
+                sentence:
+                    "the sidecar at \(place) is not well: \(body.split(separator: "\n").first ?? "no reason given")")
+        default:
+            throw StatsFailure(
+                sentence:
+                    "\(place) answered \(code) to \(lines[0].isEmpty ? "" : "GET /stats"); is it a ferrite sidecar?")
         }
     }
 }

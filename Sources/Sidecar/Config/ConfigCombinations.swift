@@ -15,7 +15,9 @@ enum ConfigCombinations {
             refuse("enabled", "is false, and yet a sidecar is being started", "true, or no --sidecar")
         }
         if config.bind.isEmpty, config.unixSocket.isEmpty {
-            refuse("bind", with: ["unix_socket"], "is empty and there is no unix_socket: nothing would listen", "an address or a unix_socket")
+            refuse(
+                "bind", with: ["unix_socket"], "is empty and there is no unix_socket: nothing would listen",
+                "an address or a unix_socket")
         }
         if Set(config.bind).count < config.bind.count {
             refuse("bind", "names an address twice", "each address once")
@@ -29,7 +31,9 @@ enum ConfigCombinations {
             refuse("password_file", with: ["password"], "is given together with password", "one of the two")
         }
         if !config.username.isEmpty, config.password.isEmpty, config.passwordFile.isEmpty {
-            refuse("username", with: ["password", "password_file"], "is given without a password", "a password or password_file as well")
+            refuse(
+                "username", with: ["password", "password_file"], "is given without a password",
+                "a password or password_file as well")
         }
         if isOwnListener(config) {
             refuse(

@@ -88,80 +88,99 @@ extension ConfigKey {
     static let all: [ConfigKey] = [
         ConfigKey(
             "enabled", \.enabled, .boolean, .upstream,
-            "Written for the injector, which reads the same file: with false no sidecar is injected. A sidecar started with false refuses to run."),
+            "Written for the injector, which reads the same file: with false no sidecar is injected. A sidecar started with false refuses to run."
+        ),
         ConfigKey(
             "upstream", \.upstream, .upstream, .upstream, flag: "--upstream",
             "The central server. A name is resolved again at every connect. Required."),
         ConfigKey(
             "mode", \.mode, .choice, .upstream,
-            "How writes travel. Only read-through does something yet: writes go to the upstream and drop the local copy; the other modes are accepted and behave like it, with a warning at start."),
+            "How writes travel. Only read-through does something yet: writes go to the upstream and drop the local copy; the other modes are accepted and behave like it, with a warning at start."
+        ),
         ConfigKey(
             "username", \.username, .text(expected: "a user of the upstream's ACL, e.g. \"app\""), .upstream,
             "User for AUTH at the upstream. Empty: the default user. Needs a password."),
         ConfigKey(
             "password", \.password, .secret, .upstream, isSecret: true,
-            "Password for AUTH at the upstream. Empty: no AUTH. Prefer password_file, or the environment from a Secret."),
+            "Password for AUTH at the upstream. Empty: no AUTH. Prefer password_file, or the environment from a Secret."
+        ),
         ConfigKey(
-            "password_file", \.passwordFile, .text(name: "path", expected: "the path of a readable file, e.g. \"/var/run/secrets/redis\""),
+            "password_file", \.passwordFile,
+            .text(name: "path", expected: "the path of a readable file, e.g. \"/var/run/secrets/redis\""),
             .upstream, "File that holds the password; line ends at its end are dropped. Not together with password."),
         ConfigKey(
             "connect_timeout", \.connectTimeoutMs, .duration(1...60_000, example: "100ms"), .upstream,
             "How long a connection to the upstream may take, its handshake included."),
         ConfigKey(
             "read_timeout", \.readTimeoutMs, .duration(1...60_000, example: "50ms"), .upstream,
-            "How long a cacheable read (GET, MGET) waits for the upstream before its client gets an error. Writes and all other commands wait for as long as their link lives."),
+            "How long a cacheable read (GET, MGET) waits for the upstream before its client gets an error. Writes and all other commands wait for as long as their link lives."
+        ),
         ConfigKey(
             "link_timeout", \.linkTimeoutMs, .duration(1_000...hour, example: "5s"), .upstream,
-            "A link on which the upstream has been silent for this long while it owed an answer to a heartbeat is closed and made again."),
+            "A link on which the upstream has been silent for this long while it owed an answer to a heartbeat is closed and made again."
+        ),
         ConfigKey(
             "allow_admin", \.allowAdmin, .boolean, .upstream,
-            "Pass SHUTDOWN, REPLICAOF, FAILOVER, DEBUG, CONFIG SET and other commands that change the server itself. Refused by default: a preStop hook's `redis-cli shutdown` must not stop the central server."),
+            "Pass SHUTDOWN, REPLICAOF, FAILOVER, DEBUG, CONFIG SET and other commands that change the server itself. Refused by default: a preStop hook's `redis-cli shutdown` must not stop the central server."
+        ),
 
         ConfigKey(
             "local_memory", \.localMemory, .size(localMemoryMin...localMemoryMax, example: "128mb"), .cache,
-            "The budget: bounds the whole process, the kernel's socket buffers included. At least 32mb. With a container memory limit (cgroup v1 or v2) at most limit - max(16mb, 12%), and that is then the default."),
+            "The budget: bounds the whole process, the kernel's socket buffers included. At least 32mb. With a container memory limit (cgroup v1 or v2) at most limit - max(16mb, 12%), and that is then the default."
+        ),
         ConfigKey(
             "eviction", \.eviction, .choice, .cache,
-            "Which entry goes when memory is needed: the one not used for the longest time, the one used least often, or any."),
+            "Which entry goes when memory is needed: the one not used for the longest time, the one used least often, or any."
+        ),
         ConfigKey(
             "ttl_default", \.ttlDefaultMs, .duration(1...30 * day, example: "5m"), .cache,
-            "How long a cached value is served before it is fetched again, even when nothing announced a change. The upstream's own expiry always holds as well."),
+            "How long a cached value is served before it is fetched again, even when nothing announced a change. The upstream's own expiry always holds as well."
+        ),
 
         ConfigKey(
             "bind", \.bind,
             .list(
-                name: "addresses", expected: "one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"::1\"]",
+                name: "addresses",
+                expected: "one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"::1\"]",
                 check: mistakeInAddress),
             .listeners, flag: "--bind",
-            "Addresses to listen on: a list, or a text with blanks or commas between them. An empty list with unix_socket set: no TCP."),
+            "Addresses to listen on: a list, or a text with blanks or commas between them. An empty list with unix_socket set: no TCP."
+        ),
         ConfigKey(
             "port", \.port, .number(0...65535, example: 6379), .listeners, flag: "--port",
             "TCP port for clients. 0: the kernel chooses, and the start line tells."),
         ConfigKey(
             "unix_socket", \.unixSocket,
-            .text(name: "path", expected: "an absolute path of at most 107 bytes, e.g. \"/run/ferrite/sidecar.sock\"", check: mistakeInSocketPath),
+            .text(
+                name: "path", expected: "an absolute path of at most 107 bytes, e.g. \"/run/ferrite/sidecar.sock\"",
+                check: mistakeInSocketPath),
             .listeners, flag: "--unix-socket",
             "Also listen on this Unix socket, which costs less CPU than TCP. Empty: none. A stale file is replaced."),
         ConfigKey(
             "network", \.network, .choice, .listeners, flag: "--network",
-            "The network engine. auto tries io_uring by a real operation and falls back to epoll; the log, INFO, /stats and ferritectl say which it is and why."),
+            "The network engine. auto tries io_uring by a real operation and falls back to epoll; the log, INFO, /stats and ferritectl say which it is and why."
+        ),
         ConfigKey(
             "max_clients", \.maxClients, .number(1...100_000, example: 1_000), .listeners,
-            "Client connections at one time; further ones get an error and are closed. Fewer if the budget cannot hold them."),
+            "Client connections at one time; further ones get an error and are closed. Fewer if the budget cannot hold them."
+        ),
         ConfigKey(
             "idle_timeout", \.idleTimeoutMs, .duration(0...30 * day, example: "5m"), .listeners,
             "Close clients that have sent nothing for this long. 0: never."),
         ConfigKey(
             "drain_timeout", \.drainTimeoutMs, .duration(0...hour, example: "5s"), .listeners,
-            "After SIGTERM clients are served until none is connected or this time has passed; then the sidecar exits with 0."),
+            "After SIGTERM clients are served until none is connected or this time has passed; then the sidecar exits with 0."
+        ),
 
         ConfigKey(
             "metrics.enabled", \.metrics.enabled, .boolean, .metrics,
             "Serve /metrics, /healthz, /readyz and /stats over HTTP."),
         ConfigKey(
             "metrics.bind", \.metrics.bind,
-            .text(name: "address", expected: "one numeric address, e.g. \"0.0.0.0\"", check: mistakeInAddress), .metrics,
-            "Address of the metrics page. All by default, because Prometheus comes from outside the pod; the page shows numbers and settings, never keys, values or secrets."),
+            .text(name: "address", expected: "one numeric address, e.g. \"0.0.0.0\"", check: mistakeInAddress),
+            .metrics,
+            "Address of the metrics page. All by default, because Prometheus comes from outside the pod; the page shows numbers and settings, never keys, values or secrets."
+        ),
         ConfigKey(
             "metrics.port", \.metrics.port, .number(0...65535, example: 9091), .metrics, flag: "--metrics-port",
             "Port of the metrics page. 0: the kernel chooses, and the log tells."),
@@ -177,7 +196,8 @@ extension ConfigKey {
             "Accepted, but does nothing yet; a warning at start says so."),
         ConfigKey(
             "prefetch.patterns", \.prefetch.patterns,
-            .list(name: "list of patterns", expected: "a list of key patterns, e.g. [\"session:*\", \"config:*\"]"), .prefetch,
+            .list(name: "list of patterns", expected: "a list of key patterns, e.g. [\"session:*\", \"config:*\"]"),
+            .prefetch,
             "Keys to fetch ahead. Does nothing yet."),
     ]
 

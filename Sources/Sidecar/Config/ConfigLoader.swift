@@ -59,7 +59,9 @@ struct ConfigLoader {
         var problems: [ConfigProblem] = []
         var warnings: [String] = []
 
-        mutating func apply(_ key: ConfigKey, from source: ConfigSource, _ read: (inout SidecarConfig) throws(ConfigMistake) -> Void) {
+        mutating func apply(
+            _ key: ConfigKey, from source: ConfigSource, _ read: (inout SidecarConfig) throws(ConfigMistake) -> Void
+        ) {
             do throws(ConfigMistake) {
                 try read(&config)
                 sources[key.name] = source
@@ -77,7 +79,8 @@ struct ConfigLoader {
         let document = TOMLDocument(file.bytes)
         for problem in document.problems {
             state.problems.append(
-                ConfigProblem(source: .file(name: file.name, line: problem.line), key: "", what: problem.message, expected: ""))
+                ConfigProblem(
+                    source: .file(name: file.name, line: problem.line), key: "", what: problem.message, expected: ""))
         }
         let strangers = document.tables.filter { !Self.isKnown(table: $0.path) }
         for (path, line) in strangers {
@@ -86,7 +89,8 @@ struct ConfigLoader {
                 ConfigProblem(
                     source: .file(name: file.name, line: line), key: "",
                     what: "[\(TOMLParser.show(path))] is not known" + (near.map { "; did you mean [\($0)]?" } ?? ""),
-                    expected: near == nil ? Self.tables.map { "[\(TOMLParser.show($0))]" }.joined(separator: " or ") : ""))
+                    expected: near == nil
+                        ? Self.tables.map { "[\(TOMLParser.show($0))]" }.joined(separator: " or ") : ""))
         }
         for entry in document.entries {
             /* A table that is not known has been complained about once, for all its keys. */
@@ -137,7 +141,8 @@ struct ConfigLoader {
                 state.problems.append(
                     ConfigProblem(
                         source: .flag(flag.name), key: name,
-                        what: "was given twice with different values, also by \(before.name)", expected: "one of the two"))
+                        what: "was given twice with different values, also by \(before.name)",
+                        expected: "one of the two"))
                 continue
             }
             given[name] = flag
@@ -171,14 +176,17 @@ struct ConfigLoader {
     // MARK: what depends on the machine
 
     private func applyMemoryLimit(_ state: inout State) {
-        guard let limit = CgroupMemory.limit(texts: cgroupLimitTexts), !state.failed.contains("local_memory") else { return }
+        guard let limit = CgroupMemory.limit(texts: cgroupLimitTexts), !state.failed.contains("local_memory") else {
+            return
+        }
         let usable = CgroupMemory.usable(limit: limit)
         let reason = "container limit of \(Self.roughly(limit)), less max(16mb, 12%)"
         guard usable >= ConfigKey.localMemoryMin else {
             state.problems.append(
                 ConfigProblem(
                     key: "local_memory",
-                    what: "the container's memory limit of \(Self.roughly(limit)) leaves \(Self.roughly(usable)) after the 16mb kept free",
+                    what:
+                        "the container's memory limit of \(Self.roughly(limit)) leaves \(Self.roughly(usable)) after the 16mb kept free",
                     expected: "a memory limit of at least 48Mi"))
             return
         }
@@ -189,7 +197,8 @@ struct ConfigLoader {
         }
         if state.config.localMemory > usable {
             state.warnings.append(
-                "local_memory \(ByteSize.show(state.config.localMemory)) (\(given)) is more than the container can hold; using \(Self.roughly(usable)): \(reason)")
+                "local_memory \(ByteSize.show(state.config.localMemory)) (\(given)) is more than the container can hold; using \(Self.roughly(usable)): \(reason)"
+            )
             state.config.localMemory = usable
             state.sources["local_memory"] = .memoryLimit("\(given), clamped: \(reason)")
         }
@@ -209,7 +218,9 @@ struct ConfigLoader {
             var bytes = try readSecret(path)
             while let last = bytes.last, last == UInt8(ascii: "\n") || last == UInt8(ascii: "\r") { bytes.removeLast() }
             guard !bytes.isEmpty else { return refuse("\"\(path)\" is empty") }
-            guard let text = String(validating: bytes, as: UTF8.self) else { return refuse("\"\(path)\" is not UTF-8 text") }
+            guard let text = String(validating: bytes, as: UTF8.self) else {
+                return refuse("\"\(path)\" is not UTF-8 text")
+            }
             state.config.password = Secret(text)
         } catch {
             refuse("\"\(path)\" cannot be read: \(error.sentence)")
@@ -221,7 +232,8 @@ struct ConfigLoader {
         let config = state.config
         if config.mode != .readThrough {
             warnings.append(
-                "mode \"\(config.mode.rawValue)\" does nothing yet: this version works as read-through, every write goes to the upstream")
+                "mode \"\(config.mode.rawValue)\" does nothing yet: this version works as read-through, every write goes to the upstream"
+            )
         }
         if config.prefetch.enabled {
             warnings.append("prefetch does nothing yet: keys are fetched when they are first read")

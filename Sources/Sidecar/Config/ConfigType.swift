@@ -64,7 +64,8 @@ extension ConfigType where Value == UInt64 {
     static func size(_ range: ClosedRange<UInt64>, example: String) -> Self {
         let check: @Sendable (UInt64) throws(Mistake) -> UInt64 = { bytes throws(Mistake) in
             guard bytes >= range.lowerBound else {
-                throw Mistake("\(ByteSize.show(bytes)) is less than the smallest that works, \(ByteSize.show(range.lowerBound))")
+                throw Mistake(
+                    "\(ByteSize.show(bytes)) is less than the smallest that works, \(ByteSize.show(range.lowerBound))")
             }
             guard bytes <= range.upperBound else { throw Mistake("more than \(ByteSize.show(range.upperBound))") }
             return bytes
@@ -222,7 +223,8 @@ extension ConfigType where Value == UpstreamAddress {
             }
         }
         return Self(
-            name: "address", expected: "HOST:PORT, HOST (port 6379), [IPV6]:PORT or redis://HOST:PORT, e.g. \"redis.default.svc:6379\"",
+            name: "address",
+            expected: "HOST:PORT, HOST (port 6379), [IPV6]:PORT or redis://HOST:PORT, e.g. \"redis.default.svc:6379\"",
             fromText: read,
             fromTOML: { value throws(Mistake) in
                 guard case .string(let text) = value else { throw wrongKind(value) }

@@ -255,7 +255,8 @@ struct TOMLParser {
         if let float = Self.float(word) { return .float(float) }
         if Self.looksLikeDate(word) { return .dateTime(word) }
         throw problem(
-            "key \"\(Self.show(key))\": \(word) is no TOML value; expected text in quotes, e.g. \(key.last ?? "") = \"\(word)\"")
+            "key \"\(Self.show(key))\": \(word) is no TOML value; expected text in quotes, e.g. \(key.last ?? "") = \"\(word)\""
+        )
     }
 
     private static func endsBareValue(_ byte: UInt8) -> Bool {
@@ -277,7 +278,9 @@ struct TOMLParser {
 
     private static func integer(_ word: String) -> Int64? {
         for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] where word.hasPrefix(prefix) {
-            guard let digits = withoutUnderscores(word.dropFirst(2)), digits.first?.isHexDigit == true else { return nil }
+            guard let digits = withoutUnderscores(word.dropFirst(2)), digits.first?.isHexDigit == true else {
+                return nil
+            }
             return Int64(digits, radix: radix)
         }
         let unsigned = word.hasPrefix("+") || word.hasPrefix("-") ? word.dropFirst() : word[...]
@@ -392,8 +395,9 @@ struct TOMLParser {
     /// A backslash at the end of a line swallows it and the blanks that follow.
     private mutating func skipLineEndingBackslash() -> Bool {
         var look = at + 1
-        while look < bytes.count, bytes[look] == UInt8(ascii: " ") || bytes[look] == UInt8(ascii: "\t")
-            || bytes[look] == UInt8(ascii: "\r")
+        while look < bytes.count,
+            bytes[look] == UInt8(ascii: " ") || bytes[look] == UInt8(ascii: "\t")
+                || bytes[look] == UInt8(ascii: "\r")
         {
             look += 1
         }

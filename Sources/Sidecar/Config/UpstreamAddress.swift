@@ -47,7 +47,9 @@ struct UpstreamAddress: Sendable, Equatable, CustomStringConvertible {
             portText = after.isEmpty ? nil : after.dropFirst()
         } else {
             let parts = rest.split(separator: ":", omittingEmptySubsequences: false)
-            if parts.count > 2 { throw Malformed(what: "\"\(text)\" has several colons; an IPv6 address stands in brackets") }
+            if parts.count > 2 {
+                throw Malformed(what: "\"\(text)\" has several colons; an IPv6 address stands in brackets")
+            }
             host = String(parts.first ?? "")
             portText = parts.count == 2 ? parts[1] : nil
         }

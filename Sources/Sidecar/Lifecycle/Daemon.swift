@@ -74,7 +74,9 @@ enum Daemon {
 
         let first = signals.next()
         draining.set()
-        log.notice("\(Signals.name(first)): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))")
+        log.notice(
+            "\(Signals.name(first)): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))"
+        )
         Task { await shutdown.trigger() }
         let second = signals.next()
         log.warning("\(Signals.name(second)) again: leaving at once")
@@ -123,7 +125,9 @@ enum Daemon {
         for warning in resolved.warnings { log.warning("\(warning)") }
         let needed = FileLimit.needed(clientsMax: config.maxClients)
         if fileLimit < needed {
-            log.warning("only \(fileLimit) files may be open, max_clients = \(config.maxClients) can need \(needed); raise the limit (ulimit -n) or lower max_clients")
+            log.warning(
+                "only \(fileLimit) files may be open, max_clients = \(config.maxClients) can need \(needed); raise the limit (ulimit -n) or lower max_clients"
+            )
         }
     }
 

@@ -17,7 +17,8 @@ struct LogText: Sendable {
     private func pretty(_ record: LogRecord) -> String {
         let level = record.level.rawValue
         let word = level + String(repeating: " ", count: max(0, 8 - level.count))
-        var line = "\(Self.time(record)) \(colour(record.level))\(word)\(colours ? "\u{1B}[0m" : "") \(Self.oneLine(record.message))"
+        var line =
+            "\(Self.time(record)) \(colour(record.level))\(word)\(colours ? "\u{1B}[0m" : "") \(Self.oneLine(record.message))"
         for (key, value) in record.metadata.sorted(by: { $0.key < $1.key }) {
             let text = Self.oneLine(value.description)
             line += " \(key)=\(text.isEmpty || text.contains(" ") ? TOMLText.quote(text) : text)"

@@ -47,13 +47,16 @@ struct PrometheusText {
 
     private mutating func upstream(_ report: SidecarReport) {
         let upstream = report.snapshot.upstream
-        gauge("ferrite_sidecar_upstream_up", "1 while the tracked link is up and answers", upstream.state == .up ? "1" : "0")
+        gauge(
+            "ferrite_sidecar_upstream_up", "1 while the tracked link is up and answers",
+            upstream.state == .up ? "1" : "0")
         describe("ferrite_sidecar_upstream_state", .gauge, "1 for the state the upstream is in")
         for state in UpstreamStatus.State.allCases {
             sample("ferrite_sidecar_upstream_state", "state=\"\(state.rawValue)\"", upstream.state == state ? "1" : "0")
         }
         gauge(
-            "ferrite_sidecar_tracking", "1 while the upstream announces changes (CLIENT TRACKING); 0: freshness by ttl_default only",
+            "ferrite_sidecar_tracking",
+            "1 while the upstream announces changes (CLIENT TRACKING); 0: freshness by ttl_default only",
             upstream.tracking ? "1" : "0")
         counter(
             "ferrite_sidecar_upstream_reconnects_total", "Times the tracked link was made again after a loss",
@@ -78,12 +81,22 @@ struct PrometheusText {
             "ferrite_sidecar_info",
             "version=\(Self.quote(facts.version)),network=\(Self.quote(facts.networkName)),mode=\(Self.quote(facts.config.config.mode.rawValue))",
             "1")
-        counter("ferrite_sidecar_log_lines_dropped_total", "Log lines that could not be written in time", String(report.logLinesDropped))
+        counter(
+            "ferrite_sidecar_log_lines_dropped_total", "Log lines that could not be written in time",
+            String(report.logLinesDropped))
         gauge("process_resident_memory_bytes", "Resident memory size in bytes", String(report.process.residentBytes))
-        gauge("ferrite_sidecar_resident_memory_peak_bytes", "The most that was ever resident", String(report.process.residentPeakBytes))
-        gauge("ferrite_sidecar_anonymous_memory_bytes", "Resident memory that no file backs", String(report.process.anonymousBytes))
-        counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds", "\(report.process.cpuSeconds)")
-        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds", "\(report.process.startSeconds)")
+        gauge(
+            "ferrite_sidecar_resident_memory_peak_bytes", "The most that was ever resident",
+            String(report.process.residentPeakBytes))
+        gauge(
+            "ferrite_sidecar_anonymous_memory_bytes", "Resident memory that no file backs",
+            String(report.process.anonymousBytes))
+        counter(
+            "process_cpu_seconds_total", "Total user and system CPU time spent in seconds",
+            "\(report.process.cpuSeconds)")
+        gauge(
+            "process_start_time_seconds", "Start time of the process since unix epoch in seconds",
+            "\(report.process.startSeconds)")
     }
 
     private mutating func gauge(_ name: String, _ help: String, _ value: String) {

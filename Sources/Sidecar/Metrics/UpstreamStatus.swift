@@ -35,7 +35,8 @@ struct UpstreamStatus: Sendable, Equatable {
 
     init(
         address: String, state: State = .connecting, tracking: Bool = false, trackingReason: String = "",
-        epoch: UInt32 = 0, reconnects: UInt64 = 0, lastError: String = "", roundTripNs: UInt64 = 0, timeouts: UInt64 = 0,
+        epoch: UInt32 = 0, reconnects: UInt64 = 0, lastError: String = "", roundTripNs: UInt64 = 0,
+        timeouts: UInt64 = 0,
         heartbeatsLate: UInt64 = 0, links: UInt32 = 0
     ) {
         self.address = address
