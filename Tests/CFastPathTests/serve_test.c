@@ -327,3 +327,33 @@ TEST("what makes everything untrue spoils and closes the flights in the air, and
     EXPECT(world->serve.stats.fills == 1);
     world_end(world);
 }
+
+/* jemalloc's, where it is linked: the package's build links it, a sanitizer's has an allocator of its own. */
+extern int mallctl(const char *name, void *old, size_t *old_length, void *new, size_t new_length) __attribute__((weak));
+
+/* Bytes this thread has ever allocated. */
+static uint64_t allocated(void) {
+    uint64_t bytes = 0;
+    size_t length = sizeof bytes;
+    if (mallctl) EXPECT(mallctl("thread.allocated", &bytes, &length, NULL, 0) == 0);
+    return bytes;
+}
+
+TEST("neither a hit nor a miss of a short key allocates") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    uint64_t before = allocated();
+    for (int i = 0; i < 1000; i++) {
+        ask(world, &world->a, "GET k\r\n");
+        chain_clear(&world->a.out, &world->serve.blocks);
+    }
+    EXPECT(allocated() == before);
+    have(world, "GET other\r\n", "$1\r\nv\r\n");
+    before = allocated();
+    for (int i = 0; i < 1000; i++) {
+        push(world, "k");
+        have(world, "GET k\r\n", "$1\r\nv\r\n");
+    }
+    EXPECT(allocated() == before);
+    world_end(world);
+}
