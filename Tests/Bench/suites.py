@@ -626,12 +626,12 @@ def standard(bench):
     section = Section("standard", "redis-benchmark", [
         f"GET and SET: `redis-benchmark -n {count} -r 100000 -d 64 -c 50 -t get,set`. The default list: "
         f"`redis-benchmark -n {count // 10} -c 50`. Through the sidecar, requests/s; redis-benchmark "
-        "is often the limit. Clean: status 0.",
+        "is often the limit. Clean: status 0. read_timeout is 5 s, for the upstream shares its core with the load.",
     ], ["what", "io_uring", "epoll"])
     runs = {}
     with bench.redis() as upstream:
         for network in ("io_uring", "epoll"):
-            with bench.ferrite(upstream, network) as ferrite:
+            with bench.ferrite(upstream, network, read_timeout="5s") as ferrite:
                 for transport in ("tcp", "unix"):
                     for pipeline in (1, 16):
                         bench.say(f"standard: {network}, {transport} -P {pipeline}")
