@@ -152,11 +152,18 @@ static struct loop *make_loop(fp_engine *engine, const struct loop_options *opti
     return loop;
 }
 
-/* What a client may leave unread before it is not read from: its share of an eighth of the budget. */
-static void set_out_bytes_high(fp_engine *engine) {
-    uint64_t clients = engine->serve.stats.clients < 8 ? 8 : engine->serve.stats.clients;
-    uint64_t share = engine->budget.total / 8 / clients;
+/* A client's share of an eighth of the budget, as if there were at least `few` of them. */
+static size_t client_share(const fp_engine *engine, uint64_t few) {
+    uint64_t clients = engine->serve.stats.clients < few ? few : engine->serve.stats.clients;
+    return engine->budget.total / 8 / clients;
+}
+
+/* What a client may leave unread before its requests wait, and how much of these is kept before it is not read from. */
+static void set_client_shares(fp_engine *engine) {
+    size_t share = client_share(engine, 8);
     engine->serve.out_bytes_high = share < BLOCK_ROOM ? BLOCK_ROOM : share > 1 << 20 ? 1 << 20 : share;
+    share = client_share(engine, 2);
+    engine->clients.in_bytes_high = share < BLOCK_ROOM ? BLOCK_ROOM : share;
 }
 
 bool fp_attach(fp_engine *engine, fp_error *error) {
@@ -180,7 +187,7 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
     engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
     engine->serve.out_bytes_max = engine->budget.total / 4;
-    set_out_bytes_high(engine);
+    set_client_shares(engine);
     return true;
 }
 
@@ -251,7 +258,7 @@ void fp_destroy(fp_engine *engine) {
 static void handle(fp_engine *engine, const struct loop_event *event) {
     if (event->kind == LOOP_ACCEPTED) {
         client_accept(&engine->clients, event->fd);
-        set_out_bytes_high(engine);
+        set_client_shares(engine);
         return;
     }
     if (event->kind == LOOP_WOKEN) {

@@ -209,3 +209,17 @@ def _(t):
     t.note(f"{waiting} wait, {refused} refused")
     expect_true(refused > 0, "nobody was refused")
     expect(t.client(sidecar).call("PING"), Status("PONG"))
+
+
+@test("a pipeline that is sent whole before its first reply is read is answered whole")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, unix=True).wait_until_tracking()
+    value = b"v" * 1000
+    t.client(sidecar).call("SET", "k", value)
+    one = encode("GET", "k")
+    for unix in (False, True):
+        slow = t.client(sidecar, unix=unix)
+        slow.send_raw(one * 50_000)
+        for number in range(50_000):
+            expect(slow.read(timeout=10.0), value, f"reply {number}")

@@ -11,10 +11,15 @@
 #include "serve/dispatch.h"
 #include "serve/slots.h"
 
+/* Far above any id that an upstream gives: CLIENT KILL ID and UNBLOCK are passed on as they are, and must not find the
+ * connection of somebody else. Below 2^53, for clients that know only doubles. */
+#define CLIENT_NUMBERS_FROM (UINT64_C(1) << 48)
+
 bool clients_init(struct clients *clients, struct serve *serve, struct loop *loop, uint32_t clients_max) {
     clients->serve = serve;
     clients->loop = loop;
     clients->clients_max = clients_max;
+    clients->next_number = CLIENT_NUMBERS_FROM;
     inboxes_init(&clients->inboxes, serve->budget, BUDGET_CLIENTS);
     return table_init(&clients->table, sizeof(struct client), clients_max, serve->budget, BUDGET_CLIENTS);
 }
@@ -159,6 +164,7 @@ void client_closed(struct clients *clients, struct client *client, int error) {
 /* True when all that was owed has been sent. */
 static bool may_end(const struct client *client) {
     const struct session *session = &client->session;
+    if (client->failed) return true;
     bool last_words = session->closing || (client->eof && session->stall == STALL_NONE);
     return last_words && !session->slot_count && !session->out.bytes;
 }
@@ -199,9 +205,11 @@ static void dispatch_inbox(struct clients *clients, struct client *client) {
     inbox_used(&clients->inboxes, in, dispatch_all(clients, client, inbox_rest(in), inbox_left(in)));
 }
 
-/* A client with requests that wait is not read from; one with half a request is. */
+/* A client with requests that wait is read from a while longer: it may be one that sends a long pipeline before it reads
+ * the first reply, as libraries do. Requests are mostly small, so they are what is kept, not the replies. */
 static void pause_or_resume(struct clients *clients, struct client *client) {
-    bool waits = client->session.stall != STALL_NONE || client->session.closing;
+    bool waits = client->session.stall != STALL_NONE && inbox_left(&client->in) >= clients->in_bytes_high;
+    waits |= client->session.closing;
     if (waits == client->paused) return;
     client->paused = waits;
     if (waits) {
@@ -216,10 +224,15 @@ static void after_dispatch(struct clients *clients, struct client *client) {
     pause_or_resume(clients, client);
 }
 
-static void too_large(struct clients *clients, struct client *client) {
-    static const char error[] = "-ERR request is larger than the sidecar can hold within local_memory\r\n";
+/* More came than can be kept: because it is one request too large, or because memory is short. */
+static void cannot_gather(struct clients *clients, struct client *client, size_t length) {
+    static const char large[] = "-ERR request is larger than the sidecar can hold within local_memory\r\n";
+    static const char spent[] = "-ERR local_memory is spent: the request cannot be held\r\n";
     struct session *session = &client->session;
-    chain_append(slot_sink(session), &clients->serve->blocks, error, sizeof error - 1);
+    bool too_large = inbox_left(&client->in) + length > clients->request_bytes_max;
+    const char *error = too_large ? large : spent;
+    if (!too_large) clients->serve->stats.clients_starved++;
+    chain_append(slot_sink(session), &clients->serve->blocks, error, strlen(error));
     session->closing = true;
 }
 
@@ -237,9 +250,9 @@ void client_data(struct clients *clients, struct client *client, const uint8_t *
     if (inbox_left(&client->in) == 0) {
         size_t done = dispatch_all(clients, client, bytes, length);
         if (done < length && !inbox_gather(&clients->inboxes, &client->in, bytes + done, length - done, max))
-            too_large(clients, client);
+            cannot_gather(clients, client, length - done);
     } else if (!inbox_gather(&clients->inboxes, &client->in, bytes, length, max)) {
-        too_large(clients, client);
+        cannot_gather(clients, client, length);
     } else if (session->stall == STALL_NONE) {
         dispatch_inbox(clients, client);
     }
@@ -320,8 +333,9 @@ void clients_settle(struct clients *clients) {
         chain_sent(&session->out, &serve->blocks, client->conn.sent);
         serve->stats.bytes_sent += client->conn.sent;
         if (client->conn.send_error) {
-            /* A client that is not read from is not told of otherwise. */
-            client_end(clients, client);
+            /* A client that is not read from is not told of otherwise. The flush ends it, which sees to room for events. */
+            client->failed = true;
+            session_mark_dirty(serve, session);
             continue;
         }
         client->blocked = client->conn.sent < client->offered;

@@ -21,6 +21,7 @@ struct client {
     struct resp_progress progress; /* of the request at the front of `in` */
     bool paused;
     bool blocked;        /* waits for LOOP_WRITABLE */
+    bool failed;         /* its last send did: ended at the next flush */
     bool eof;            /* the peer has sent all it will: answer what it asked, then close */
     bool narrow;         /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
     uint32_t offered;    /* bytes of the last loop_send */
@@ -41,6 +42,7 @@ struct clients {
     struct client *idle_first, *idle_last; /* the longest silent first */
     struct inboxes inboxes;
     uint64_t idle_timeout_ns; /* 0: none */
+    size_t in_bytes_high;     /* a client whose requests must wait is read from until it has sent this much */
     uint64_t next_number;
     uint32_t clients_max;
     uint32_t sample_cursor; /* the next client whose socket is measured */

@@ -48,7 +48,12 @@ void inbox_used(struct inboxes *inboxes, struct inbox *inbox, size_t n) {
 bool inbox_gather(struct inboxes *inboxes, struct inbox *inbox, const uint8_t *bytes, size_t length, size_t max) {
     size_t left = inbox_left(inbox);
     if (left + length > max) return false;
-    if (inbox->start == 0) return buffer_append(&inbox->buffer, inboxes->budget, inboxes->owner, bytes, length);
+    /* In place when that moves nothing that is lent, and nothing much has been used: so each byte is copied a few times
+     * at most, however long the inbox grows. */
+    bool stays = inbox->buffer.capacity - inbox->buffer.length >= length;
+    bool lent = inbox->lent_turn == inboxes->turn;
+    if (stays || (!lent && inbox->start <= left))
+        return buffer_append(&inbox->buffer, inboxes->budget, inboxes->owner, bytes, length);
     struct inbox fresh = {0};
     bool fits = buffer_append(&fresh.buffer, inboxes->budget, inboxes->owner, inbox_rest(inbox), left) &&
                 buffer_append(&fresh.buffer, inboxes->budget, inboxes->owner, bytes, length);
