@@ -300,6 +300,7 @@ static uint64_t background(fp_engine *engine) {
     if (engine->serve.now_ns >= engine->measure_ns) {
         measure_base(engine);
         clients_sample_kernel(&engine->clients);
+        links_sample_kernel(&engine->links);
         engine->measure_ns = engine->serve.now_ns + MEASURE_NS;
     }
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/kernel.h"
 #include "net/owner.h"
 #include "resp/parse.h"
 #include "serve/dispatch.h"
@@ -57,12 +58,7 @@ static void client_end(struct clients *clients, struct client *client);
 /* The socket's record from the start; its buffers as full when we know that they fill: what is sent does not leave, or
  * what comes is not read; in between as measured by turns. The store gives way at once. */
 static void book_kernel(struct clients *clients, struct client *client, size_t bytes) {
-    struct budget *budget = clients->serve->budget;
-    budget_give(budget, BUDGET_KERNEL, client->kernel_bytes);
-    budget_force(budget, BUDGET_KERNEL, bytes);
-    client->kernel_bytes = bytes;
-    if (budget->used > budget->total && budget->reclaim)
-        budget->reclaim(budget->reclaim_context, budget->used - budget->total);
+    kernel_book(clients->serve->budget, &client->kernel_bytes, bytes);
 }
 
 static size_t kernel_bytes_max(const struct clients *clients, bool narrow) {
@@ -205,8 +201,8 @@ static void dispatch_inbox(struct clients *clients, struct client *client) {
     inbox_used(&clients->inboxes, in, dispatch_all(clients, client, inbox_rest(in), inbox_left(in)));
 }
 
-/* A client with requests that wait is read from a while longer: it may be one that sends a long pipeline before it reads
- * the first reply, as libraries do. Requests are mostly small, so they are what is kept, not the replies. */
+/* A client with requests that wait is read from a while longer: it may be one that sends a long pipeline before it
+ * reads the first reply, as libraries do. Requests are mostly small, so they are what is kept, not the replies. */
 static void pause_or_resume(struct clients *clients, struct client *client) {
     bool waits = client->session.stall != STALL_NONE && inbox_left(&client->in) >= clients->in_bytes_high;
     waits |= client->session.closing;
@@ -333,7 +329,8 @@ void clients_settle(struct clients *clients) {
         chain_sent(&session->out, &serve->blocks, client->conn.sent);
         serve->stats.bytes_sent += client->conn.sent;
         if (client->conn.send_error) {
-            /* A client that is not read from is not told of otherwise. The flush ends it, which sees to room for events. */
+            /* A client that is not read from is not told of otherwise. The flush ends it, which sees to room for
+             * events. */
             client->failed = true;
             session_mark_dirty(serve, session);
             continue;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/kernel.h"
 #include "net/owner.h"
 #include "resp/reply.h"
 
@@ -35,17 +36,17 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
     struct socket_address to = {.length = address_length};
     if (address_length > sizeof to.storage) return 0;
     memcpy(&to.storage, address, address_length);
-    if (!budget_take(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers))) return 0;
+    if (!budget_take(budget, BUDGET_KERNEL, SOCKET_RECORD_BYTES)) return 0;
     struct link *link = table_take(&links->table);
     int fd = link ? socket_for_link(&to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);
         if (link) table_give(&links->table, link);
-        budget_give(budget, BUDGET_KERNEL, socket_bytes_max(&links->buffers));
+        budget_give(budget, BUDGET_KERNEL, SOCKET_RECORD_BYTES);
         return 0;
     }
-    link->kernel_bytes = socket_bytes_max(&links->buffers);
+    link->kernel_bytes = SOCKET_RECORD_BYTES;
     return table_id(&link->item);
 }
 
@@ -99,18 +100,18 @@ static void mark_waiting(struct links *links, struct link *link) {
 
 /* Short of memory for an order, the link cannot go on in order: it ends like a lost one, with the next batch. */
 static void starve(struct links *links, struct link *link) {
-    link->starved = true;
+    link->error = ENOMEM;
     mark_waiting(links, link);
 }
 
 void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
-    if (link->starved) return;
+    if (link->error) return;
     if (reply_bulk(&link->out, &links->blocks, bytes, (uint32_t)length)) mark_dirty(links, link);
     else starve(links, link);
 }
 
 void link_send(struct links *links, struct link *link, const void *bytes, size_t length) {
-    if (link->starved) return;
+    if (link->error) return;
     if (chain_append(&link->out, &links->blocks, bytes, length)) mark_dirty(links, link);
     else starve(links, link);
 }
@@ -177,7 +178,7 @@ void links_run(struct links *links) {
         if (!serve_events_fit(links->serve, SERVE_EVENTS_SPARE)) return;
         link->waiting = false;
         links->waiting_count--;
-        if (link->starved) link_down(links, link, ENOMEM);
+        if (link->error) link_down(links, link, link->error);
         else frame_inbox(links, link);
     }
 }
@@ -207,13 +208,28 @@ void links_settle(struct links *links) {
         chain_sent(&link->out, &links->blocks, link->conn.sent);
         serve->stats.upstream_bytes_sent += link->conn.sent;
         if (link->conn.send_error) {
-            link_down(links, link, link->conn.send_error);
+            /* Ended with the next batch, behind what it has still said. */
+            link->error = link->conn.send_error;
+            mark_waiting(links, link);
             continue;
         }
         link->blocked = link->conn.sent < link->offered;
+        if (link->blocked) kernel_book(serve->budget, &link->kernel_bytes, socket_bytes_max(&links->buffers));
         if (!link->blocked && link->out.bytes) mark_dirty(links, link);
     }
     links->flying_count = 0;
+}
+
+#define SAMPLE_LINKS 8u
+
+void links_sample_kernel(struct links *links) {
+    uint32_t places = links->table.used < SAMPLE_LINKS ? links->table.used : SAMPLE_LINKS;
+    for (; places > 0; places--) {
+        if (links->sample_cursor >= links->table.used) links->sample_cursor = 0;
+        struct link *link = table_record(&links->table, links->sample_cursor++);
+        if (!(link->item.generation & 1)) continue;
+        kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + socket_memory(link->conn.fd));
+    }
 }
 
 void links_deinit(struct links *links) {

@@ -21,11 +21,11 @@ struct link {
     struct resp_framer framer; /* of the reply at the front of `in` */
     bool connected;
     bool blocked; /* waits for LOOP_WRITABLE */
-    bool waiting; /* replies wait in `in` for the next batch, or the link is starved */
-    bool starved; /* memory was too short for an order: closed at the next turn */
+    bool waiting; /* replies wait in `in` for the next batch, or the link is to end with it */
+    int error;    /* of a failed send, or ENOMEM when memory was too short for an order: ends at the next turn */
     bool is_dirty;
     uint32_t offered;
-    size_t kernel_bytes;
+    size_t kernel_bytes; /* charged for the socket: as measured by turns, in full while it is blocked */
     struct link *dirty_next;
 };
 
@@ -41,6 +41,7 @@ struct links {
     struct inboxes inboxes;
     struct block_pool blocks;
     struct socket_buffers buffers;
+    uint32_t sample_cursor; /* the next link whose socket is measured */
     size_t reply_bytes_max;
 };
 
@@ -63,6 +64,8 @@ void links_run(struct links *links);
 /* True if something is left to hand over and the loop must not sleep. */
 bool links_flush(struct links *links);
 void links_settle(struct links *links);
+/* Measures what the kernel holds for the next few links and books it. */
+void links_sample_kernel(struct links *links);
 
 static inline struct link *link_at(struct links *links, fp_link id) { return table_at(&links->table, id); }
 
