@@ -210,3 +210,29 @@ TEST("random bytes, made of the pieces of replies, never break the framer, whole
         EXPECT(whole != RESP_REPLY || (length == slow_length && length <= n));
     }
 }
+
+/* One reply offered in pieces, as a link does: what was not used comes again with the next piece. */
+static bool skipped_in_pieces(const char *reply, size_t piece) {
+    struct resp_skipper skipper = {0};
+    size_t n = strlen(reply), start = 0;
+    for (size_t end = piece < n ? piece : n;; end = end + piece < n ? end + piece : n) {
+        size_t used = 0;
+        enum resp_framed framed = resp_skip(&skipper, (const uint8_t *)reply + start, end - start, &used);
+        start += used;
+        if (framed == RESP_REPLY) return start == n;
+        if (framed == RESP_BROKEN || end == n) return false;
+    }
+}
+
+TEST("a reply is passed over to its very end, in pieces of any size") {
+    static const char *const replies[] = {
+        "$10\r\n0123456789\r\n",
+        "*3\r\n$3\r\nabc\r\n:12\r\n*2\r\n+ok\r\n$-1\r\n",
+        "%1\r\n+k\r\n~2\r\n_\r\n,1.5\r\n",
+        "|1\r\n+a\r\n:1\r\n$2\r\nhi\r\n",
+        "*0\r\n",
+        "-ERR no\r\n",
+    };
+    for (size_t i = 0; i < sizeof replies / sizeof *replies; i++)
+        for (size_t piece = 1; piece <= strlen(replies[i]); piece++) EXPECT(skipped_in_pieces(replies[i], piece));
+}

@@ -223,3 +223,20 @@ def _(t):
         slow.send_raw(one * 50_000)
         for number in range(50_000):
             expect(slow.read(timeout=10.0), value, f"reply {number}")
+
+
+@test("a reply that is too large to hold is an error for who asked, and nobody else's")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb", "read_timeout": "5s"}).wait_until_tracking()
+    t.client(redis).call("SET", "big", b"x" * (20 * MB))
+    asking, other = t.client(sidecar), t.client(sidecar)
+    for command in (("GET", "big"), ("GETRANGE", "big", 0, -1), ("MGET", "big", "n")):
+        asking.send(*command)
+        for n in range(20):
+            other.call("INCR", "n", timeout=10.0)
+        reply = asking.read(timeout=10.0)
+        expect_true(isinstance(reply, ReplyError) and "larger" in str(reply), f"an error for {command}, not {reply!r:.60}")
+    expect(asking.call("STRLEN", "big"), 20 * MB)
+    expect(other.call("INCR", "n"), 61)
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")

@@ -116,16 +116,56 @@ void link_send(struct links *links, struct link *link, const void *bytes, size_t
     else starve(links, link);
 }
 
+static void reply_event(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
+    fp_event *event = serve_event(links->serve, bytes[0] == '>' ? FP_EVENT_PUSH : FP_EVENT_REPLY);
+    event->type = bytes[0];
+    event->link = table_id(&link->item);
+    event->bytes = bytes;
+    event->length = (uint32_t)length;
+}
+
+/* Passes over the reply at the front; its end becomes an event with an error. Returns the bytes used. */
+static size_t skip(struct links *links, struct link *link, const uint8_t *bytes, size_t length, int *error) {
+    static const char too_large[] = "-ERR the reply is larger than the sidecar can hold within local_memory\r\n";
+    size_t used = 0;
+    enum resp_framed framed = resp_skip(&link->skipper, bytes, length, &used);
+    if (framed == RESP_BROKEN) *error = EPROTO;
+    if (framed != RESP_REPLY) return used;
+    link->skipping = false;
+    reply_event(links, link, (const uint8_t *)too_large, sizeof too_large - 1);
+    return used;
+}
+
+/* A push cannot be passed over: what it announces would be missed. */
+static bool begin_skip(struct link *link, uint8_t type) {
+    if (type == '>') return false;
+    link->skipping = true;
+    link->skipper = (struct resp_skipper){0};
+    link->framer = (struct resp_framer){0};
+    return true;
+}
+
 /* Frames complete replies from the front into events; returns the bytes used. Sets *error when it is not RESP. */
 static size_t frame_all(struct links *links, struct link *link, const uint8_t *bytes, size_t length, int *error) {
     struct serve *serve = links->serve;
     size_t at = 0;
     while (at < length) {
+        if (unlikely(link->skipping)) {
+            if (!serve_events_fit(serve, SERVE_EVENTS_SPARE)) {
+                mark_waiting(links, link);
+                break;
+            }
+            at += skip(links, link, bytes + at, length - at, error);
+            if (link->skipping) break;
+            continue;
+        }
         size_t reply_length;
         uint64_t need;
         enum resp_framed framed = resp_frame(&link->framer, bytes + at, length - at, &reply_length, &need);
         if (framed == RESP_PARTIAL) {
-            if (need > links->reply_bytes_max) *error = EMSGSIZE;
+            if (need <= links->reply_bytes_max) break;
+            if (begin_skip(link, bytes[at])) continue;
+            *error = EMSGSIZE;
             break;
         }
         if (framed == RESP_BROKEN) {
@@ -138,11 +178,7 @@ static size_t frame_all(struct links *links, struct link *link, const uint8_t *b
             mark_waiting(links, link);
             break;
         }
-        fp_event *event = serve_event(serve, bytes[at] == '>' ? FP_EVENT_PUSH : FP_EVENT_REPLY);
-        event->type = bytes[at];
-        event->link = table_id(&link->item);
-        event->bytes = bytes + at;
-        event->length = (uint32_t)reply_length;
+        reply_event(links, link, bytes + at, reply_length);
         at += reply_length;
     }
     return at;
@@ -155,20 +191,33 @@ static void frame_inbox(struct links *links, struct link *link) {
     if (error) link_down(links, link, error);
 }
 
+/* Keeps what is not used up. Short of memory for the reply in hand, passes over it instead. */
+static int keep(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
+    struct inbox *in = &link->in;
+    size_t max = links->reply_bytes_max + LOOP_BUFFER_BYTES;
+    int error = 0;
+    if (length == 0 || inbox_gather(&links->inboxes, in, bytes, length, max)) return 0;
+    if (link->waiting || link->skipping) return ENOMEM;
+    bool gathered = inbox_left(in) > 0;
+    if (!begin_skip(link, gathered ? *inbox_rest(in) : *bytes)) return ENOMEM;
+    if (gathered) inbox_used(&links->inboxes, in, frame_all(links, link, inbox_rest(in), inbox_left(in), &error));
+    else {
+        size_t used = frame_all(links, link, bytes, length, &error);
+        bytes += used;
+        length -= used;
+    }
+    if (error || length == 0) return error;
+    return inbox_gather(&links->inboxes, in, bytes, length, max) ? 0 : ENOMEM;
+}
+
 void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
     links->serve->stats.upstream_bytes_received += length;
-    if (inbox_left(&link->in) == 0) {
-        int error = 0;
-        size_t done = frame_all(links, link, bytes, length, &error);
-        if (!error && done < length &&
-            !inbox_gather(&links->inboxes, &link->in, bytes + done, length - done, links->reply_bytes_max))
-            error = ENOMEM;
-        if (error) link_down(links, link, error);
-    } else if (!inbox_gather(&links->inboxes, &link->in, bytes, length, links->reply_bytes_max)) {
-        link_down(links, link, ENOMEM);
-    } else if (!link->waiting) {
-        frame_inbox(links, link);
-    }
+    bool direct = inbox_left(&link->in) == 0;
+    int error = 0;
+    size_t done = direct ? frame_all(links, link, bytes, length, &error) : 0;
+    if (!error) error = keep(links, link, bytes + done, length - done);
+    if (error) link_down(links, link, error);
+    else if (!direct && !link->waiting) frame_inbox(links, link);
 }
 
 void links_run(struct links *links) {

@@ -3,7 +3,8 @@
  *   fp_link_send ─► link.out ─► links_flush ─► loop_send
  *   loop DATA ─► link_data ─► resp_frame ─► events REPLY, PUSH (pointers into the receive buffer)
  *
- * The bytes of a link are never reordered: events of one link come in its byte order. Loop thread only. */
+ * A reply that is too large to hold is passed over, and an error stands in its place: the link and all who share it
+ * go on. The bytes of a link are never reordered: events of one link come in its byte order. Loop thread only. */
 #ifndef FERRITE_NET_LINK_H
 #define FERRITE_NET_LINK_H
 
@@ -18,7 +19,9 @@ struct link {
     struct loop_conn conn;
     struct chain out;
     struct inbox in;
-    struct resp_framer framer; /* of the reply at the front of `in` */
+    struct resp_framer framer;   /* of the reply at the front of `in` */
+    struct resp_skipper skipper; /* of the same reply, when it is too large to hold */
+    bool skipping;
     bool connected;
     bool blocked; /* waits for LOOP_WRITABLE */
     bool waiting; /* replies wait in `in` for the next batch, or the link is to end with it */

@@ -162,6 +162,30 @@ enum resp_framed resp_frame(struct resp_framer *framer, const uint8_t *bytes, si
     return RESP_REPLY;
 }
 
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+enum resp_framed resp_skip(struct resp_skipper *skipper, const uint8_t *bytes, size_t n, size_t *used) {
+    if (!skipper->begun) *skipper = (struct resp_skipper){.begun = true, .owed = 1};
+    size_t at = least(skipper->payload, n);
+    skipper->payload -= at;
+    while (skipper->owed && !skipper->payload) {
+        struct found found;
+        enum element_read read = read_element(bytes + at, n - at, 0, &found);
+        if (read == ELEMENT_BROKEN) return RESP_BROKEN;
+        bool begun = read == ELEMENT_PARTIAL && found.payload; /* a bulk whose header is complete */
+        if (read == ELEMENT_PARTIAL && !begun) break;
+        uint8_t type = bytes[at];
+        skipper->payload = begun ? found.size - (n - at) : 0;
+        at += begun ? n - at : found.size;
+        if (type != '|') skipper->owed--;
+        if (__builtin_add_overflow(skipper->owed, children(type, found.number), &skipper->owed)) return RESP_BROKEN;
+    }
+    *used = at;
+    if (skipper->owed || skipper->payload) return RESP_PARTIAL;
+    *skipper = (struct resp_skipper){0};
+    return RESP_REPLY;
+}
+
 bool resp_element(const uint8_t *bytes, size_t n, struct resp_element *element) {
     struct found found;
     if (read_element(bytes, n, 0, &found) != ELEMENT_COMPLETE || found.size > UINT32_MAX) return false;

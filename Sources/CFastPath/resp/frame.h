@@ -25,6 +25,17 @@ enum resp_framed {
 /* bytes must begin at the start of the reply each time. An attribute (|) is part of the reply that follows it. */
 enum resp_framed resp_frame(struct resp_framer *framer, const uint8_t *bytes, size_t n, size_t *length, uint64_t *need);
 
+/* Passing over a reply that is too large to hold: its bytes are used as they come. All zero at its start. */
+struct resp_skipper {
+    bool begun;
+    uint64_t owed;    /* elements still to come */
+    uint64_t payload; /* bytes of the bulk in hand still to come */
+};
+
+/* RESP_REPLY: *used bytes reach to the reply's end, and the skipper is zeroed. RESP_PARTIAL: *used bytes are done
+ * with; what is left, less than a header or line, must be offered again with more behind it. */
+enum resp_framed resp_skip(struct resp_skipper *skipper, const uint8_t *bytes, size_t n, size_t *used);
+
 /* Reading inside a complete reply: one element at a time. */
 struct resp_element {
     uint8_t type;         /* '+' '-' ':' '$' '*' '%' '~' '>' '_' ',' '#' '(' '=' '!' '|' */
