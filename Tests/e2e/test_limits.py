@@ -236,7 +236,8 @@ def _(t):
         for n in range(20):
             other.call("INCR", "n", timeout=10.0)
         reply = asking.read(timeout=10.0)
-        expect_true(isinstance(reply, ReplyError) and "larger" in str(reply), f"an error for {command}, not {reply!r:.60}")
+        is_named = isinstance(reply, ReplyError) and "larger" in str(reply)
+        expect_true(is_named, f"an error for {command}, not {reply!r:.60}")
     expect(asking.call("STRLEN", "big"), 20 * MB)
     expect(other.call("INCR", "n"), 61)
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
