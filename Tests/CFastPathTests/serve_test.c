@@ -246,8 +246,8 @@ TEST("MGET is served from the store only if all its keys hit, else asked whole a
     arm(world, event_at(world, 0)->ticket);
     arm(world, event_at(world, 1)->ticket);
     const char *reply = "*2\r\n$1\r\n1\r\n$1\r\n2\r\n";
-    flight_fill_mget(&world->serve, table_at(&world->serve.slots, event_at(world, 2)->ticket), (const uint8_t *)reply,
-                     strlen(reply));
+    EXPECT(event_at(world, 2)->ticket == event_at(world, 0)->ticket);
+    fill(world, event_at(world, 2)->ticket, reply);
     EXPECT(says(world, &world->a, reply));
     ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\nb\r\n$1\r\na\r\n");
     EXPECT(says(world, &world->a, "*2\r\n$1\r\n2\r\n$1\r\n1\r\n"));
@@ -280,6 +280,7 @@ TEST("a client that leaves takes itself off the flights it waited for") {
     session_close(&world->serve, &world->a);
     fill(world, event_at(world, 0)->ticket, "$1\r\nv\r\n");
     EXPECT(says(world, &world->b, "$1\r\nv\r\n"));
+    fill(world, event_at(world, 3)->ticket, "*2\r\n$-1\r\n$-1\r\n");
     EXPECT(world->serve.flights.live == 0 && world->serve.slots.live == 0);
     world_end(world);
 }
@@ -298,15 +299,30 @@ TEST("a late reply after a timeout is stored but answers nobody") {
     world_end(world);
 }
 
+TEST("an MGET that timed out still fills what its late reply brings") {
+    struct world *world = world_make();
+    ask(world, &world->a, "MGET a b\r\n");
+    uint64_t leader = event_at(world, 2)->ticket;
+    flight_fail(&world->serve, table_at(&world->serve.flights, leader), (const uint8_t *)"-ERR late\r\n", 11, false);
+    EXPECT(says(world, &world->a, "-ERR late\r\n"));
+    arm(world, event_at(world, 0)->ticket);
+    arm(world, event_at(world, 1)->ticket);
+    fill(world, leader, "*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+    EXPECT(says(world, &world->a, ""));
+    ask(world, &world->a, "MGET b a\r\n");
+    EXPECT(says(world, &world->a, "*2\r\n$1\r\n2\r\n$1\r\n1\r\n"));
+    EXPECT(world->serve.flights.live == 0);
+    world_end(world);
+}
+
 TEST("an MGET whose flights are failed before its own answer comes is answered once and leaves nothing") {
     struct world *world = world_make();
     ask(world, &world->a, "*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n");
     const char *error = "-ERR unreachable\r\n";
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 2; i-- > 0;)
         flight_fail(&world->serve, table_at(&world->serve.flights, event_at(world, i)->ticket), (const uint8_t *)error,
                     strlen(error), true);
-    flight_fill_mget(&world->serve, table_at(&world->serve.slots, event_at(world, 2)->ticket), (const uint8_t *)error,
-                     strlen(error));
+    EXPECT(table_at(&world->serve.flights, event_at(world, 2)->ticket) == NULL);
     EXPECT(says(world, &world->a, error));
     EXPECT(world->serve.flights.live == 0 && world->serve.slots.live == 0);
     world_end(world);

@@ -68,12 +68,12 @@ struct ReadThroughTests {
     func mget() {
         let world = FlowWorld.connected()
         #expect(
-            world.turn(.mgetKey(7, "a"), .mget(3, "MGET", "a")) == [
+            world.turn(.mgetKey(7, "a"), .mget(7, "MGET", "a")) == [
                 "send 1: CLIENT CACHING YES", "send 1: PTTL a", "send 1: MGET a",
             ])
         #expect(
             world.turn(.reply(1, "+OK"), .reply(1, ":5"), .reply(1, "*1|$1|v")) == [
-                "arm 7: ttl 5 sent 1000", "fill mget 3: *1|$1|v|",
+                "arm 7: ttl 5 sent 1000", "fill 7: *1|$1|v|",
             ])
     }
 
@@ -100,12 +100,12 @@ struct ReadThroughTests {
     @Test("A read is failed after read_timeout, and its late reply still fills")
     func timeout() {
         let world = FlowWorld.connected()
-        _ = world.turn(.miss(7, "k"), .mget(3, "MGET", "a"))
+        _ = world.turn(.miss(7, "k"), .mget(8, "MGET", "a"))
         #expect(world.pass(ms: 49) == [])
         #expect(
             world.pass(ms: 1) == [
                 "time out 7: -ERR upstream up:1 did not answer within 50 ms|",
-                "fill mget 3: -ERR upstream up:1 did not answer within 50 ms|",
+                "time out 8: -ERR upstream up:1 did not answer within 50 ms|",
             ])
         #expect(
             world.turn(.reply(1, "+OK"), .reply(1, ":5"), .reply(1, "$1|v")) == [

@@ -96,7 +96,7 @@ typedef FP_ENUM(fp_lane, uint8_t){
 typedef FP_ENUM(fp_event_kind, uint8_t){
     FP_EVENT_MISS,        /* ticket: a flight to fetch, bytes: its key */
     FP_EVENT_MGET_KEY,    /* ticket: a flight that the MGET behind will fill, bytes: its key */
-    FP_EVENT_MGET,        /* ticket: the slot, bytes: the whole request */
+    FP_EVENT_MGET,        /* ticket: the first of those, which speaks for all; bytes: the whole request */
     FP_EVENT_COMMAND,     /* ticket: the slot, bytes: the whole request (RESP or inline), lane and command say what */
     FP_EVENT_ASK,         /* ticket: the slot, bytes: the whole request: answered by Swift (INFO) */
     FP_EVENT_PIN,         /* client stalls until fp_pin or fp_pin_fail: it needs a link of its own, speaking `protocol`;
@@ -199,13 +199,12 @@ void fp_hold(fp_engine *engine, bool held);
 void fp_arm(fp_engine *engine, fp_flight flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
 
 /* The upstream's reply to the flight's GET: stores a bulk value if the flight was armed and not spoiled, and answers
- * all who wait. What is not stored removes the key's older entry. Ends the flight. */
+ * all who wait. What is not stored removes the key's older entry. Ends the flight. For the first flight of an MGET it
+ * is that one's reply, and fills, answers and ends all of its flights. */
 void fp_fill(fp_engine *engine, fp_flight flight, const void *reply, size_t length);
 
-/* The same for an MGET: fills its flights from the array and answers the slot. An error ends the flights as well. */
-void fp_fill_mget(fp_engine *engine, fp_slot slot, const void *reply, size_t length);
-
-/* Answers all who wait for the flight with an error, but leaves it in the air: a late reply may still be stored. */
+/* Answers all who wait for the flight with an error, but leaves it in the air: a late reply may still be stored. An
+ * MGET's error is told to its first flight; the others take none. */
 void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
 /* The same for an error that ends the flight: its link is lost, or there is none. */

@@ -14,7 +14,7 @@ static struct flight *flight_record(struct serve *serve, uint32_t index) {
     return index == TABLE_NONE ? NULL : table_record(&serve->flights, index);
 }
 
-struct flight *flight_start(struct serve *serve, const struct store_key *key, bool of_mget) {
+struct flight *flight_start(struct serve *serve, const struct store_key *key, enum flight_role role) {
     bool is_long = key->length > FLIGHT_KEY_INLINE;
     if (is_long && !budget_take(serve->budget, BUDGET_FLIGHTS, key->length)) return NULL;
     struct flight *flight = table_take(&serve->flights);
@@ -27,8 +27,8 @@ struct flight *flight_start(struct serve *serve, const struct store_key *key, bo
     memcpy(flight->key, key->bytes, key->length);
     flight->key_length = key->length;
     flight->hash = key->hash;
-    flight->mget_next = TABLE_NONE;
-    flight->of_mget = of_mget;
+    flight->group_next = TABLE_NONE;
+    flight->role = role;
     flight->era = serve->flight_era;
     flight->started_ns = serve->now_ns;
     uint32_t *bucket = bucket_of(serve, key->hash);
@@ -38,7 +38,7 @@ struct flight *flight_start(struct serve *serve, const struct store_key *key, bo
     return flight;
 }
 
-static void flight_end(struct serve *serve, struct flight *flight) {
+static void end_one(struct serve *serve, struct flight *flight) {
     uint32_t *at = bucket_of(serve, flight->hash);
     while (*at != flight->item.index) at = &flight_record(serve, *at)->bucket_next;
     *at = flight->bucket_next;
@@ -49,12 +49,20 @@ static void flight_end(struct serve *serve, struct flight *flight) {
     table_give(&serve->flights, flight);
 }
 
+static void flight_end(struct serve *serve, struct flight *flight) {
+    while (flight) {
+        struct flight *next = flight_record(serve, flight->group_next);
+        end_one(serve, flight);
+        flight = next;
+    }
+}
+
 struct flight *flight_find(struct serve *serve, const struct store_key *key) {
     struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
     for (; flight; flight = flight_record(serve, flight->bucket_next)) {
         bool same = flight->hash == key->hash && flight->key_length == key->length &&
                     memcmp(flight->key, key->bytes, key->length) == 0;
-        if (!same || flight->of_mget) continue;
+        if (!same || flight->role != FLIGHT_SINGLE) continue;
         /* The newest decides: an older one is behind what closed this. */
         return flight->closed || flight->era != serve->flight_era ? NULL : flight;
     }
@@ -74,14 +82,6 @@ void flight_wait(struct serve *serve, struct flight *flight, struct slot *slot) 
 void flight_forget(struct serve *serve, struct slot *slot) {
     struct flight *flight = flight_record(serve, slot->flight);
     slot->flight = TABLE_NONE;
-    if (flight->of_mget) {
-        while (flight) {
-            struct flight *next = flight_record(serve, flight->mget_next);
-            flight_end(serve, flight);
-            flight = next;
-        }
-        return;
-    }
     if (slot->wait_prev) slot->wait_prev->wait_next = slot->wait_next;
     else flight->first_waiter = slot->wait_next;
     if (slot->wait_next) slot->wait_next->wait_prev = slot->wait_prev;
@@ -121,7 +121,7 @@ static void answer_waiters(struct serve *serve, struct flight *flight, const uin
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);
         if (null) slot_answer_null(serve, slot);
-        else slot_answer(serve, slot, reply, length, false);
+        else slot_answer(serve, slot, reply, length, flight->role == FLIGHT_LEADS);
     }
 }
 
@@ -141,43 +141,42 @@ static bool answer_from_store(struct serve *serve, struct flight *flight) {
     return true;
 }
 
-void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
-    CHECK(!flight->of_mget);
-    struct resp_element element;
-    bool whole = resp_element(reply, length, &element);
-    if (!whole) element = (struct resp_element){.type = '-'};
-    bool kept = keep_or_drop(serve, flight, &element);
-    if (!kept || length < VALUE_LENT_BYTES || !answer_from_store(serve, flight))
-        answer_waiters(serve, flight, reply, length, whole && is_null(&element));
-    flight_end(serve, flight);
-}
-
-void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
-    if (flight->of_mget) return; /* its slot owns it, and ends it */
-    answer_waiters(serve, flight, error, length, false);
-    if (ends) flight_end(serve, flight);
-    else flight->closed = true;
-}
-
 /* Walks the array beside the MGET's flights: one element a key, in order. */
-static void fill_from_array(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
+static void fill_group(struct serve *serve, struct flight *leader, const uint8_t *reply, size_t length) {
     struct resp_element element;
     if (!resp_element(reply, length, &element) || element.type != '*') return;
     size_t at = element.size;
-    for (struct flight *flight = flight_record(serve, slot->flight); flight;
-         flight = flight_record(serve, flight->mget_next)) {
+    for (struct flight *flight = leader; flight; flight = flight_record(serve, flight->group_next)) {
         if (!resp_element(reply + at, length - at, &element)) return;
         keep_or_drop(serve, flight, &element);
         at += element.size;
     }
 }
 
-void flight_fill_mget(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
-    if (slot->flight != TABLE_NONE) {
-        fill_from_array(serve, slot, reply, length);
-        flight_forget(serve, slot);
+static void fill_single(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
+    struct resp_element element;
+    bool whole = resp_element(reply, length, &element);
+    if (!whole) element = (struct resp_element){.type = '-'};
+    bool kept = keep_or_drop(serve, flight, &element);
+    if (!kept || length < VALUE_LENT_BYTES || !answer_from_store(serve, flight))
+        answer_waiters(serve, flight, reply, length, whole && is_null(&element));
+}
+
+void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
+    if (flight->role == FLIGHT_FOLLOWS) return;
+    if (flight->role == FLIGHT_SINGLE) fill_single(serve, flight, reply, length);
+    else {
+        fill_group(serve, flight, reply, length);
+        answer_waiters(serve, flight, reply, length, false);
     }
-    slot_answer(serve, slot, reply, length, true);
+    flight_end(serve, flight);
+}
+
+void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
+    if (flight->role == FLIGHT_FOLLOWS) return;
+    answer_waiters(serve, flight, error, length, false);
+    if (ends) flight_end(serve, flight);
+    else flight->closed = true;
 }
 
 void flights_spoil_armed(struct serve *serve, uint64_t hash) {

@@ -5,7 +5,10 @@
  * two may not belong together, and *spoils* the flight: it answers, but is not stored. A push before PTTL's reply is
  * older than both. A push after GET's reply finds the stored entry and drops it. A flight is *closed* when a write of
  * its key by this pod is parsed: a read behind the write must not join a fetch before it. A later read starts a new
- * flight, so a key may have several; the table is searched newest first. */
+ * flight, so a key may have several; the table is searched newest first.
+ *
+ * The flights of an MGET are a group: each is armed and spoiled by itself, the first of them leads, and what is said to
+ * the leader (its reply, an array; an error) is said to all. */
 #ifndef FERRITE_SERVE_FLIGHT_H
 #define FERRITE_SERVE_FLIGHT_H
 
@@ -13,14 +16,16 @@
 
 #define FLIGHT_KEY_INLINE 64
 
+enum flight_role { FLIGHT_SINGLE, FLIGHT_LEADS, FLIGHT_FOLLOWS };
+
 struct flight {
     struct table_item item;
     uint32_t bucket_next; /* older flight in the same bucket, TABLE_NONE */
     uint32_t key_length;
-    uint32_t mget_next; /* the next flight of the same MGET */
+    uint32_t group_next; /* the next flight of the same MGET, TABLE_NONE */
     bool closed, spoiled, armed, keep;
     uint32_t era; /* serve.flight_era when it began: another since then spoils and closes it */
-    bool of_mget; /* filled by its MGET's reply; never joined */
+    enum flight_role role; /* only a single one is ever joined */
     uint64_t hash;
     uint64_t expire_at_ms; /* STORE_NEVER, or the upstream's own expiry */
     uint64_t started_ns;
@@ -29,19 +34,20 @@ struct flight {
     uint8_t key_inline[FLIGHT_KEY_INLINE];
 };
 
-/* A new flight for the key, open to joiners unless of_mget; NULL when memory is short. */
-struct flight *flight_start(struct serve *serve, const struct store_key *key, bool of_mget);
+/* A new flight for the key; NULL when memory is short. */
+struct flight *flight_start(struct serve *serve, const struct store_key *key, enum flight_role role);
 /* The open flight of a key, NULL if none. */
 struct flight *flight_find(struct serve *serve, const struct store_key *key);
 void flight_wait(struct serve *serve, struct flight *flight, struct slot *slot);
-/* Takes a slot off its flight's waiters, or ends the flights of its MGET. */
+/* Takes a slot off its flight's waiters; the flight stays in the air. */
 void flight_forget(struct serve *serve, struct slot *slot);
 
 void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
+/* The reply to the flight's GET, or to the MGET that it leads: stored if it may be, and given to all who wait. The
+ * flight ends, and its followers with it. */
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length);
-void flight_fill_mget(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
 /* Answers all waiters with an error; the flight ends, or stays in the air, closed, for a late reply. Nothing for a
- * flight of an MGET: that one's answer ends it. */
+ * follower: its leader is told too. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */

@@ -45,7 +45,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
     struct flight *flight = behind ? NULL : flight_find(serve, &key);
     bool joined = flight;
-    if (!flight) flight = flight_start(serve, &key, false);
+    if (!flight) flight = flight_start(serve, &key, FLIGHT_SINGLE);
     struct slot *slot = flight ? slot_open(serve, session, FP_LANE_TRACKED, command) : NULL;
     if (slot) flight_wait(serve, flight, slot);
     if (!flight || !slot) return short_of_memory(serve, session);
@@ -80,30 +80,44 @@ static bool hold_all(struct serve *serve, struct session *session, uint32_t coun
     return true;
 }
 
-static bool start_flights(struct serve *serve, struct session *session, struct slot *slot, uint32_t count) {
-    struct flight *previous = NULL;
+/* The leader of a new group, a flight a key; NULL when memory is short. */
+static struct flight *start_group(struct serve *serve, uint32_t count) {
+    struct flight *leader = NULL, *previous = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
-        struct flight *flight = flight_start(serve, &key, true);
-        if (!flight) return false;
-        if (previous) previous->mget_next = flight->item.index;
-        else slot->flight = flight->item.index;
+        struct flight *flight = flight_start(serve, &key, leader ? FLIGHT_FOLLOWS : FLIGHT_LEADS);
+        if (!flight) {
+            if (leader) flight_fail(serve, leader, NULL, 0, true);
+            return NULL;
+        }
+        if (previous) previous->group_next = flight->item.index;
+        else leader = flight;
         previous = flight;
-        session->filter |= 1ull << (key.hash & 63);
+    }
+    return leader;
+}
+
+static void announce_group(struct serve *serve, struct session *session, struct flight *leader, const uint8_t *raw,
+                           size_t length) {
+    struct flight *flight = leader;
+    while (flight) {
+        session->filter |= 1ull << (flight->hash & 63);
         fp_event *event = serve_event(serve, FP_EVENT_MGET_KEY);
         event->ticket = table_id(&flight->item);
-        event->bytes = key.bytes;
-        event->length = key.length;
+        event->bytes = flight->key;
+        event->length = flight->key_length;
+        flight = flight->group_next == TABLE_NONE ? NULL : table_record(&serve->flights, flight->group_next);
     }
-    return true;
+    fp_event *event = serve_event(serve, FP_EVENT_MGET);
+    event->ticket = table_id(&leader->item);
+    event->bytes = raw;
+    event->length = (uint32_t)length;
 }
 
 enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
                           const uint8_t *raw, size_t length, bool *handled) {
     uint32_t count = serve->args.count - 1;
-    /* An inline request's arguments last one request only, and the flights of an MGET may end with their client. */
-    bool lasts = raw[0] == '*';
-    *handled = lasts && count <= SERVE_MGET_KEYS;
+    *handled = count <= SERVE_MGET_KEYS;
     if (!*handled) return DISPATCH_DONE;
     struct store_value values[SERVE_MGET_KEYS];
     if (hold_all(serve, session, count, values)) {
@@ -116,17 +130,19 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
         return fits ? DISPATCH_DONE : short_of_memory(serve, session);
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
+    struct flight *leader = start_group(serve, count);
+    if (!leader) return short_of_memory(serve, session);
     struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);
-    if (!slot) return short_of_memory(serve, session);
+    if (!slot) {
+        flight_fail(serve, leader, NULL, 0, true);
+        return short_of_memory(serve, session);
+    }
+    flight_wait(serve, leader, slot);
     /* The reply is the upstream's at a later instant than now: later reads of these keys must not be older. */
-    slot->filtered = slot->is_read = true;
+    slot->filtered = true;
     session->filtered++;
-    if (!start_flights(serve, session, slot, count)) return short_of_memory(serve, session);
     serve->stats.commands_miss++;
     serve->stats.keyspace_misses += count;
-    fp_event *event = serve_event(serve, FP_EVENT_MGET);
-    event->ticket = table_id(&slot->item);
-    event->bytes = raw;
-    event->length = (uint32_t)length;
+    announce_group(serve, session, leader, raw, length);
     return DISPATCH_DONE;
 }

@@ -28,7 +28,7 @@ struct slot {
     struct slot *wait_prev, *wait_next; /* other waiters of `flight` */
     struct chain answer, after;
     uint64_t started_ns;
-    uint32_t flight;     /* GET: the flight it waits for; MGET: the first of its flights; TABLE_NONE */
+    uint32_t flight;     /* GET and MGET: the flight it waits for; TABLE_NONE */
     uint32_t hash_count; /* keys to drop again when answered */
     uint64_t hash;       /* if one */
     uint64_t *hashes;    /* if more: malloc'd, charged to BUDGET_SLOTS */

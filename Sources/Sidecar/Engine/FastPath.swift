@@ -224,7 +224,6 @@ struct FastPath: Orders, @unchecked Sendable {
     }
     @inline(__always)
     func fill(_ flight: FlightID, _ reply: Bytes) { fp_fill(engine, flight, reply.baseAddress, reply.count) }
-    func fillMget(_ slot: SlotID, _ reply: Bytes) { fp_fill_mget(engine, slot, reply.baseAddress, reply.count) }
     func timeOut(_ flight: FlightID, _ error: Bytes) {
         fp_flight_timeout(engine, flight, error.baseAddress, error.count)
     }

@@ -24,7 +24,6 @@ protocol Orders {
 
     func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool)
     func fill(_ flight: FlightID, _ reply: Bytes)
-    func fillMget(_ slot: SlotID, _ reply: Bytes)
     func timeOut(_ flight: FlightID, _ error: Bytes)
     func fail(_ flight: FlightID, _ error: Bytes)
     func drop(_ key: Bytes)

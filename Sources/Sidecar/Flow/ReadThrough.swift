@@ -75,11 +75,11 @@ extension Flow {
     mutating func fetchMany(_ event: Event) {
         guard tracked.isUp, !reach.isUnreachable else {
             let error = reach.error
-            error.withUnsafeBufferPointer { orders.fillMget(event.ticket, $0) }
+            error.withUnsafeBufferPointer { orders.fail(event.ticket, $0) }
             return
         }
         orders.send(tracked.link, event.bytes)
-        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .values, flags: []))
+        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .value, flags: .wantsValue))
     }
 
     @inline(__always)
@@ -126,9 +126,6 @@ extension Flow {
             heardRegistration(entry, Reply(bytes))
         case .answer:
             orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3)
-            tracked.owed.removeFirst()
-        case .values:
-            orders.fillMget(entry.pointee.ticket, bytes)
             tracked.owed.removeFirst()
         case .information:
             let asked = entry.pointee
@@ -204,13 +201,7 @@ extension Flow {
         while let overdue = tracked.owed.firstTimed(), sightNs >= overdue.sentNs &+ policy.readTimeoutNs {
             tracked.owed.giveUpFirstTimed()
             trackedStatus.timeouts &+= 1
-            error.withUnsafeBufferPointer { error in
-                if overdue.awaited == .values {
-                    orders.fillMget(overdue.ticket, error)
-                } else {
-                    orders.timeOut(overdue.ticket, error)
-                }
-            }
+            error.withUnsafeBufferPointer { orders.timeOut(overdue.ticket, $0) }
         }
     }
 
@@ -224,8 +215,6 @@ extension Flow {
                 break /* Its members follow. */
             case .caching, .expiry, .value:
                 orders.fail(entry.ticket, error)
-            case .values:
-                orders.fillMget(entry.ticket, error)
             case .answer where entry.flags.contains(.pureRead):
                 orders.answer(entry.ticket, error, fromRESP3: false)
             case .answer:

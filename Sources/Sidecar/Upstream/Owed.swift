@@ -11,10 +11,8 @@ enum Awaited: UInt8 {
     case registration
     /// PTTL of a flight's key; then `value` if the entry wants one.
     case expiry
-    /// GET of a flight's key.
+    /// GET of a flight's key, or an MGET.
     case value
-    /// MGET.
-    case values
     /// A passed command.
     case answer
     /// INFO, to which our own section is added.
@@ -34,7 +32,7 @@ struct OwedReply {
         let rawValue: UInt8
         /// The read was announced by CACHING, or needs not to be.
         static let tracked = Flags(rawValue: 1)
-        /// A GET follows the PTTL.
+        /// Its GET follows the PTTL; or it is an MGET.
         static let wantsValue = Flags(rawValue: 2)
         /// CACHING is for a group.
         static let group = Flags(rawValue: 4)
@@ -58,7 +56,7 @@ struct OwedReply {
 
     /// A reader waits for it no longer than read_timeout.
     @inline(__always)
-    var isTimed: Bool { flags.contains(.wantsValue) || awaited == .values }
+    var isTimed: Bool { flags.contains(.wantsValue) }
 }
 
 struct Owed: ~Copyable {

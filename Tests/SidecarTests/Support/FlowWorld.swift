@@ -23,8 +23,8 @@ struct TestEvent {
     static func mgetKey(_ flight: UInt64, _ key: String) -> TestEvent {
         TestEvent(.FP_EVENT_MGET_KEY, key) { $0.ticket = flight }
     }
-    static func mget(_ slot: UInt64, _ words: String...) -> TestEvent {
-        TestEvent(.FP_EVENT_MGET, request(words)) { $0.ticket = slot }
+    static func mget(_ leader: UInt64, _ words: String...) -> TestEvent {
+        TestEvent(.FP_EVENT_MGET, request(words)) { $0.ticket = leader }
     }
     /// A plain read on the tracked link, or on another.
     static func read(_ slot: UInt64, _ words: String..., onRESP2: Bool = false) -> TestEvent {

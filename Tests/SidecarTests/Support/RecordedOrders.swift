@@ -99,7 +99,6 @@ final class RecordedOrders: Orders {
         note("arm \(flight): ttl \(ttlMs) sent \(sentNs / 1_000_000)\(keep ? "" : " not kept")")
     }
     func fill(_ flight: FlightID, _ reply: Bytes) { note("fill \(flight): \(text(reply))") }
-    func fillMget(_ slot: SlotID, _ reply: Bytes) { note("fill mget \(slot): \(text(reply))") }
     func timeOut(_ flight: FlightID, _ error: Bytes) { note("time out \(flight): \(text(error))") }
     func fail(_ flight: FlightID, _ error: Bytes) { note("fail \(flight): \(text(error))") }
     func drop(_ key: Bytes) { note("drop \(text(key))") }
