@@ -137,6 +137,12 @@ struct ConfigLoaderTests {
             ])
     }
 
+    @Test("an upstream on a line that cannot be read is not said to be missing too")
+    func unreadable() {
+        let told = problems(loader("[sidecar]\nupstream \"r\"\n"))
+        #expect(told.count == 1 && told[0].hasPrefix("f.toml:2: "))
+    }
+
     @Test("a key above [sidecar] is told where it belongs")
     func outside() {
         #expect(

@@ -80,7 +80,7 @@ struct LinkMachineTests {
     func refused(_ reply: String) {
         var machine = LinkMachine(.tracked, somebody)
         _ = machine.begin()
-        #expect(hear(&machine, reply) == .failed(.init(reason: String(reply.dropFirst()))))
+        #expect(hear(&machine, reply) == .failed(.init(reason: String(reply.dropFirst()), isRefusal: true)))
     }
 
     @Test("A server that loads, or wants a password, is found out by PING")
@@ -93,7 +93,7 @@ struct LinkMachineTests {
         _ = hear(&machine, "-ERR unknown command 'HELLO'", "-NOAUTH Authentication required.")
         #expect(
             hear(&machine, "-NOAUTH Authentication required.")
-                == .failed(.init(reason: "NOAUTH Authentication required.")))
+                == .failed(.init(reason: "NOAUTH Authentication required.", isRefusal: true)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "-NOPERM this user has no permissions to run the 'ping' command") == .ready)
@@ -104,7 +104,9 @@ struct LinkMachineTests {
         var machine = LinkMachine(.plain(protocolVersion: 2), somebody)
         _ = machine.begin()
         _ = hear(&machine, "-ERR unknown command 'HELLO'", "-NOAUTH")
-        #expect(hear(&machine, "-ERR invalid password") == .failed(.init(reason: "ERR invalid password")))
+        #expect(
+            hear(&machine, "-ERR invalid password")
+                == .failed(.init(reason: "ERR invalid password", isRefusal: true)))
     }
 
     @Test("A client's RESP3 cannot be had from a RESP2 server")

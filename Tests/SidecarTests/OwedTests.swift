@@ -5,7 +5,8 @@ import Testing
 @Suite("A link's queue of replies to come")
 struct OwedTests {
     private func entry(_ ticket: UInt64, _ awaited: Awaited = .answer, sentNs: UInt64 = 0) -> OwedReply {
-        OwedReply(ticket: ticket, sentNs: sentNs, awaited: awaited, flags: awaited == .expiry ? .wantsValue : [])
+        let isTimed = awaited == .expiry || awaited == .value
+        return OwedReply(ticket: ticket, sentNs: sentNs, awaited: awaited, flags: isTimed ? .wantsValue : [])
     }
 
     @Test("Entries leave in the order in which they came, across growth and wrapping")
@@ -43,7 +44,7 @@ struct OwedTests {
         #expect(owed.firstTimed() == nil)
         _ = owed.append(entry(2, .expiry, sentNs: 5))
         _ = owed.append(entry(3))
-        _ = owed.append(entry(4, .values, sentNs: 6))
+        _ = owed.append(entry(4, .value, sentNs: 6))
         #expect(owed.firstTimed()?.ticket == 2)
         owed.giveUpFirstTimed()
         #expect(owed.firstTimed()?.ticket == 4)

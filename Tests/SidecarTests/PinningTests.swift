@@ -23,6 +23,18 @@ struct PinningTests {
         #expect(world.turn(.reply(2, "_")) == ["answer 3: _|"])
     }
 
+    @Test("INFO has our section on a pinned link too, but not in place of an error or QUEUED")
+    func information() {
+        let world = pinned()
+        #expect(world.turn(.pinned(3, link: 2, "INFO")) == ["send 2: INFO"])
+        let told = world.turn(.reply(2, "$8|# Server")).joined()
+        #expect(told.hasPrefix("answer 3: $") && told.contains("|# Server|# Sidecar|"))
+        _ = world.turn(.pinned(4, link: 2, "INFO", "memory"), .pinned(5, link: 2, "INFO"))
+        #expect(
+            world.turn(.reply(2, "$8|# Memory"), .reply(2, "+QUEUED"))
+                == ["answer 4: $8|# Memory|", "answer 5: +QUEUED|"])
+    }
+
     @Test("If the link cannot be had, the command gets an error")
     func refused() {
         let world = FlowWorld.connected()

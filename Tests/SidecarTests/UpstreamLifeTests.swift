@@ -91,7 +91,7 @@ struct UpstreamLifeTests {
         #expect(world.status.lastError == "WRONGPASS invalid username-password pair")
         #expect(
             world.turn(.write(3, "DEL", "k")) == [
-                "answer 3: -ERR upstream up:1 is unreachable: WRONGPASS invalid username-password pair|"
+                "answer 3: -ERR upstream up:1 refuses the sidecar: WRONGPASS invalid username-password pair|"
             ])
         while !world.wantsAddresses { _ = world.pass(ms: 1) }
         world.resolve()

@@ -24,7 +24,7 @@ struct flight {
     uint32_t key_length;
     uint32_t group_next; /* the next flight of the same MGET, TABLE_NONE */
     bool closed, spoiled, armed, keep;
-    uint32_t era; /* serve.flight_era when it began: another since then spoils and closes it */
+    uint32_t era;          /* serve.flight_era when it began: another since then spoils and closes it */
     enum flight_role role; /* only a single one is ever joined */
     uint64_t hash;
     uint64_t expire_at_ms; /* STORE_NEVER, or the upstream's own expiry */

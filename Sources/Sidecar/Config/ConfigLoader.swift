@@ -39,7 +39,7 @@ struct ConfigLoader {
 
         let upstreamGiven = state.sources["upstream"] != nil || state.failed.contains("upstream")
         let othersWrong = !state.problems.isEmpty
-        if !upstreamGiven {
+        if !upstreamGiven, !state.hasUnreadableUpstream {
             state.problems.append(
                 ConfigProblem(key: "upstream", what: "no upstream is given", expected: Self.upstreamRemedy))
         }
@@ -58,6 +58,8 @@ struct ConfigLoader {
         var failed: Set<String> = []
         var problems: [ConfigProblem] = []
         var warnings: [String] = []
+        /// A line that is no TOML has the word in it: that it is missing would be a second, false complaint.
+        var hasUnreadableUpstream = false
 
         mutating func apply(
             _ key: ConfigKey, from source: ConfigSource, _ read: (inout SidecarConfig) throws(ConfigMistake) -> Void
@@ -77,7 +79,13 @@ struct ConfigLoader {
     private func applyFile(_ state: inout State) {
         guard let file else { return }
         let document = TOMLDocument(file.bytes)
+        let lines = file.bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         for problem in document.problems {
+            if lines.indices.contains(problem.line - 1),
+                String(decoding: lines[problem.line - 1], as: UTF8.self).contains("upstream")
+            {
+                state.hasUnreadableUpstream = true
+            }
             state.problems.append(
                 ConfigProblem(
                     source: .file(name: file.name, line: problem.line), key: "", what: problem.message, expected: ""))

@@ -220,6 +220,8 @@ extension UpstreamNotice {
             log.warning("upstream \(upstream) is lost: \(reason)")
         case .unreachable(let reason):
             log.warning("upstream \(upstream) is unreachable: \(reason); what is cached is served")
+        case .refused(let reason):
+            log.warning("upstream \(upstream) refuses the sidecar: \(reason)")
         case .suspended:
             log.warning("upstream \(upstream) has not answered for 500 ms")
         case .resumed:

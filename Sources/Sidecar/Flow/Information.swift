@@ -40,19 +40,18 @@ extension Flow {
     /// INFO has come. While the heartbeat is late nobody need wait for the upstream's part.
     mutating func ask(_ event: Event) {
         let sections = InformationSections(event.bytes)
-        var flags: OwedReply.Flags = event.protocolVersion == 3 ? .clientRESP3 : []
-        if sections.wantSidecar { flags.insert(.everything) }
-        let entry = OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .information, flags: flags)
+        var entry = OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .information, flags: [])
+        entry.inform(sections, protocolVersion: event.protocolVersion)
         if sections.areSidecarOnly { return answerText(entry, Array(sidecarSection.utf8), isVerbatim: true) }
         guard tracked.isUp, !tracked.heartbeat.isLate else { return answerOwnInformation(entry) }
         orders.send(tracked.link, event.bytes)
         owe(entry)
     }
 
-    /// The upstream's part has come.
+    /// The upstream's part has come; or an error, or QUEUED in a transaction, which stay as they are.
     func heardInformation(_ asked: OwedReply, _ bytes: Bytes) {
         let reply = Reply(bytes)
-        guard !reply.isError, let text = reply.text else {
+        guard reply.type == UInt8(ascii: "$") || reply.type == UInt8(ascii: "="), let text = reply.text else {
             return orders.answer(asked.ticket, bytes, fromRESP3: false)
         }
         var whole = Array(text)
@@ -124,6 +123,15 @@ extension Flow {
             text += "\(row.name):\(values[row.offset])\r\n"
         }
         return text
+    }
+}
+
+extension OwedReply {
+    /// Notes that it is INFO's, for a client that speaks this protocol.
+    mutating func inform(_ sections: InformationSections, protocolVersion: UInt8) {
+        awaited = .information
+        if protocolVersion == 3 { flags.insert(.clientRESP3) }
+        if sections.wantSidecar { flags.insert(.everything) }
     }
 }
 

@@ -9,7 +9,7 @@
 /// What a command means to its session. From the command table, by name.
 enum PinnedRole: UInt8 {
     case plain, subscribe, psubscribe, ssubscribe, unsubscribe, punsubscribe, sunsubscribe
-    case monitor, client, hello, reset
+    case monitor, client, hello, reset, info
 
     init(commandNamed name: String) {
         switch name {
@@ -23,6 +23,7 @@ enum PinnedRole: UInt8 {
         case "client", "client|reply": self = .client
         case "hello": self = .hello
         case "reset": self = .reset
+        case "info": self = .info
         default: self = .plain
         }
     }
@@ -90,6 +91,8 @@ struct PinnedSession: ~Copyable {
         case answer(SlotID)
         /// More replies of the same command follow.
         case answerMore(SlotID)
+        /// The upstream's part of INFO; ours is added.
+        case inform(OwedReply)
         case tell
         case discard
         /// Nobody asked for it.
@@ -128,7 +131,7 @@ struct PinnedSession: ~Copyable {
     mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending
     {
         switch role {
-        case .plain, .hello, .monitor:
+        case .plain, .hello, .monitor, .info:
             break
         case .subscribe, .psubscribe, .ssubscribe, .unsubscribe, .punsubscribe, .sunsubscribe:
             /* Confirmations come under CLIENT REPLY OFF too. */
@@ -146,7 +149,9 @@ struct PinnedSession: ~Copyable {
         }
         switch replies {
         case .on:
-            grown &+= owed.append(OwedReply(ticket: slot, sentNs: nowNs, awaited: .answer, flags: [], role: role))
+            var entry = OwedReply(ticket: slot, sentNs: nowNs, awaited: .answer, flags: [], role: role)
+            if role == .info { entry.inform(InformationSections(request), protocolVersion: protocolVersion) }
+            grown &+= owed.append(entry)
             return .reply
         case .off:
             return .silence
@@ -196,6 +201,8 @@ struct PinnedSession: ~Copyable {
             /* An error, or QUEUED in a transaction: its one answer. */
             if type == UInt8(ascii: "+") { maySubscribeUnseen = true }
             return .answer(entry.ticket)
+        case .information:
+            return .inform(entry)
         default:
             answered(entry.role, Reply(bytes))
             return .answer(entry.ticket)

@@ -81,6 +81,8 @@ extension Flow {
             orders.answer(slot, bytes, fromRESP3: false)
         case .answerMore(let slot):
             orders.answerMore(slot, bytes)
+        case .inform(let asked):
+            heardInformation(asked, bytes)
         case .tell:
             orders.tell(session.pointee.client, bytes)
         case .discard:

@@ -7,7 +7,7 @@ struct Reach {
     var lastHeardNs: UInt64 = 0
     /// Until then clients are held rather than failed, while the link is being made; 0: nobody waits.
     var waitUntilNs: UInt64 = 0
-    /// "-ERR upstream HOST:PORT is unreachable: <reason>".
+    /// "-ERR upstream HOST:PORT is unreachable: <reason>", or "refuses the sidecar".
     private(set) var error: [UInt8] = []
     /// For a read that was not answered within read_timeout.
     let timeoutError: [UInt8]
@@ -19,8 +19,9 @@ struct Reach {
         say("not connected yet")
     }
 
-    mutating func say(_ reason: String) {
+    mutating func say(_ reason: String, isRefusal: Bool = false) {
         let line = Array(reason.utf8).withUnsafeBufferPointer { Reply.line($0) }
-        error = Array("-ERR upstream \(upstream) is unreachable: \(line)\r\n".utf8)
+        let what = isRefusal ? "refuses the sidecar" : "is unreachable"
+        error = Array("-ERR upstream \(upstream) \(what): \(line)\r\n".utf8)
     }
 }

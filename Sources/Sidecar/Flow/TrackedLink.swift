@@ -139,7 +139,7 @@ extension Flow {
             orders.send(tracked.link, bytes)
         case .failed(let failure):
             orders.closeLink(tracked.link)
-            attemptFailed(failure.reason, isLoading: failure.isLoading)
+            attemptFailed(failure)
         case .ready:
             trackedIsUp()
         }
@@ -192,15 +192,18 @@ extension Flow {
         }
     }
 
-    private mutating func attemptFailed(_ reason: String, isLoading: Bool = false) {
+    private mutating func attemptFailed(_ reason: String) { attemptFailed(LinkMachine.Failure(reason: reason)) }
+
+    private mutating func attemptFailed(_ failure: LinkMachine.Failure) {
+        let reason = failure.reason
         tracked.link = 0
         /* A server that loads its data says so at once and may be done any moment. */
-        tracked.phase = .resting(untilNs: nowNs &+ (isLoading ? 50_000_000 : tracked.backoff.next()))
+        tracked.phase = .resting(untilNs: nowNs &+ (failure.isLoading ? 50_000_000 : tracked.backoff.next()))
         reach.waitUntilNs = 0
-        reach.say(reason)
+        reach.say(reason, isRefusal: failure.isRefusal)
         if trackedStatus.lastError != reason {
             trackedStatus.lastError = reason
-            notices.append(.unreachable(reason: reason))
+            notices.append(failure.isRefusal ? .refused(reason: reason) : .unreachable(reason: reason))
         }
         countAsUnreachable()
     }

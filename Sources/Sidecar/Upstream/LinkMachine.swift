@@ -23,6 +23,8 @@ struct LinkMachine {
         var reason: String
         /// It is only loading: try again soon.
         var isLoading = false
+        /// It is there, and will not have us: wrong credentials, too many clients.
+        var isRefusal = false
     }
 
     enum Outcome: Equatable {
@@ -96,7 +98,7 @@ struct LinkMachine {
         case .information:
             if let text = reply.text, !reply.isError { heardInformation(text) }
         case .auth:
-            if let error = reply.errorText { return .failed(Failure(reason: error)) }
+            if let error = reply.errorText { return .failed(Failure(reason: error, isRefusal: true)) }
         case .ping:
             /* When HELLO was refused, what follows it is told by the next round. */
             if helloRefusal == nil, let failure = heardPing(reply) { return .failed(failure) }
@@ -113,7 +115,7 @@ struct LinkMachine {
         if let error = reply.errorText {
             if error.hasPrefix("LOADING") { return Failure(reason: error, isLoading: true) }
             let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED", "MASTERDOWN"]
-            if fatal.contains(where: error.hasPrefix) { return Failure(reason: error) }
+            if fatal.contains(where: error.hasPrefix) { return Failure(reason: error, isRefusal: true) }
             helloRefusal = error
             return nil
         }
@@ -143,7 +145,8 @@ struct LinkMachine {
 
     private func heardPing(_ reply: Reply) -> Failure? {
         guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
-        return Failure(reason: error, isLoading: error.hasPrefix("LOADING"))
+        let isLoading = error.hasPrefix("LOADING")
+        return Failure(reason: error, isLoading: isLoading, isRefusal: !isLoading)
     }
 
     private mutating func nextRound(after refusal: String) -> Outcome {

@@ -27,7 +27,7 @@ enum Awaited: UInt8 {
     case confirmations
 }
 
-struct OwedReply {
+struct OwedReply: Equatable {
     struct Flags: OptionSet {
         let rawValue: UInt8
         /// The read was announced by CACHING, or needs not to be.

@@ -4,6 +4,8 @@ enum UpstreamNotice: Sendable, Equatable {
     case lost(reason: String)
     /// The first failed attempt since the link was up, or one with another reason than the last.
     case unreachable(reason: String)
+    /// It answers, with an error: credentials, most often.
+    case refused(reason: String)
     /// The heartbeat is late.
     case suspended
     case resumed
