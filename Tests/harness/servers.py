@@ -6,6 +6,7 @@ killed. FERRITE_BINARY names the ferrite to test (else .build/release/ferrite); 
 
 import atexit
 import ctypes
+import itertools
 import os
 import random
 import shutil
@@ -52,10 +53,15 @@ def io_uring_refusal():
     return None
 
 
+_PORTS = range(12000, 32000)
+_port_numbers = itertools.count(random.randrange(len(_PORTS)))
+
+
 def free_port():
-    """A port nobody listens on, below the range the kernel gives to outgoing connections."""
+    """A port nobody listens on, below the range the kernel gives to outgoing connections, and never the same twice: it
+    is some time until who asked listens on it."""
     while True:
-        port = random.randrange(12000, 32000)
+        port = _PORTS[next(_port_numbers) % len(_PORTS)]
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
