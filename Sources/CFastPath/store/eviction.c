@@ -78,19 +78,34 @@ static void evict(struct store *store, struct entry *entry) {
     store_unlink(store, entry);
 }
 
-/* Moves the hand of a class on, from run to run and, once around, to another place in them: what lies side by side came
- * at one time and would make a poor sample. The entry it has come to, NULL for a free or held one. */
+/* Moves a hand on, from run to run and, once around, to another place in them: what lies side by side came at one time
+ * and would make a poor sample. */
+static void hand_move(const struct slab *slab, const struct slab_class *class, uint32_t *run, uint32_t *place) {
+    *run = slab->runs[*run].ring_next;
+    if (*run != class->ring) return;
+    *place += class->hand_stride;
+    if (*place >= class->places) *place -= class->places;
+}
+
+/* The entry that the hand of a class comes to next, NULL for a free or held one. */
 static struct entry *hand_step(struct store *store, struct slab_class *class) {
     struct slab *slab = &store->slab;
-    uint32_t number = slab->runs[class->hand_run].ring_next;
-    class->hand_run = number;
-    if (number == class->ring) {
-        class->hand_place += class->hand_stride;
-        if (class->hand_place >= class->places) class->hand_place -= class->places;
-    }
-    if (class->hand_place >= slab->runs[number].fresh) return NULL;
-    struct entry *entry = slab_entry(slab, number, class->hand_place);
+    hand_move(slab, class, &class->hand_run, &class->hand_place);
+    if (class->hand_place >= slab->runs[class->hand_run].fresh) return NULL;
+    struct entry *entry = slab_entry(slab, class->hand_run, class->hand_place);
     return (entry->flags & ENTRY_LINKED) && entry->holds == 0 ? entry : NULL;
+}
+
+/* Has the headers of the next sample fetched into the processor's cache by the time it is taken: each lies in a run of
+ * its own, and to wait for one after the other was a third of the cost of a miss. */
+static void hand_prefetch(const struct store *store, const struct slab_class *class) {
+    uint32_t run = class->hand_run, place = class->hand_place;
+    for (uint32_t i = 0; i < SAMPLE; i++) {
+        hand_move(&store->slab, class, &run, &place);
+        const struct entry *entry = slab_entry(&store->slab, run, place);
+        __builtin_prefetch(entry);
+        __builtin_prefetch(&entry->flags);
+    }
 }
 
 static bool is_dead(const struct store *store, const struct entry *entry) {
@@ -136,6 +151,7 @@ static struct entry *sample(struct store *store, uint32_t slab_class) {
     if (!coldest) class->coldness = 0;
     else if (class->coldness == 0) class->coldness = coldest_is * 16;
     else class->coldness += ((int32_t)(coldest_is * 16) - (int32_t) class->coldness) / 16;
+    hand_prefetch(store, class);
     return coldest;
 }
 
