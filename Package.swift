@@ -12,6 +12,9 @@ let cWarnings: [CSetting] = [
     .unsafeFlags(["-Wall", "-Wextra", "-Wno-unused-function", "-fno-strict-aliasing"]),
 ]
 
+/* A sanitizer brings an allocator of its own, and jemalloc's operator new beside it would hand its free foreign memory. */
+let isSanitized = Context.environment["FERRITE_SANITIZED"] != nil
+
 let package = Package(
     name: "ferrite-sidecar",
     products: [
@@ -28,7 +31,7 @@ let package = Package(
         .target(
             name: "CFastPath",
             cSettings: cWarnings,
-            linkerSettings: [.linkedLibrary("uring"), .linkedLibrary("jemalloc")]
+            linkerSettings: [.linkedLibrary("uring")] + (isSanitized ? [] : [.linkedLibrary("jemalloc")])
         ),
         .executableTarget(
             name: "Sidecar",

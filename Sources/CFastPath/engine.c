@@ -66,6 +66,7 @@ static void measure_base(fp_engine *engine) {
 }
 
 void fp_measure_base(fp_engine *engine) {
+    heap_forget_code();
     struct budget *budget = &engine->budget;
     budget_give(budget, BUDGET_TABLES, budget->used_by[BUDGET_TABLES]);
     budget_force(budget, BUDGET_TABLES, heap_page_tables());

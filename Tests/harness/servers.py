@@ -249,7 +249,9 @@ class Sidecar(Process):
         self.unix_path = os.path.join(folder, "socket") if unix else None
         if unix:
             arguments += ["--unix-socket", self.unix_path]
-        for key, value in (settings or {}).items():
+        # A sanitizer's shadow memory is resident too: scripts/asan gives what a test does not limit itself more room.
+        roomy = os.environ.get("FERRITE_LOCAL_MEMORY")
+        for key, value in {**({"local_memory": roomy} if roomy else {}), **(settings or {})}.items():
             arguments += ["--set", f"{key}={value}"]
         super().__init__([*arguments, *options], env, folder)
         if wait:

@@ -1,4 +1,5 @@
-/* heap — how jemalloc is set for a process that must stay inside a budget, and how much the process really holds. */
+/* heap — how jemalloc is set for a process that must stay inside a budget, and how much the process really holds, code
+ * included. */
 #ifndef FERRITE_BASE_HEAP_H
 #define FERRITE_BASE_HEAP_H
 
@@ -10,5 +11,9 @@ int heap_open(void);
 size_t heap_resident(int statm_fd);
 /* The page tables' size, from a longer file: not for every turn. */
 size_t heap_page_tables(void);
+
+/* Takes the code of the program and its libraries out of the resident set: most of it was for the start only. What is
+ * used again comes back from the page cache by minor faults, one for each 64 KiB, some 20 of them on the hit path. */
+void heap_forget_code(void);
 
 #endif

@@ -235,7 +235,8 @@ const char *fp_command_name(const fp_engine *engine, uint16_t command);
 void fp_charge(fp_engine *engine, size_t bytes);
 void fp_release(fp_engine *engine, size_t bytes);
 
-/* Measures what the process holds beside the budget's owners (binary, stacks, page tables) and books it as "base". */
+/* Lets go of code that is not in use, measures what the process holds beside the budget's owners (binary, stacks, page
+ * tables) and books it as "base". */
 void fp_measure_base(fp_engine *engine);
 
 typedef FP_ENUM(fp_metric_kind, uint8_t){FP_METRIC_COUNTER, FP_METRIC_GAUGE, FP_METRIC_HISTOGRAM} fp_metric_kind;
