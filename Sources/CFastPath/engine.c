@@ -176,6 +176,7 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     };
     engine->loop = make_loop(engine, &options, error);
     if (!engine->loop) return false;
+    engine->clients.links = &engine->links;
     if (!clients_init(&engine->clients, &engine->serve, engine->loop, config->clients_max) ||
         !links_init(&engine->links, &engine->serve, engine->loop, config->links_max)) {
         *error = "the tables of connections cannot be reserved";
@@ -322,6 +323,7 @@ static void recycle(fp_engine *engine) {
 fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
     struct serve *serve = &engine->serve;
     serve->event_count = 0;
+    serve->request_bytes = 0;
     engine->woken = false;
     for (;;) {
         recycle(engine);
@@ -376,6 +378,11 @@ void fp_link_close(fp_engine *engine, fp_link id) {
     if (link) link_close(&engine->links, link);
 }
 
+void fp_link_finish(fp_engine *engine, fp_link id) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_finish(&engine->links, link);
+}
+
 /* ---- orders to clients ---- */
 
 static struct session *session_at(fp_engine *engine, fp_client id) {
@@ -400,10 +407,11 @@ void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t len
 
 void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length) {
     struct session *session = session_at(engine, id);
-    if (!session) return;
+    if (!session || session->closing) return;
     /* In front of the first unanswered slot: a message may overtake an answer that is not there yet, as in Redis. */
-    if (chain_append(&session->out, &engine->serve.blocks, bytes, length)) session_mark_dirty(&engine->serve, session);
-    else session_close(&engine->serve, session);
+    bool fits = chain_append(&session->out, &engine->serve.blocks, bytes, length);
+    if (fits && session_reads(&engine->serve, session)) session_mark_dirty(&engine->serve, session);
+    else session_starve(&engine->serve, session);
 }
 
 void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
@@ -411,6 +419,8 @@ void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
     if (!session || session->stall != STALL_PIN) return;
     session->lane = FP_LANE_PINNED;
     session->link = link;
+    struct link *own = link_at(&engine->links, link);
+    if (own) own->session = session;
     engine->serve.stats.clients_pinned++;
     session_mark_runnable(&engine->serve, session);
 }
@@ -437,6 +447,13 @@ void fp_slot_close(fp_engine *engine, fp_slot id) {
 void fp_hold(fp_engine *engine, bool held) {
     if (engine->serve.held && !held) clients_release_held(&engine->clients);
     engine->serve.held = held;
+}
+
+void fp_refuse(fp_engine *engine, const void *error, size_t length) {
+    struct buffer *refusal = &engine->serve.refusal;
+    refusal->length = 0;
+    if (!buffer_append(refusal, &engine->budget, BUDGET_SLOTS, error, length))
+        buffer_free(refusal, &engine->budget, BUDGET_SLOTS);
 }
 
 /* ---- orders to the store ---- */

@@ -85,15 +85,6 @@ TEST("a request larger than everything is refused without touching the store") {
     EXPECT(budget.used == 500);
 }
 
-TEST("every owner has a name of its own") {
-    for (int i = 0; i < BUDGET_OWNER_COUNT; i++) {
-        EXPECT(strcmp(budget_owner_name((enum budget_owner)i), "unknown") != 0);
-        for (int j = 0; j < i; j++) {
-            EXPECT(strcmp(budget_owner_name((enum budget_owner)i), budget_owner_name((enum budget_owner)j)) != 0);
-        }
-    }
-}
-
 TEST("the last of the budget is for links, so that no client's replies end a shared one") {
     struct budget budget;
     budget_init(&budget, 3200);

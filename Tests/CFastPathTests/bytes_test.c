@@ -142,16 +142,12 @@ TEST("a buffer keeps its bytes while it grows, and is charged its capacity") {
         EXPECT(buffer_append(&buffer, &budget, BUDGET_LINKS, &byte, 1));
         if (budget.used_by[BUDGET_LINKS] != buffer.capacity) EXPECT(!"charged what it holds");
     }
-    buffer_consume(&buffer, 5000);
-    EXPECT(buffer.length == 15000);
     for (size_t i = 0; i < buffer.length; i++) {
-        if (buffer.bytes[i] != pattern(5000 + i)) EXPECT(!"kept in order");
+        if (buffer.bytes[i] != pattern(i)) EXPECT(!"kept in order");
     }
     EXPECT(!buffer_room(&buffer, &budget, BUDGET_LINKS, 60000));
     EXPECT(!buffer_room(&buffer, &budget, BUDGET_LINKS, (size_t)-1));
-    EXPECT(buffer.length == 15000);
-    buffer_consume(&buffer, 15000);
-    EXPECT(buffer_room(&buffer, &budget, BUDGET_LINKS, 30000) != NULL);
+    EXPECT(buffer.length == 20000);
     buffer_free(&buffer, &budget, BUDGET_LINKS);
     buffer_free(&buffer, &budget, BUDGET_LINKS);
     EXPECT(budget.used == 0);

@@ -179,6 +179,27 @@ TEST("rule 5: a read goes behind the client's own unanswered command that touche
     world_end(world);
 }
 
+TEST("rule 5: a read behind the client's own read in flight joins it, whatever the store has got meanwhile") {
+    struct world *world = world_make();
+    ask(world, &world->b, "MGET k x\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(event_at(world, 3)->kind == FP_EVENT_MISS);
+    uint64_t own = event_at(world, 3)->ticket;
+    arm(world, event_at(world, 0)->ticket);
+    arm(world, event_at(world, 1)->ticket);
+    fill(world, event_at(world, 0)->ticket, "*2\r\n$3\r\nold\r\n$1\r\nx\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    ask(world, &world->a, "MGET k x\r\n");
+    EXPECT(world->serve.event_count == 7); /* the MGET is asked whole */
+    push(world, "k");
+    arm(world, own);
+    fill(world, own, "$3\r\nnew\r\n");
+    EXPECT(says(world, &world->a, "$3\r\nnew\r\n$3\r\nnew\r\n"));
+    fill(world, event_at(world, 4)->ticket, "*2\r\n$3\r\nnew\r\n$1\r\nx\r\n");
+    EXPECT(says(world, &world->a, "*2\r\n$3\r\nnew\r\n$1\r\nx\r\n"));
+    world_end(world);
+}
+
 TEST("rule 5: a command whose keys are unknown stands before every read of its client") {
     struct world *world = world_make();
     have(world, "GET k\r\n", "$1\r\nv\r\n");
@@ -269,6 +290,121 @@ TEST("entries of another epoch are fetched again, but served while the upstream 
     chain_clear(&world->a.out, &world->serve.blocks);
     ask(world, &world->a, "GET k\r\n");
     EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    world_end(world);
+}
+
+TEST("rule 6: while entries are suspect, what another command reads of a key takes its copy along") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    world->serve.trusted = false;
+    world->serve.serve_suspect = true;
+    ask(world, &world->a, "GETRANGE k 0 -1\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$1\r\n1\r\n"));
+    answer(world, event_at(world, 0)->ticket, "$1\r\n2\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 1)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("what cannot be sent is refused at once and drops nothing; the store goes on answering") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    buffer_append(&world->serve.refusal, &world->budget, BUDGET_SLOTS, "-ERR gone\r\n", 11);
+    ask(world, &world->a, "SET k 2\r\n");
+    ask(world, &world->a, "FLUSHALL\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(says(world, &world->a, "-ERR gone\r\n-ERR gone\r\n$1\r\n1\r\n"));
+    EXPECT(world->serve.event_count == 0);
+    ask(world, &world->a, "INFO\r\n"); /* ours is known all the same */
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_ASK);
+    world_end(world);
+}
+
+TEST("a GET for which there is no memory leaves no flight that others would join and wait for") {
+    struct world *world = world_make();
+    /* A flight's record is there, a slot's is not. */
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    push(world, "k");
+    struct slot *taken = table_take(&world->serve.slots);
+    size_t total = world->budget.total;
+    world->budget.total = world->budget.used;
+    uint32_t spare = world->serve.slots.touched - world->serve.slots.used;
+    world->serve.slots.used += spare;
+    EXPECT(ask(world, &world->a, "GET k\r\n") == DISPATCH_CLOSE);
+    world->serve.slots.used -= spare;
+    world->budget.total = total;
+    EXPECT(world->serve.flights.live == 0);
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
+    table_give(&world->serve.slots, taken);
+    world_end(world);
+}
+
+TEST("unread replies and messages beyond the bound end the client at once") {
+    struct world *world = world_make();
+    world->serve.out_bytes_max = 10;
+    ask(world, &world->a, "HGET h f\r\n");
+    slot_answer_more(&world->serve, table_at(&world->serve.slots, event_at(world, 0)->ticket),
+                     (const uint8_t *)"$12\r\n123456789012\r\n", 19);
+    EXPECT(world->a.closing && world->a.out.bytes == 0 && world->a.slot_count == 0);
+    EXPECT(world->serve.stats.clients_starved == 1);
+    world_end(world);
+}
+
+TEST("a request that waits for room in the batch is not lost, and what memory cannot hold is refused by itself") {
+    struct world *world = world_make();
+    world->serve.request_bytes = SERVE_REQUEST_BYTES;
+    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_STALL);
+    EXPECT(world->a.stall == STALL_EVENTS && world->a.is_runnable);
+    world->serve.request_bytes = 0;
+    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_DONE);
+    EXPECT(world->serve.request_bytes == 9);
+    size_t large = 1 << 20, total = world->budget.total;
+    char *request = malloc(large + 1);
+    memset(request, 'x', large);
+    memcpy(request, "SET k ", 6);
+    memcpy(request + large - 2, "\r\n", 3);
+    world->budget.total = world->budget.used + (512 << 10);
+    struct resp_arg args[3] = {{(uint8_t *)request, 3}, {(uint8_t *)request + 4, 1}, {(uint8_t *)request + 6, 9}};
+    struct resp_arg *scratch = world->serve.args.args;
+    world->serve.args.args = args;
+    world->serve.args.count = 3;
+    world->serve.request_bytes = 0;
+    EXPECT(dispatch(&world->serve, &world->b, (const uint8_t *)request, large) == DISPATCH_DONE);
+    world->serve.args.args = scratch;
+    world->budget.total = total;
+    EXPECT(world->serve.event_count == 1);
+    EXPECT(says(world, &world->b, "-ERR local_memory is spent: the request cannot be held\r\n"));
+    free(request);
+    world_end(world);
+}
+
+TEST("CLIENT REPLY OFF: what a silent write drops is dropped again by the next reply of its link") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "SET k 2\r\n");
+    answer(world, event_at(world, 0)->ticket, "");
+    have(world, "GET k\r\n", "$1\r\n1\r\n"); /* on another link, before the write */
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$1\r\n1\r\n"));
+    ask(world, &world->a, "CLIENT REPLY ON\r\n");
+    answer(world, event_at(world, 1)->ticket, "+OK\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("an MGET waits for the client's own answers rather than fill the table of flights") {
+    struct world *world = world_make();
+    world->budget.total = 40u << 20;
+    char line[1024] = "MGET";
+    for (int i = 0; i < 100; i++) sprintf(line + strlen(line), " k%d", i);
+    strcat(line, "\r\n");
+    enum dispatched done = DISPATCH_DONE;
+    int asked = 0;
+    for (; done == DISPATCH_DONE && asked < 100; asked++) done = ask(world, &world->a, line);
+    EXPECT(done == DISPATCH_STALL && world->a.stall == STALL_SLOTS && asked > 5);
     world_end(world);
 }
 

@@ -530,6 +530,25 @@ TEST("ticks drop the expired and what drop_all left, and return the memory") {
     end_store(store, &budget);
 }
 
+TEST("a tick of a few steps takes little of the index back at a time") {
+    struct budget budget;
+    struct store *store = make_store(&budget, 64 << 20, STORE_LRU);
+    char name[32];
+    for (uint32_t i = 0; i < 200000; i++) {
+        snprintf(name, sizeof name, "k%u", i);
+        EXPECT(put(store, name, "v", 1));
+    }
+    for (uint32_t i = 0; i < 200000; i++) {
+        snprintf(name, sizeof name, "k%u", i);
+        store_drop(store, (const uint8_t *)name, (uint32_t)strlen(name),
+                   store_hash(store, (const uint8_t *)name, (uint32_t)strlen(name)));
+    }
+    uint32_t before = store->index.bucket_count;
+    store_tick(store, 2000, 80);
+    EXPECT(before - store->index.bucket_count <= 10);
+    end_store(store, &budget);
+}
+
 TEST("what drop_all dropped never comes back, not even 65536 drops later without a tick") {
     struct budget budget;
     struct store *store = make_store(&budget, 1 << 20, STORE_LRU);

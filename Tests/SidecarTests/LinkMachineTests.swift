@@ -83,17 +83,29 @@ struct LinkMachineTests {
         #expect(hear(&machine, reply) == .failed(.init(reason: String(reply.dropFirst()), isRefusal: true)))
     }
 
-    @Test("A server that loads, or wants a password, is found out by PING")
+    @Test("A link without credentials of ours is for a client that brings its own, if it speaks RESP2")
+    func strangers() {
+        let wants = "-NOAUTH HELLO must be called with the client already authenticated"
+        var machine = LinkMachine(.plain(protocolVersion: 2), nobody)
+        _ = machine.begin()
+        #expect(hear(&machine, wants, "-NOAUTH Authentication required.") == .ready)
+        machine = LinkMachine(.plain(protocolVersion: 3), nobody)
+        _ = machine.begin()
+        #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), isRefusal: true)))
+        machine = LinkMachine(.tracked, nobody)
+        _ = machine.begin()
+        #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), isRefusal: true)))
+    }
+
+    @Test("A server that loads is found out by PING")
     func ping() {
         var machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "-LOADING data") == .failed(.init(reason: "LOADING data", isLoading: true)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
-        _ = hear(&machine, "-ERR unknown command 'HELLO'", "-NOAUTH Authentication required.")
-        #expect(
-            hear(&machine, "-NOAUTH Authentication required.")
-                == .failed(.init(reason: "NOAUTH Authentication required.", isRefusal: true)))
+        _ = hear(&machine, "-ERR unknown command 'HELLO'", "+PONG")
+        #expect(hear(&machine, "-LOADING data") == .failed(.init(reason: "LOADING data", isLoading: true)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "-NOPERM this user has no permissions to run the 'ping' command") == .ready)

@@ -87,6 +87,41 @@ struct PinningTests {
         #expect(world.pinCount == 0)
     }
 
+    @Test("A client that ends its side has its link's side ended; the upstream closes, or link_timeout does")
+    func end() {
+        let world = pinned()
+        #expect(
+            world.turn(.pinned(3, link: 2, "EXEC"), .ended(client: 9, link: 2)) == ["send 2: EXEC", "finish link 2"])
+        #expect(world.turn(.reply(2, "*0"), .down(2)) == ["answer 3: *0|", "close client 9"])
+        #expect(world.pinCount == 0)
+        let hung = pinned()
+        _ = hung.turn(.pinned(3, link: 2, "BLPOP", "q", "0"), .ended(client: 9, link: 2))
+        #expect(hung.turn(.ended(client: 9, link: 7)) == [])
+        #expect(hung.pass(ms: 999).isEmpty)
+        var ordered: [String] = []
+        for _ in 0..<5 {
+            ordered += hung.pass(ms: 1_000)
+            ordered += hung.turn(.reply(1, "+PONG"))
+        }
+        #expect(ordered.contains("close link 2") && ordered.contains("close client 9") && hung.pinCount == 0)
+    }
+
+    @Test("Where our credentials are refused a client may bring its own, on a link without ours")
+    func strangers() {
+        let world = FlowWorld(
+            FlowWorld.policy {
+                $0.username = "us"
+                $0.password = Secret("wrong")
+            })
+        world.resolve()
+        _ = world.turn(.up(1), .reply(1, "-WRONGPASS invalid username-password pair"))
+        #expect(world.turn(.pin(client: 9)).first == "open 2: addr")
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 2", "send 2: PING"])
+        #expect(
+            world.turn(.reply(2, "-NOAUTH HELLO must"), .reply(2, "-NOAUTH Authentication required."))
+                == ["pin 9 to 2"])
+    }
+
     @Test("A lost link closes its client, as a dying Redis would")
     func lost() {
         let world = pinned()

@@ -46,11 +46,20 @@ struct ReadThroughTests {
         #expect(world.turn(.reply(1, ":5"), .reply(1, "$1|v")) == ["arm 8: ttl 5 sent 1000 not kept", "fill 8: $1|v|"])
     }
 
-    @Test("A PTTL that is no number leaves its flight unarmed")
+    @Test("What has a PTTL that is no number is not kept, alone or in a group")
     func refusedPTTL() {
         let world = FlowWorld.connected()
         _ = world.turn(.miss(7, "k"))
-        #expect(world.turn(.reply(1, "+OK"), .reply(1, "-NOPERM"), .reply(1, "$1|v")) == ["fill 7: $1|v|"])
+        #expect(
+            world.turn(.reply(1, "+OK"), .reply(1, "-NOPERM"), .reply(1, "$1|v")) == [
+                "arm 7: ttl -1 sent 1000 not kept", "fill 7: $1|v|",
+            ])
+        _ = world.turn(.miss(8, "a"), .miss(9, "b"))
+        _ = world.turn(.reply(1, "+OK"), .reply(1, ":2"))
+        #expect(
+            world.turn(.reply(1, "-NOPERM"), .reply(1, "$1|v")) == [
+                "arm 8: ttl -1 sent 1000 not kept", "fill 8: $1|v|",
+            ])
     }
 
     @Test("Without tracking the time to live alone bounds what is kept")

@@ -152,7 +152,7 @@ struct UpstreamLifeTests {
         #expect(world.wantsAddresses)
     }
 
-    @Test("After a loss clients wait for read_timeout at most; suspect entries are served once the attempt has failed")
+    @Test("After a loss clients wait for read_timeout at most; being turned away proves that nobody is there")
     func loss() {
         let world = FlowWorld.connected()
         _ = world.pass(ms: 1_000)
@@ -161,11 +161,35 @@ struct UpstreamLifeTests {
         world.resolve()
         _ = world.orders.take()
         #expect(world.turn(.down(2, 111)) == ["trust 1 not, serve suspect", "release"])
-        let slow = FlowWorld.connected()
-        _ = slow.pass(ms: 1_000)
-        _ = slow.turn(.reply(1, "+PONG"), .down(1))
-        slow.resolve()
-        #expect(slow.pass(ms: 50).suffix(2) == ["trust 1 not, serve suspect", "release"])
+    }
+
+    @Test("Silence proves nothing until it has lasted: suspect entries are served 500 ms after the last word")
+    func silenceAfterLoss() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"), .down(1))
+        world.resolve()
+        #expect(world.pass(ms: 50).suffix(2) == ["trust 1 not", "release"])
+        var ordered: [String] = []
+        while !ordered.contains("trust 1 not, serve suspect"), world.nowMs < 5_000 {
+            ordered += world.pass(ms: 1)
+            world.resolve()
+        }
+        #expect((2_500...2_800).contains(world.nowMs))
+    }
+
+    @Test("What cannot be sent is refused before it drops anything; while clients are held, nothing is")
+    func refusal() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"), .down(1))
+        #expect(world.orders.refusal == "")
+        world.resolve()
+        _ = world.turn(.down(2, 111))
+        #expect(world.orders.refusal == "-ERR upstream up:1 is unreachable: connect: Connection refused|")
+        while !world.wantsAddresses { _ = world.pass(ms: 1) }
+        world.connect(link: 3)
+        #expect(world.orders.refusal == "")
     }
 
     @Test("A new link begins a new epoch, and learns the commands of a new server only")

@@ -46,21 +46,3 @@ void budget_give(struct budget *budget, enum budget_owner owner, size_t bytes) {
     budget->used_by[owner] -= bytes;
     budget->used -= bytes;
 }
-
-const char *budget_owner_name(enum budget_owner owner) {
-    switch (owner) {
-    case BUDGET_BASE: return "base";
-    case BUDGET_INDEX: return "index";
-    case BUDGET_SLABS: return "slabs";
-    case BUDGET_CLIENTS: return "clients";
-    case BUDGET_LINKS: return "links";
-    case BUDGET_KERNEL: return "kernel";
-    case BUDGET_RINGS: return "rings";
-    case BUDGET_SLOTS: return "slots";
-    case BUDGET_FLIGHTS: return "flights";
-    case BUDGET_SWIFT: return "swift";
-    case BUDGET_TABLES: return "tables";
-    case BUDGET_OWNER_COUNT: break;
-    }
-    return "unknown";
-}

@@ -48,7 +48,4 @@ void budget_force(struct budget *budget, enum budget_owner owner, size_t bytes);
 
 void budget_give(struct budget *budget, enum budget_owner owner, size_t bytes);
 
-/* Lower-case name of an owner, for metrics and INFO ("slabs"). */
-const char *budget_owner_name(enum budget_owner owner);
-
 #endif

@@ -193,12 +193,6 @@ uint8_t *buffer_room(struct buffer *buffer, struct budget *budget, enum budget_o
     return buffer->bytes + buffer->length;
 }
 
-void buffer_consume(struct buffer *buffer, size_t n) {
-    CHECK(n <= buffer->length);
-    buffer->length -= n;
-    if (n > 0 && buffer->length > 0) memmove(buffer->bytes, buffer->bytes + n, buffer->length);
-}
-
 void buffer_free(struct buffer *buffer, struct budget *budget, enum budget_owner owner) {
     if (!buffer->bytes) return;
     free(buffer->bytes);

@@ -112,8 +112,6 @@ struct buffer {
 bool buffer_append(struct buffer *buffer, struct budget *budget, enum budget_owner owner, const void *bytes, size_t n);
 /* Room for n more bytes behind length; NULL when the budget is spent. */
 uint8_t *buffer_room(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n);
-/* Drops n bytes from the front (moves the rest). */
-void buffer_consume(struct buffer *buffer, size_t n);
 void buffer_free(struct buffer *buffer, struct budget *budget, enum budget_owner owner);
 
 #endif

@@ -102,6 +102,7 @@ typedef FP_ENUM(fp_event_kind, uint8_t){
     FP_EVENT_PIN,         /* client stalls until fp_pin or fp_pin_fail: it needs a link of its own, speaking `protocol`;
                              bytes: the name it gave itself by CLIENT SETNAME, if any */
     FP_EVENT_CLIENT_GONE, /* a pinned client has left */
+    FP_EVENT_CLIENT_END,  /* a pinned client has sent all it will, and still reads: fp_link_finish */
     FP_EVENT_REPLY,       /* link: bytes are its next complete reply */
     FP_EVENT_PUSH,        /* link: bytes are a complete RESP3 push */
     FP_EVENT_LINK_UP,     /* the socket of link is connected */
@@ -158,6 +159,9 @@ size_t fp_link_backlog(const fp_engine *engine, fp_link link);
 
 /* Closes; no event of the link follows. */
 void fp_link_close(fp_engine *engine, fp_link link);
+/* Nothing more will be sent: behind what is unsent the upstream sees an end of file, answers what it was asked, ends
+ * what blocks, and closes. */
+void fp_link_finish(fp_engine *engine, fp_link link);
 
 /* ---- orders to clients --------------------------------------------------------------------------------------- */
 
@@ -187,6 +191,10 @@ void fp_slot_close(fp_engine *engine, fp_slot slot);
 /* While held, clients stall at the first command that needs an upstream; hits are served. Used during the short time
  * in which a first connection is being made, and when a link's backlog is full. */
 void fp_hold(fp_engine *engine, bool held);
+
+/* While there is an error, commands for a shared link are answered with it at once, since they cannot be sent, and
+ * drop nothing: what is cached stays. No bytes end it. Misses still come as events. */
+void fp_refuse(fp_engine *engine, const void *error, size_t length);
 
 /* ---- orders to the store ------------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "net/kernel.h"
+#include "net/link.h"
 #include "net/owner.h"
 #include "resp/parse.h"
 #include "serve/dispatch.h"
@@ -94,9 +95,12 @@ void clients_sample_kernel(struct clients *clients) {
 /* A client is refused when all clients together could crowd out the store. */
 static bool has_room(const struct clients *clients) {
     const struct budget *budget = clients->serve->budget;
-    size_t fixed = budget->used - budget->used_by[BUDGET_SLABS] - budget->used_by[BUDGET_KERNEL];
-    size_t room = (size_t)(clients->table.live + 1) * CLIENT_ROOM_BYTES;
-    return fixed + room <= budget->total - budget->total / STORE_SHARE_MIN;
+    const size_t *by = budget->used_by;
+    size_t theirs = by[BUDGET_CLIENTS] + by[BUDGET_SLOTS] + by[BUDGET_FLIGHTS];
+    size_t fixed = budget->used - by[BUDGET_SLABS] - by[BUDGET_KERNEL] - theirs;
+    size_t room = (size_t)clients->table.live * CLIENT_ROOM_BYTES;
+    if (room < theirs) room = theirs;
+    return fixed + room + CLIENT_ROOM_BYTES <= budget->total - budget->total / STORE_SHARE_MIN;
 }
 
 void client_accept(struct clients *clients, int fd) {
@@ -129,14 +133,21 @@ void client_accept(struct clients *clients, int fd) {
     serve->stats.clients++;
 }
 
-static void client_end(struct clients *clients, struct client *client) {
+/* Swift must let go of its link, or of its wish for one. */
+static void tell_gone(struct serve *serve, const struct client *client) {
+    if (client->session.lane != FP_LANE_PINNED && client->session.stall != STALL_PIN) return;
+    fp_event *event = serve_event(serve, FP_EVENT_CLIENT_GONE);
+    event->client = client->session.id;
+    event->link = client->session.link;
+}
+
+static void forget(struct clients *clients, struct client *client) {
     struct serve *serve = clients->serve;
-    if (client->session.lane == FP_LANE_PINNED || client->session.stall == STALL_PIN) {
-        fp_event *event = serve_event(serve, FP_EVENT_CLIENT_GONE);
-        event->client = client->session.id;
-        event->link = client->session.link;
+    if (client->session.lane == FP_LANE_PINNED) {
+        struct link *link = link_at(clients->links, client->session.link);
+        if (link) link->session = NULL;
+        serve->stats.clients_pinned--;
     }
-    if (client->session.lane == FP_LANE_PINNED) serve->stats.clients_pinned--;
     loop_remove(clients->loop, &client->conn);
     session_deinit(serve, &client->session);
     inbox_drop(&clients->inboxes, &client->in);
@@ -146,14 +157,33 @@ static void client_end(struct clients *clients, struct client *client) {
     table_give(&clients->table, client);
 }
 
-/* As Redis, which has answered before it notices an orderly end: what was asked is answered first. A pinned client may
- * be in a blocking call that would never end, so it goes at once. */
+static void client_end(struct clients *clients, struct client *client) {
+    tell_gone(clients->serve, client);
+    forget(clients, client);
+}
+
+/* A pinned client has asked all it will: the upstream is told, and does with it what it does with such a client. */
+static void pass_end_on(struct clients *clients, struct client *client) {
+    struct session *session = &client->session;
+    if (!client->eof || client->end_told || session->lane != FP_LANE_PINNED || session->stall != STALL_NONE) return;
+    if (!serve_events_fit(clients->serve, 1)) {
+        session_mark_runnable(clients->serve, session);
+        return;
+    }
+    client->end_told = true;
+    fp_event *event = serve_event(clients->serve, FP_EVENT_CLIENT_END);
+    event->client = session->id;
+    event->link = session->link;
+}
+
+/* As Redis, which has answered before it notices an orderly end: what was asked is answered first. */
 void client_closed(struct clients *clients, struct client *client, int error) {
-    if (error || client->blocked || client->session.lane == FP_LANE_PINNED || client->session.stall == STALL_PIN) {
+    if (error || client->blocked) {
         client_end(clients, client);
         return;
     }
     client->eof = true;
+    pass_end_on(clients, client);
     session_mark_dirty(clients->serve, &client->session);
 }
 
@@ -161,11 +191,21 @@ void client_closed(struct clients *clients, struct client *client, int error) {
 static bool may_end(const struct client *client) {
     const struct session *session = &client->session;
     if (client->failed) return true;
-    bool last_words = session->closing || (client->eof && session->stall == STALL_NONE);
+    bool asked_all = client->eof && session->stall == STALL_NONE && session->lane != FP_LANE_PINNED;
+    bool last_words = session->closing || asked_all;
     return last_words && !session->slot_count && !session->out.bytes;
 }
 
 /* ---- receiving ---- */
+
+/* A pinned client whose commands need no answer is held back by nothing else. */
+static bool link_must_wait(struct clients *clients, struct session *session) {
+    const struct link *link = link_at(clients->links, session->link);
+    if (!link || !link_is_full(link)) return false;
+    session->stall = STALL_UNSENT;
+    clients->serve->stats.clients_stalled++;
+    return true;
+}
 
 /* Dispatches complete requests from the front; returns how many bytes are done with. */
 static size_t dispatch_all(struct clients *clients, struct client *client, const uint8_t *bytes, size_t length) {
@@ -188,6 +228,7 @@ static size_t dispatch_all(struct clients *clients, struct client *client, const
             at += used;
             continue;
         }
+        if (unlikely(session->lane == FP_LANE_PINNED) && link_must_wait(clients, session)) break;
         enum dispatched done = dispatch(serve, session, bytes + at, used);
         if (done == DISPATCH_STALL) break;
         at += used;
@@ -267,6 +308,7 @@ void clients_run(struct clients *clients) {
         session->stall = STALL_NONE;
         if (inbox_left(&client->in)) dispatch_inbox(clients, client);
         after_dispatch(clients, client);
+        pass_end_on(clients, client);
         if (client->eof) session_mark_dirty(serve, session);
         session = next;
     }
@@ -352,7 +394,8 @@ void client_writable(struct clients *clients, struct client *client) {
 
 uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns) {
     if (!clients->idle_timeout_ns) return UINT64_MAX;
-    while (clients->idle_first && clients->idle_first->active_ns + clients->idle_timeout_ns <= now_ns) {
+    while (clients->idle_first && clients->idle_first->active_ns + clients->idle_timeout_ns <= now_ns &&
+           serve_events_fit(clients->serve, 1)) {
         struct client *client = clients->idle_first;
         /* Who waits for an answer, or for a message, is not idle. */
         if (client->session.slot_count || client->session.lane == FP_LANE_PINNED) {
@@ -369,7 +412,7 @@ uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns) {
 void clients_deinit(struct clients *clients) {
     for (uint32_t i = 0; i < clients->table.used; i++) {
         struct client *client = table_record(&clients->table, i);
-        if (client->item.generation & 1) client_end(clients, client);
+        if (client->item.generation & 1) forget(clients, client); /* nobody takes events any more */
     }
     inboxes_deinit(&clients->inboxes);
     table_deinit(&clients->table);

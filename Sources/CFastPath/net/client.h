@@ -23,6 +23,7 @@ struct client {
     bool blocked;        /* waits for LOOP_WRITABLE */
     bool failed;         /* its last send did: ended at the next flush */
     bool eof;            /* the peer has sent all it will: answer what it asked, then close */
+    bool end_told;       /* and its own link has been told */
     bool narrow;         /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
     uint32_t offered;    /* bytes of the last loop_send */
     size_t kernel_bytes; /* charged for the socket: see client_book_kernel */
@@ -33,9 +34,12 @@ struct client {
 #define NARROW_SEND_BYTES 8192u
 #define CLIENTS_A_TURN 1024u /* sent to in one turn */
 
+struct links;
+
 struct clients {
     struct serve *serve;
     struct loop *loop;
+    struct links *links;
     struct table table;
     struct client *flying[CLIENTS_A_TURN]; /* sent in this turn */
     uint32_t flying_count;

@@ -8,6 +8,7 @@
 #include "net/kernel.h"
 #include "net/owner.h"
 #include "resp/reply.h"
+#include "serve/session.h"
 
 #define BLOCKS_KEPT 32u
 
@@ -85,7 +86,20 @@ void link_connected(struct links *links, struct link *link, int error) {
     if (link->out.bytes) mark_dirty(links, link);
 }
 
-void link_closed(struct links *links, struct link *link, int error) { link_down(links, link, error); }
+/* Replies that came before it are not lost, though they wait for the next batch. */
+void link_closed(struct links *links, struct link *link, int error) {
+    if (!link->waiting || link->error || error) link_down(links, link, error);
+    else link->ended = true;
+}
+
+static void send_end(struct links *links, struct link *link) {
+    if (link->finishing && link->connected && !link->out.bytes) loop_finish(links->loop, &link->conn);
+}
+
+void link_finish(struct links *links, struct link *link) {
+    link->finishing = true;
+    send_end(links, link);
+}
 
 void link_writable(struct links *links, struct link *link) {
     link->blocked = false;
@@ -184,11 +198,13 @@ static size_t frame_all(struct links *links, struct link *link, const uint8_t *b
     return at;
 }
 
-static void frame_inbox(struct links *links, struct link *link) {
+/* False when that has ended the link. */
+static bool frame_inbox(struct links *links, struct link *link) {
     int error = 0;
     struct inbox *in = &link->in;
     inbox_used(&links->inboxes, in, frame_all(links, link, inbox_rest(in), inbox_left(in), &error));
     if (error) link_down(links, link, error);
+    return !error;
 }
 
 /* Keeps what is not used up. Short of memory for the reply in hand, passes over it instead. */
@@ -228,7 +244,7 @@ void links_run(struct links *links) {
         link->waiting = false;
         links->waiting_count--;
         if (link->error) link_down(links, link, link->error);
-        else frame_inbox(links, link);
+        else if (frame_inbox(links, link) && link->ended && !link->waiting) link_down(links, link, 0);
     }
 }
 
@@ -245,7 +261,8 @@ bool links_flush(struct links *links) {
         for (int i = 0; i < count; i++) link->offered += (uint32_t)link->conn.iov[i].iov_len;
         loop_send(links->loop, &link->conn, count);
         links->flying[links->flying_count++] = link;
-        more |= link->out.bytes > link->offered; /* a send that goes well wakes nobody */
+        /* A send that goes well wakes nobody. */
+        more |= link->out.bytes > link->offered || (link->session && link->session->stall == STALL_UNSENT);
     }
     return more || links->waiting_count > 0;
 }
@@ -265,6 +282,9 @@ void links_settle(struct links *links) {
         link->blocked = link->conn.sent < link->offered;
         if (link->blocked) kernel_book(serve->budget, &link->kernel_bytes, socket_bytes_max(&links->buffers));
         if (!link->blocked && link->out.bytes) mark_dirty(links, link);
+        if (link->session && link->session->stall == STALL_UNSENT && link->out.bytes <= LINK_UNSENT_HIGH / 2)
+            session_mark_runnable(serve, link->session);
+        send_end(links, link);
     }
     links->flying_count = 0;
 }

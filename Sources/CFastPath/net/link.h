@@ -23,9 +23,12 @@ struct link {
     struct resp_skipper skipper; /* of the same reply, when it is too large to hold */
     bool skipping;
     bool connected;
-    bool blocked; /* waits for LOOP_WRITABLE */
-    bool waiting; /* replies wait in `in` for the next batch, or the link is to end with it */
-    int error;    /* of a failed send, or ENOMEM when memory was too short for an order: ends at the next turn */
+    bool blocked;            /* waits for LOOP_WRITABLE */
+    bool waiting;            /* replies wait in `in` for the next batch, or the link is to end with it */
+    bool ended;              /* the peer has closed behind replies that wait for the next batch */
+    bool finishing;          /* nothing more will be sent: the peer is told so when all has left */
+    struct session *session; /* of a pinned link: waits with STALL_UNSENT while too much is unsent */
+    int error; /* of a failed send, or ENOMEM when memory was too short for an order: ends at the next turn */
     bool is_dirty;
     uint32_t offered;
     size_t kernel_bytes; /* charged for the socket: as measured by turns, in full while it is blocked */
@@ -56,6 +59,8 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
 void link_send(struct links *links, struct link *link, const void *bytes, size_t length);
 void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
 void link_close(struct links *links, struct link *link);
+/* Sends what is unsent and then an end of file: the upstream answers what it was asked, ends what blocks, and closes. */
+void link_finish(struct links *links, struct link *link);
 
 void link_connected(struct links *links, struct link *link, int error);
 void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
@@ -69,6 +74,10 @@ bool links_flush(struct links *links);
 void links_settle(struct links *links);
 /* Measures what the kernel holds for the next few links and books it. */
 void links_sample_kernel(struct links *links);
+
+#define LINK_UNSENT_HIGH (256u << 10) /* of a pinned link: from there on its client waits */
+
+static inline bool link_is_full(const struct link *link) { return link->out.bytes > LINK_UNSENT_HIGH; }
 
 static inline struct link *link_at(struct links *links, fp_link id) { return table_at(&links->table, id); }
 

@@ -73,6 +73,7 @@ struct loop_ops {
     void (*pause)(struct loop *loop, struct loop_conn *conn);
     void (*resume)(struct loop *loop, struct loop_conn *conn);
     void (*send)(struct loop *loop, struct loop_conn *conn, int iov_count);
+    void (*finish)(struct loop *loop, struct loop_conn *conn);
     void (*remove)(struct loop *loop, struct loop_conn *conn);
     void (*recycle)(struct loop *loop);
     void (*wait)(struct loop *loop, uint64_t deadline_ns);
@@ -129,6 +130,9 @@ static inline void loop_resume(struct loop *loop, struct loop_conn *conn) { loop
 static inline void loop_send(struct loop *loop, struct loop_conn *conn, int iov_count) {
     loop->ops->send(loop, conn, iov_count);
 }
+
+/* Tells the peer that nothing more will be sent. Not while a loop_send is under way. */
+static inline void loop_finish(struct loop *loop, struct loop_conn *conn) { loop->ops->finish(loop, conn); }
 
 /* Closes the socket (with the next loop_wait at the latest) and forgets the connection: no event of it follows, conn
  * and what it was sending may be freed at once. Also what ends a connection after LOOP_CLOSED. */

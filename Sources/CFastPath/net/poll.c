@@ -364,6 +364,11 @@ struct loop *loop_poll_create(const struct loop_options *options, struct budget 
     return NULL;
 }
 
+static void poll_finish(struct loop *loop, struct loop_conn *conn) {
+    (void)loop;
+    shutdown(conn->fd, SHUT_WR);
+}
+
 static const struct loop_ops poll_ops = {
     .name = "epoll",
     .destroy = poll_destroy,
@@ -374,6 +379,7 @@ static const struct loop_ops poll_ops = {
     .pause = poll_pause,
     .resume = poll_resume,
     .send = poll_send,
+    .finish = poll_finish,
     .remove = poll_remove,
     .recycle = poll_recycle,
     .wait = poll_wait,

@@ -584,6 +584,11 @@ struct loop *loop_ring_create(const struct loop_options *options, struct budget 
     return NULL;
 }
 
+static void ring_finish(struct loop *loop, struct loop_conn *conn) {
+    (void)loop;
+    shutdown(conn->fd, SHUT_WR);
+}
+
 static const struct loop_ops ring_ops = {
     .name = "io_uring",
     .destroy = ring_destroy,
@@ -594,6 +599,7 @@ static const struct loop_ops ring_ops = {
     .pause = ring_pause,
     .resume = ring_resume,
     .send = ring_send,
+    .finish = ring_finish,
     .remove = ring_remove,
     .recycle = ring_recycle,
     .wait = ring_wait,

@@ -12,7 +12,8 @@
 #include "serve/read.h"
 #include "serve/slots.h"
 
-#define REPLIES_SHARE 16 /* of the budget, for replies still to come */
+#define REPLIES_SHARE 16        /* of the budget, for replies still to come */
+#define REPLY_BYTES_LEAST 2048u /* expected of each, however small the last ones were: sizes change without a warning */
 
 static enum dispatched stall(struct serve *serve, struct session *session, enum stall why) {
     session->stall = why;
@@ -25,7 +26,9 @@ static enum dispatched stall(struct serve *serve, struct session *session, enum 
  * everybody gets on; a client with more waits for its own answers. */
 static bool replies_fit(const struct serve *serve, const struct session *session) {
     if (session->slot_count == 0) return true;
-    return serve->slots.live * (serve->reply_bytes_mean_x64 / 64) < serve->budget->total / REPLIES_SHARE;
+    uint64_t each = serve->reply_bytes_mean_x64 / 64;
+    uint64_t replies = serve->slots.live > serve->flights.live ? serve->slots.live : serve->flights.live;
+    return replies * (each > REPLY_BYTES_LEAST ? each : REPLY_BYTES_LEAST) < serve->budget->total / REPLIES_SHARE;
 }
 
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
@@ -45,14 +48,18 @@ bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane l
 static bool drop_keys(struct serve *serve, struct session *session, struct slot *slot, const struct command *command) {
     uint32_t cursor = 0, index;
     bool elsewhere = slot->lane != FP_LANE_TRACKED;
+    bool writes = command->drops == COMMAND_DROPS_KEYS;
     while (command_next_key(command, serve->args.args, serve->args.count, &cursor, &index)) {
         const struct resp_arg *key = &serve->args.args[index];
         uint64_t hash = store_hash(serve->store, key->bytes, key->length);
         session->filter |= 1ull << (hash & 63);
-        if (command->drops != COMMAND_DROPS_KEYS) continue;
-        store_drop(serve->store, key->bytes, key->length, hash);
-        flights_close(serve, hash);
-        if (elsewhere && !slot_note_hash(serve, slot, hash)) return false;
+        /* Rule 6: what a read brings while the store's copy is suspect is newer, and the copy not served after it. */
+        if (!writes && serve->trusted) continue;
+        if (writes) {
+            store_drop(serve->store, key->bytes, key->length, hash);
+            flights_close(serve, hash);
+        }
+        if ((elsewhere || !writes) && !slot_note_hash(serve, slot, hash)) return false;
         if (session->in_multi &&
             !buffer_append(&session->multi_hashes, serve->budget, BUDGET_SLOTS, &hash, sizeof hash))
             return false;
@@ -91,11 +98,35 @@ static void send_event(struct serve *serve, struct session *session, struct slot
     event->command_kind = command ? command->kind : COMMAND_STATE;
     event->bytes = raw;
     event->length = (uint32_t)length;
+    serve->request_bytes += length;
+}
+
+#define LARGE_REQUEST_BYTES 16384u
+
+/* Swift's order will copy it behind what this batch has asked to be sent before: the link would have to be given up if
+ * there were no memory then. */
+static bool request_fits(const struct serve *serve, size_t length) {
+    if (likely(length < LARGE_REQUEST_BYTES)) return true;
+    size_t bytes = serve->request_bytes + length + length / 32; /* blocks have heads */
+    if (!budget_take(serve->budget, BUDGET_LINKS, bytes)) return false;
+    budget_give(serve->budget, BUDGET_LINKS, bytes);
+    return true;
+}
+
+static enum dispatched refuse_travel(struct serve *serve, struct session *session, const void *error, size_t length) {
+    if (chain_append(slot_sink(session), &serve->blocks, error, length)) return DISPATCH_DONE;
+    session_starve(serve, session);
+    return DISPATCH_CLOSE;
 }
 
 static enum dispatched travel(struct serve *serve, struct session *session, fp_lane lane, fp_event_kind kind,
                               const struct command *command, const uint8_t *raw, size_t length) {
+    static const char spent[] = "-ERR local_memory is spent: the request cannot be held\r\n";
+    /* What is not sent changes nothing: no copy is dropped for it. */
+    bool refused = serve->refusal.length && lane != FP_LANE_PINNED && kind == FP_EVENT_COMMAND;
+    if (unlikely(refused)) return refuse_travel(serve, session, serve->refusal.bytes, serve->refusal.length);
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
+    if (!request_fits(serve, length)) return refuse_travel(serve, session, spent, sizeof spent - 1);
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
         session_starve(serve, session);
@@ -200,7 +231,8 @@ static fp_lane shared_lane(const struct serve *serve, const struct session *sess
 
 enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
     session->stall = STALL_NONE;
-    if (unlikely(!serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE)))
+    bool large = serve->request_bytes && serve->request_bytes + length > SERVE_REQUEST_BYTES;
+    if (unlikely(large || !serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE)))
         return stall(serve, session, STALL_EVENTS);
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
     if (unlikely(waiting > serve->out_bytes_high)) return stall(serve, session, STALL_OUT);
@@ -234,7 +266,9 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     case COMMAND_STATE:
     case COMMAND_ADMIN:
         if (arity_fits) return pin(serve, session);
-        break;
+        /* Never on a link that others share, whatever the upstream would make of it. */
+        refuse_arity(serve, session, command);
+        return DISPATCH_DONE;
     }
     /* What is left travels on a shared link; a wrong number of arguments too, for the upstream's own words. */
     enum dispatched done =

@@ -123,13 +123,32 @@ static bool hello(struct serve *serve, struct session *session) {
     return true;
 }
 
+/* As Redis reads integers: nothing but one canonical spelling of each. */
+static bool is_integer(const struct resp_arg *arg, int64_t *value) {
+    char text[24], again[24];
+    if (arg->length == 0 || arg->length >= sizeof text) return false;
+    memcpy(text, arg->bytes, arg->length);
+    text[arg->length] = 0;
+    *value = strtoll(text, NULL, 10);
+    snprintf(again, sizeof again, "%lld", (long long)*value);
+    return strcmp(text, again) == 0;
+}
+
 /* Database 0 is the shared one; any other is a state of the client's own link. */
 static bool select_database(struct serve *serve, struct session *session) {
     const struct resp_arg *arg = &serve->args.args[1];
-    bool number = arg->length > 0 && arg->length < 10;
-    for (uint32_t i = 0; i < arg->length && number; i++) number = arg->bytes[i] >= '0' && arg->bytes[i] <= '9';
-    if (number && !is_exactly(arg, "0")) return false;
-    local_reply(serve, session, number ? "+OK\r\n" : "-ERR value is not an integer or out of range\r\n");
+    int64_t index;
+    if (!is_integer(arg, &index)) {
+        local_reply(serve, session, "-ERR value is not an integer or out of range\r\n");
+    } else if (index < INT32_MIN || index > INT32_MAX) {
+        local_reply(serve, session, "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n");
+    } else if (index < 0) {
+        local_reply(serve, session, "-ERR DB index is out of range\r\n");
+    } else if (index == 0) {
+        local_reply(serve, session, "+OK\r\n");
+    } else {
+        return false;
+    }
     return true;
 }
 

@@ -2,7 +2,8 @@
  *
  * Rule 5: a read is not answered from the store, and joins no flight, while an earlier command of the same client that
  * touches its key is unanswered: that command runs upstream later than now, so what the store says now may be older
- * than what that command's reply will show. Such a read starts a flight of its own, behind it on the same link. */
+ * than what that command's reply will show. Such a read starts a flight of its own, behind it on the same link. When
+ * the earlier command is itself a GET in flight, the read joins it. */
 #include "serve/read.h"
 
 #include "serve/flight.h"
@@ -27,6 +28,12 @@ static bool lookup(struct serve *serve, const struct store_key *key, struct stor
     return true;
 }
 
+/* What is in the air will be newer than what the store has. When it is an earlier read of the same client, answering
+ * from the store would show that client the newer value first: it joins instead. */
+static struct flight *flight_ahead(struct serve *serve, const struct session *session, const struct store_key *key) {
+    return unlikely(session->first) ? flight_find(serve, key) : NULL;
+}
+
 static enum dispatched short_of_memory(struct serve *serve, struct session *session) {
     session_starve(serve, session);
     return DISPATCH_CLOSE;
@@ -35,20 +42,26 @@ static enum dispatched short_of_memory(struct serve *serve, struct session *sess
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
     struct store_key key = key_of(serve, &serve->args.args[1]);
     bool behind = is_filtered(session, key.hash);
+    struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
     struct store_value value;
-    if (likely(!behind && lookup(serve, &key, &value))) {
+    if (likely(!behind && !flight && lookup(serve, &key, &value))) {
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits++;
         if (likely(value_append(serve, slot_sink(session), &value))) return DISPATCH_DONE;
         return short_of_memory(serve, session);
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
-    struct flight *flight = behind ? NULL : flight_find(serve, &key);
+    if (!flight && !behind) flight = flight_find(serve, &key);
     bool joined = flight;
     if (!flight) flight = flight_start(serve, &key, FLIGHT_SINGLE);
-    struct slot *slot = flight ? slot_open(serve, session, FP_LANE_TRACKED, command) : NULL;
-    if (slot) flight_wait(serve, flight, slot);
-    if (!flight || !slot) return short_of_memory(serve, session);
+    if (!flight) return short_of_memory(serve, session);
+    struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);
+    if (!slot) {
+        /* Nobody would fetch it, and those who joined it would wait for ever. */
+        if (!joined) flight_fail(serve, flight, NULL, 0, true);
+        return short_of_memory(serve, session);
+    }
+    flight_wait(serve, flight, slot);
     serve->stats.commands_miss++;
     serve->stats.keyspace_misses++;
     if (joined) {
@@ -71,8 +84,8 @@ static void release_all(struct serve *serve, const struct store_value *values, u
 static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
-        bool hit = !is_filtered(session, key.hash) && lookup(serve, &key, &values[i]) &&
-                   store_hold(serve->store, values[i].entry);
+        bool hit = !is_filtered(session, key.hash) && !flight_ahead(serve, session, &key) &&
+                   lookup(serve, &key, &values[i]) && store_hold(serve->store, values[i].entry);
         if (hit) continue;
         release_all(serve, values, i);
         return false;

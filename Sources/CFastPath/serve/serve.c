@@ -7,6 +7,7 @@
 
 #define BLOCKS_KEPT 64u
 #define SLOTS_MAX (1u << 18)
+#define FLIGHTS_MIN (1u << 17) /* an MGET has many; memory bounds them before this does */
 
 bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max) {
     serve->budget = budget;
@@ -21,9 +22,10 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     CHECK(serve->events);
     uint32_t slots_max =
         clients_max < SLOTS_MAX / SERVE_SLOTS_A_CLIENT ? clients_max * SERVE_SLOTS_A_CLIENT : SLOTS_MAX;
+    uint32_t flights_max = slots_max < FLIGHTS_MIN ? FLIGHTS_MIN : slots_max;
     return resp_args_init(&serve->args, budget) &&
            table_init(&serve->slots, sizeof(struct slot), slots_max, budget, BUDGET_SLOTS) &&
-           table_init(&serve->flights, sizeof(struct flight), slots_max, budget, BUDGET_FLIGHTS);
+           table_init(&serve->flights, sizeof(struct flight), flights_max, budget, BUDGET_FLIGHTS);
 }
 
 void serve_deinit(struct serve *serve) {
@@ -34,6 +36,7 @@ void serve_deinit(struct serve *serve) {
     table_deinit(&serve->slots);
     table_deinit(&serve->flights);
     resp_args_deinit(&serve->args);
+    buffer_free(&serve->refusal, serve->budget, BUDGET_SLOTS);
     commands_destroy(serve->commands);
     block_pool_deinit(&serve->blocks);
     budget_give(serve->budget, BUDGET_SLOTS, SERVE_EVENTS * sizeof(fp_event));

@@ -26,6 +26,7 @@ struct session;
 #define SERVE_MGET_KEYS 128u    /* an MGET of more keys is passed on, not cached */
 #define SERVE_SLOTS_A_CLIENT 256u /* unanswered commands of one client: more in the air make nothing faster */
 #define SERVE_FLIGHT_BUCKETS 4096u
+#define SERVE_REQUEST_BYTES (1u << 20) /* of a batch's requests, unless the first alone is larger */
 
 struct serve {
     struct budget *budget;
@@ -42,6 +43,9 @@ struct serve {
 
     fp_event *events;
     uint32_t event_count;
+    size_t request_bytes; /* of this batch's events: what Swift's orders will copy */
+
+    struct buffer refusal; /* what a command for a shared link is answered with, because it could not be sent */
 
     struct session *dirty;    /* have something to send */
     struct session *runnable; /* were stalled and may go on */

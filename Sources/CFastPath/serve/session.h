@@ -9,12 +9,13 @@ struct slot;
 /* Why a session's next command waits. */
 enum stall {
     STALL_NONE,
-    STALL_LANE,  /* it needs another link than the commands still unanswered */
-    STALL_HELD,  /* the upstream is being connected, or its queue is full */
-    STALL_PIN,   /* its own link is being made */
-    STALL_SLOTS, /* too many unanswered commands */
-    STALL_OUT,   /* it does not read what is due to it */
-    STALL_EVENTS /* this batch is full: goes on next turn */
+    STALL_LANE,   /* it needs another link than the commands still unanswered */
+    STALL_HELD,   /* the upstream is being connected, or its queue is full */
+    STALL_PIN,    /* its own link is being made */
+    STALL_SLOTS,  /* too many unanswered commands */
+    STALL_OUT,    /* it does not read what is due to it */
+    STALL_UNSENT, /* its own link has not taken what it sent before */
+    STALL_EVENTS  /* this batch is full: goes on next turn */
 };
 
 #define SESSION_NAME_MAX 64
@@ -49,6 +50,9 @@ struct session {
     fp_link link;               /* pinned */
     struct buffer multi_hashes; /* keys of the commands queued in MULTI, uint64_t each */
     struct buffer pin_error;    /* what to answer when pin_refused */
+    /* CLIENT REPLY OFF: keys of writes that nothing will answer, uint64_t each; they are done when a reply comes. */
+    struct buffer silent_hashes;
+    bool silent_all; /* too many, or what drops everything */
 
     struct session *dirty_next, *runnable_next;
 };

@@ -76,6 +76,35 @@ static void drop_again(struct serve *serve, struct slot *slot) {
     }
 }
 
+/* CLIENT REPLY OFF: the slot is answered before the upstream has seen its command. What it drops is kept until the next
+ * reply of the same link, which is behind it. */
+#define SILENT_HASH_BYTES_MAX 65536u
+
+static void keep_silent(struct serve *serve, struct slot *slot) {
+    struct session *session = slot->session;
+    struct buffer *kept = &session->silent_hashes;
+    const uint64_t *hashes = slot->hashes ? slot->hashes : &slot->hash;
+    size_t bytes = slot->hash_count * sizeof *hashes;
+    session->silent_all |= slot->drops_all || kept->length + bytes > SILENT_HASH_BYTES_MAX ||
+                           !buffer_append(kept, serve->budget, BUDGET_SLOTS, hashes, bytes);
+}
+
+static void drop_silent(struct serve *serve, struct session *session) {
+    struct buffer *kept = &session->silent_hashes;
+    if (session->silent_all) {
+        store_drop_all(serve->store);
+        flights_close_all(serve);
+        session->silent_all = false;
+    }
+    for (size_t at = 0; at < kept->length; at += sizeof(uint64_t)) {
+        uint64_t hash;
+        memcpy(&hash, kept->bytes + at, sizeof hash);
+        store_drop_hash(serve->store, hash);
+        flights_close(serve, hash);
+    }
+    buffer_free(kept, serve->budget, BUDGET_SLOTS);
+}
+
 /* Before the slot's chains are moved or cleared. */
 static void release_held(struct session *session, struct slot *slot) {
     session->held_bytes -= slot->answer.bytes;
@@ -128,14 +157,17 @@ static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *
     return fits;
 }
 
+bool session_reads(const struct serve *serve, const struct session *session) {
+    return session->out.bytes + session->held_bytes <= serve->out_bytes_max;
+}
+
 /* The reply stands in the slot's chain, or memory was short. */
 static void answered(struct serve *serve, struct slot *slot, size_t length, bool fits) {
     struct session *session = slot->session;
     /* Up at once, down slowly: large replies come in bursts. */
     if (length > serve->reply_bytes_mean_x64 / 64) serve->reply_bytes_mean_x64 = length * 64;
     else serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
-    fits = fits && session->out.bytes + session->held_bytes <= serve->out_bytes_max;
-    if (!fits) {
+    if (!fits || !session_reads(serve, session)) {
         session_starve(serve, session);
         return;
     }
@@ -148,12 +180,18 @@ static void answered(struct serve *serve, struct slot *slot, size_t length, bool
 }
 
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
-    drop_again(serve, slot);
+    if (unlikely(length == 0)) keep_silent(serve, slot);
+    else {
+        drop_again(serve, slot);
+        if (unlikely(slot->session->silent_all || slot->session->silent_hashes.length))
+            drop_silent(serve, slot->session);
+    }
     answered(serve, slot, length, append_reply(serve, slot, reply, length, from_resp3));
 }
 
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
-    if (!append_reply(serve, slot, reply, length, false)) session_starve(serve, slot->session);
+    bool fits = append_reply(serve, slot, reply, length, false) && session_reads(serve, slot->session);
+    if (!fits) session_starve(serve, slot->session);
     else if (slot->session->first == slot) session_mark_dirty(serve, slot->session);
 }
 
@@ -176,6 +214,7 @@ static void forget_slots(struct serve *serve, struct session *session) {
     while (session->first) {
         struct slot *slot = session->first;
         session->first = slot->next;
+        if (!slot->answered) drop_again(serve, slot);
         slot_free(serve, slot);
     }
     session->last = NULL;
@@ -190,6 +229,8 @@ void session_close(struct serve *serve, struct session *session) {
 void session_starve(struct serve *serve, struct session *session) {
     serve->stats.clients_starved++;
     session_close(serve, session);
+    /* It may never read what is due, and memory is what is short. */
+    chain_clear(&session->out, &serve->blocks);
 }
 
 void session_init(struct session *session, fp_client id) {
@@ -203,6 +244,7 @@ void session_deinit(struct serve *serve, struct session *session) {
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
     chain_clear(&session->out, &serve->blocks);
     buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->silent_hashes, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
     for (struct session **at = &serve->dirty; session->is_dirty && *at; at = &(*at)->dirty_next) {
         if (*at != session) continue;

@@ -55,8 +55,10 @@ void slot_answer_null(struct serve *serve, struct slot *slot);
 
 /* The session is closed once what is due has been sent; what is still owed to it is forgotten. */
 void session_close(struct serve *serve, struct session *session);
-/* The same, for want of memory: counted. */
+/* At once and for want of memory: what is due is dropped, as Redis does past client-output-buffer-limit. Counted. */
 void session_starve(struct serve *serve, struct session *session);
+/* False for a client that leaves so much unread that it must go, lest it take everybody's memory. */
+bool session_reads(const struct serve *serve, const struct session *session);
 
 static inline struct chain *slot_sink(struct session *session) {
     return session->last ? &session->last->after : &session->out;

@@ -45,15 +45,15 @@ static void sweep_step(struct store *store, uint64_t now_ms) {
 }
 
 void expiry_sweep(struct store *store, uint64_t now_ms, uint32_t steps) {
-    while (steps-- > 0) sweep_step(store, now_ms);
+    uint32_t merges = steps / STEPS_A_MERGE;
+    for (; steps > 0; steps--) sweep_step(store, now_ms);
     if (store->slab.warm_count > WARM_FRAMES_KEPT) {
         uint32_t frames = store->slab.warm_count - WARM_FRAMES_KEPT;
         if (frames > TRIM_FRAMES_A_TICK) frames = TRIM_FRAMES_A_TICK;
         slab_trim(&store->slab, (size_t)frames * FRAME_BYTES);
     }
-    for (uint32_t merges = steps / STEPS_A_MERGE; merges > 0 && index_wants_shrinking(&store->index); merges--) {
+    for (; merges > 0 && index_wants_shrinking(&store->index); merges--)
         if (!index_shrink(&store->index)) break;
-    }
 }
 
 void expiry_sweep_all(struct store *store, uint64_t now_ms) {

@@ -16,7 +16,7 @@ typealias Bytes = UnsafeBufferPointer<UInt8>
 
 /// What an event is about; see CFastPath.h for what each carries.
 enum EventKind {
-    case miss, mgetKey, mget, command, ask, pin, clientGone, reply, push, linkUp, linkDown, wake
+    case miss, mgetKey, mget, command, ask, pin, clientGone, clientEnd, reply, push, linkUp, linkDown, wake
 }
 
 /// The way a command wants to travel.
@@ -41,6 +41,7 @@ struct Event {
         case .FP_EVENT_ASK: .ask
         case .FP_EVENT_PIN: .pin
         case .FP_EVENT_CLIENT_GONE: .clientGone
+        case .FP_EVENT_CLIENT_END: .clientEnd
         case .FP_EVENT_REPLY: .reply
         case .FP_EVENT_PUSH: .push
         case .FP_EVENT_LINK_UP: .linkUp
@@ -201,6 +202,7 @@ struct FastPath: Orders, @unchecked Sendable {
     @inline(__always)
     func backlog(_ link: LinkID) -> Int { fp_link_backlog(engine, link) }
     func closeLink(_ link: LinkID) { fp_link_close(engine, link) }
+    func finishLink(_ link: LinkID) { fp_link_finish(engine, link) }
 
     // MARK: clients
 
@@ -215,6 +217,7 @@ struct FastPath: Orders, @unchecked Sendable {
     func closeClient(_ client: ClientID) { fp_client_close(engine, client) }
     func closeSlot(_ slot: SlotID) { fp_slot_close(engine, slot) }
     func hold(_ held: Bool) { fp_hold(engine, held) }
+    func refuse(_ error: Bytes) { fp_refuse(engine, error.baseAddress, error.count) }
 
     // MARK: the store
 

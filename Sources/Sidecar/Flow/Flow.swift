@@ -43,6 +43,8 @@ struct Flow<Engine: Orders>: ~Copyable {
 
     private var isHeld = false
     private var isCrowded = false
+    /// What commands for a shared link are answered with now; empty: they are sent.
+    private var refusal: [UInt8] = []
     private var drainUntilNs: UInt64?
     private var measureAtNs: UInt64 = 0
     /// After a drain: no client is connected any more, or drain_timeout has passed.
@@ -101,6 +103,8 @@ struct Flow<Engine: Orders>: ~Copyable {
                 wantPin(event)
             case .clientGone:
                 clientGone(event)
+            case .clientEnd:
+                clientEnded(event)
             case .linkUp:
                 linkUp(event.link)
             case .linkDown:
@@ -188,6 +192,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if sightNs >= deadlineNs { expire() }
         if let until = drainUntilNs, nowNs >= until || orders.clientCount == 0 { isFinished = true }
         updateHold()
+        updateRefusal()
         deadlineNs = nextDeadline()
     }
 
@@ -212,7 +217,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         next = min(next, tracked.deadlineNs, shared.deadlineNs)
         if let probing = probeDeadline { next = min(next, probing) }
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
-        if let opening = pins.nextOpening { next = min(next, opening.deadlineNs) }
+        if let pin = pins.nextDue { next = min(next, pin.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
         if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }
         return next
@@ -238,6 +243,16 @@ struct Flow<Engine: Orders>: ~Copyable {
             isHeld = held
             orders.hold(held)
         }
+    }
+
+    /* What cannot be sent is refused when it is parsed, before it has dropped anything. */
+    private mutating func updateRefusal() {
+        let mustRefuse = !tracked.isUp && !isConnecting
+        if !mustRefuse, refusal.isEmpty { return }
+        let error = mustRefuse ? reach.error : []
+        guard error != refusal else { return }
+        refusal = error
+        error.withUnsafeBufferPointer { orders.refuse($0) }
     }
 
     // MARK: from outside of a turn, on the loop thread

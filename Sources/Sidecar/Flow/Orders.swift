@@ -11,6 +11,8 @@ protocol Orders {
     /// Bytes that the kernel has not taken.
     func backlog(_ link: LinkID) -> Int
     func closeLink(_ link: LinkID)
+    /// Behind what is unsent the upstream sees an end of file.
+    func finishLink(_ link: LinkID)
 
     /// An empty reply ends the slot without a byte.
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool)
@@ -21,6 +23,8 @@ protocol Orders {
     func closeClient(_ client: ClientID)
     func closeSlot(_ slot: SlotID)
     func hold(_ held: Bool)
+    /// What commands for a shared link are answered with at once, since they cannot be sent; empty: they can.
+    func refuse(_ error: Bytes)
 
     func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool)
     func fill(_ flight: FlightID, _ reply: Bytes)

@@ -107,6 +107,8 @@ struct PinnedSession: ~Copyable {
     let link: LinkID
     var phase: Phase
     var machine: LinkMachine
+    /// The client has sent all it will: the upstream closes the link by then, or we do.
+    var endsByNs = UInt64.max
     private(set) var owed = Owed(capacity: 8)
     private var protocolVersion: UInt8
     private var subscriptions = Subscriptions()

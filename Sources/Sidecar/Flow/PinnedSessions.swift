@@ -8,6 +8,8 @@ struct PinnedSessions: ~Copyable {
     private var top = 0
     /// Those being opened, oldest first: their time limits are equal.
     private var opening: [LinkID] = []
+    /// Those whose client has sent all it will, oldest first: the same.
+    private var ending: [LinkID] = []
 
     init(max: Int) {
         capacity = max
@@ -57,15 +59,28 @@ struct PinnedSessions: ~Copyable {
         table.remove(link)
         free.append(place)
         opening.removeAll { $0 == link }
+        ending.removeAll { $0 == link }
     }
 
     mutating func opened(_ link: LinkID) { opening.removeAll { $0 == link } }
 
-    /// The link whose opening has the nearest deadline.
-    var nextOpening: (link: LinkID, deadlineNs: UInt64)? {
-        guard let link = opening.first, let place = table[link] else { return nil }
-        guard case .opening(let deadlineNs) = sessions[place].phase else { return nil }
-        return (link, deadlineNs)
+    /// The upstream has been told that the link's client has sent all it will, and has until then to close it.
+    mutating func ends(_ link: LinkID, deadlineNs: UInt64) {
+        guard let session = self[link], !ending.contains(link) else { return }
+        session.pointee.endsByNs = deadlineNs
+        ending.append(link)
+    }
+
+    /// The link with the nearest deadline: to be opened by, or closed by the upstream.
+    var nextDue: (link: LinkID, deadlineNs: UInt64)? {
+        var next: (link: LinkID, deadlineNs: UInt64)?
+        if let link = opening.first, let session = self[link], case .opening(let deadlineNs) = session.pointee.phase {
+            next = (link, deadlineNs)
+        }
+        if let link = ending.first, let session = self[link], session.pointee.endsByNs < next?.deadlineNs ?? .max {
+            next = (link, session.pointee.endsByNs)
+        }
+        return next
     }
 
     /// The link of a client; a walk over all, for the rare case that only the client is known.

@@ -1,8 +1,8 @@
 /// Pinning — opens a link for a client that needs one of its own, and carries out what its session decides.
 ///
 /// The link has our credentials and the client's protocol version, no tracking and no heartbeat: it may rightly be
-/// silent for hours. When it is lost the client is closed, as by a dying Redis; when the client leaves, its link goes at
-/// once, in the middle of a blocking command too.
+/// silent for hours. When it is lost the client is closed, as by a dying Redis. When the client leaves, its link goes at
+/// once, in the middle of a blocking command too; when it only ends its side, the link's side is ended likewise.
 
 /// A client that wants a link of its own.
 struct PinRequest {
@@ -31,12 +31,14 @@ extension Flow {
     }
 
     private mutating func openPin(_ request: PinRequest) {
-        guard tracked.isUp, !reach.isUnreachable else { return failPin(request.client) }
+        /* Where our own credentials are refused, the client's may be good: its link has nothing to do with ours. */
+        guard tracked.isUp && !reach.isUnreachable || reach.isRefused else { return failPin(request.client) }
         let link = openLink()
         guard link != 0 else { return failPin(request.client, "-ERR max number of upstream connections reached\r\n") }
+        let none = Credentials(username: "", password: Secret(""))
         let session = PinnedSession(
             client: request.client, link: link, protocolVersion: request.protocolVersion, name: request.name,
-            credentials: policy.credentials,
+            credentials: reach.isRefused ? none : policy.credentials,
             deadlineNs: nowNs &+ policy.connectTimeoutNs &+ policy.handshakeTimeoutNs)
         let bytes = session.owed.bytes
         if pins.insert(session) {
@@ -136,8 +138,15 @@ extension Flow {
         pins.remove(link)
     }
 
+    /// As by Redis, what the client has asked is answered, and what blocks ends with it: by the upstream itself.
+    mutating func clientEnded(_ event: Event) {
+        guard pins[event.link] != nil else { return }
+        orders.finishLink(event.link)
+        pins.ends(event.link, deadlineNs: nowNs &+ policy.linkTimeoutNs)
+    }
+
     mutating func expirePins() {
-        while let (link, deadlineNs) = pins.nextOpening, sightNs >= deadlineNs {
+        while let (link, deadlineNs) = pins.nextDue, sightNs >= deadlineNs {
             orders.closeLink(link)
             losePin(link, "a connection for this client was not ready in time")
         }

@@ -9,6 +9,8 @@ struct Reach {
     var waitUntilNs: UInt64 = 0
     /// "-ERR upstream HOST:PORT is unreachable: <reason>", or "refuses the sidecar".
     private(set) var error: [UInt8] = []
+    /// It is there, but will not have us.
+    var isRefused = false
     /// For a read that was not answered within read_timeout.
     let timeoutError: [UInt8]
     private let upstream: String
@@ -22,6 +24,7 @@ struct Reach {
     mutating func say(_ reason: String, isRefusal: Bool = false) {
         let line = Array(reason.utf8).withUnsafeBufferPointer { Reply.line($0) }
         let what = isRefusal ? "refuses the sidecar" : "is unreachable"
+        isRefused = isRefusal
         error = Array("-ERR upstream \(upstream) \(what): \(line)\r\n".utf8)
     }
 }

@@ -144,11 +144,10 @@ extension Flow {
 
     @inline(__always)
     private mutating func heardExpiry(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Reply) {
-        /* Without a time to live the flight stays unarmed: its value answers, but is not stored. */
-        if let ttl = reply.integer {
-            let keep = entry.pointee.flags.contains(.tracked)
-            orders.arm(entry.pointee.ticket, ttlMs: ttl, sentNs: entry.pointee.sentNs, keep: keep)
-        }
+        /* Without a time to live its value answers, but is not stored, though its group's registration have armed it. */
+        let ttl = reply.integer
+        let keep = ttl != nil && entry.pointee.flags.contains(.tracked)
+        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: entry.pointee.sentNs, keep: keep)
         if entry.pointee.flags.contains(.wantsValue) {
             entry.pointee.awaited = .value
         } else {

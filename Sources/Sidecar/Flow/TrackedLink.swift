@@ -105,7 +105,7 @@ extension Flow {
         connectToNextAddress(orFail: "connect: the system refuses to begin")
     }
 
-    private mutating func connectToNextAddress(orFail reason: String) {
+    private mutating func connectToNextAddress(orFail reason: String, afterSilence: Bool = false) {
         tracked.address += 1
         while tracked.address < tracked.addresses.count {
             tracked.link = openLink()
@@ -115,7 +115,7 @@ extension Flow {
             }
             tracked.address += 1
         }
-        attemptFailed(reason)
+        attemptFailed(LinkMachine.Failure(reason: reason), afterSilence: afterSilence)
     }
 
     /// A new link to the address in use; 0 when there is none, no room, or the system knows no way there.
@@ -155,6 +155,7 @@ extension Flow {
         tracked.serverVersion = machine.serverVersion
         tracked.heartbeat = Heartbeat(linkTimeoutNs: policy.linkTimeoutNs, nowNs: nowNs)
         reach.isUnreachable = false
+        reach.isRefused = false
         reach.waitUntilNs = 0
         reach.lastHeardNs = nowNs
         if trackedStatus.epoch > 0 { trackedStatus.reconnects &+= 1 }
@@ -194,7 +195,7 @@ extension Flow {
 
     private mutating func attemptFailed(_ reason: String) { attemptFailed(LinkMachine.Failure(reason: reason)) }
 
-    private mutating func attemptFailed(_ failure: LinkMachine.Failure) {
+    private mutating func attemptFailed(_ failure: LinkMachine.Failure, afterSilence: Bool = false) {
         let reason = failure.reason
         tracked.link = 0
         /* A server that loads its data says so at once and may be done any moment. */
@@ -205,12 +206,14 @@ extension Flow {
             trackedStatus.lastError = reason
             notices.append(failure.isRefusal ? .refused(reason: reason) : .unreachable(reason: reason))
         }
-        countAsUnreachable()
+        countAsUnreachable(afterSilence: afterSilence)
     }
 
-    /* An attempt has failed, or was not done in time, and nothing has come from the node on any link since it began. */
-    private mutating func countAsUnreachable() {
-        if reach.lastHeardNs <= tracked.attemptNs { reach.isUnreachable = true }
+    /* An attempt has failed, and nothing has come from the node on any link since it began. Being turned away proves
+       it at once; silence proves nothing before the node has been silent for as long as a heartbeat may be. */
+    private mutating func countAsUnreachable(afterSilence: Bool) {
+        let isLong = nowNs &- reach.lastHeardNs >= Heartbeat.lateNs
+        if reach.lastHeardNs <= tracked.attemptNs, isLong || !afterSilence { reach.isUnreachable = true }
         publishTrust()
     }
 
@@ -253,11 +256,11 @@ extension Flow {
 
     // MARK: its time
 
-    /// Those who were held are let go: to what is cached, which is served from here on, or to an error.
+    /// Those who were held are let go: to an error, or to what is cached if the upstream counts as unreachable.
     mutating func expireWait() {
         guard reach.waitUntilNs != 0, sightNs >= reach.waitUntilNs else { return }
         reach.waitUntilNs = 0
-        countAsUnreachable()
+        countAsUnreachable(afterSilence: true)
     }
 
     mutating func expireTracked() {
@@ -270,14 +273,16 @@ extension Flow {
             tracked.phase = .resolving(deadlineNs: .max)
             reach.waitUntilNs = 0
             reach.say("resolve: no answer yet")
-            countAsUnreachable()
+            countAsUnreachable(afterSilence: true)
         case .connecting:
             orders.closeLink(tracked.link)
             tracked.link = 0
-            connectToNextAddress(orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms")
+            connectToNextAddress(
+                orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms", afterSilence: true)
         case .greeting:
             orders.closeLink(tracked.link)
-            attemptFailed("handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms")
+            let reason = "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms"
+            attemptFailed(LinkMachine.Failure(reason: reason), afterSilence: true)
         case .up:
             beat()
         }

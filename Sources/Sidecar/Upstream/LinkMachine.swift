@@ -62,6 +62,11 @@ struct LinkMachine {
         self.name = name
     }
 
+    /// Without credentials of ours, in the protocol that needs none to be chosen: its client brings its own.
+    private var isForStrangers: Bool {
+        if case .plain(protocolVersion: 2) = purpose { credentials.isEmpty } else { false }
+    }
+
     private var wanted: UInt8 {
         switch purpose {
         case .tracked, .probe: 3
@@ -113,6 +118,7 @@ struct LinkMachine {
 
     private mutating func heardHello(_ reply: Reply) -> Failure? {
         if let error = reply.errorText {
+            if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
             if error.hasPrefix("LOADING") { return Failure(reason: error, isLoading: true) }
             let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED", "MASTERDOWN"]
             if fatal.contains(where: error.hasPrefix) { return Failure(reason: error, isRefusal: true) }
@@ -145,6 +151,7 @@ struct LinkMachine {
 
     private func heardPing(_ reply: Reply) -> Failure? {
         guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
+        if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
         let isLoading = error.hasPrefix("LOADING")
         return Failure(reason: error, isLoading: isLoading, isRefusal: !isLoading)
     }

@@ -67,6 +67,12 @@ struct TestEvent {
             $0.link = link
         }
     }
+    static func ended(client: UInt64, link: UInt64) -> TestEvent {
+        TestEvent(.FP_EVENT_CLIENT_END) {
+            $0.client = client
+            $0.link = link
+        }
+    }
     static func reply(_ link: UInt64, _ text: String) -> TestEvent {
         TestEvent(.FP_EVENT_REPLY, wire(text)) { $0.link = link }
     }

@@ -11,6 +11,8 @@ final class RecordedOrders: Orders {
     var clients = 1
     var backlogs: [LinkID: Int] = [:]
     var charged = 0
+    /// What commands for a shared link are answered with.
+    var refusal = ""
     /// The command table of the tests, by row.
     static let commands = [
         "get", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "monitor", "client", "reset", "hello", "info",
@@ -83,6 +85,7 @@ final class RecordedOrders: Orders {
     }
     func backlog(_ link: LinkID) -> Int { backlogs[link] ?? 0 }
     func closeLink(_ link: LinkID) { note("close link \(link)") }
+    func finishLink(_ link: LinkID) { note("finish link \(link)") }
 
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool) {
         note("answer \(slot)\(fromRESP3 ? " resp3" : ""): \(text(reply))")
@@ -94,6 +97,7 @@ final class RecordedOrders: Orders {
     func closeClient(_ client: ClientID) { note("close client \(client)") }
     func closeSlot(_ slot: SlotID) { note("close slot \(slot)") }
     func hold(_ held: Bool) { note(held ? "hold" : "release") }
+    func refuse(_ error: Bytes) { refusal = text(error) }
 
     func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) {
         note("arm \(flight): ttl \(ttlMs) sent \(sentNs / 1_000_000)\(keep ? "" : " not kept")")
