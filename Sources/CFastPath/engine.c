@@ -43,6 +43,8 @@ struct fp_engine {
     uint64_t tick_ns;
     uint64_t measure_ns;
     int statm_fd;
+    size_t base_busy; /* the most that the base has come to since the start: booked at least */
+    uint32_t base_measured;
     uint64_t hits_before;
     bool woken;
 };
@@ -51,21 +53,35 @@ struct fp_engine {
 
 static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
 
-/* The base is what is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's
- * rest. So it follows whatever grows outside of the owners, and the store gives way. */
+/* What is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. */
+static size_t base_now(const fp_engine *engine) {
+    const struct budget *budget = &engine->budget;
+    size_t resident = heap_resident(engine->statm_fd);
+    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] -
+                   budget->used_by[BUDGET_TABLES];
+    return resident ? above(resident, owned) : budget->used_by[BUDGET_BASE];
+}
+
+/* The base follows whatever grows outside of the owners, and the store gives way. But code that was let go is left
+ * room to come back: it does so within a turn (a first look at the metrics page takes 6 MiB), in which the store could
+ * not give way. */
+#define BASE_BYTES_MIN (12800u << 10)
+
 static void measure_base(fp_engine *engine) {
     struct budget *budget = &engine->budget;
-    size_t resident = heap_resident(engine->statm_fd);
-    if (!resident) return;
-    size_t tables = budget->used_by[BUDGET_TABLES];
-    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - tables;
+    size_t base = base_now(engine);
+    if (base < engine->base_busy) base = engine->base_busy;
     budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
-    budget_force(budget, BUDGET_BASE, above(resident, owned));
+    budget_force(budget, BUDGET_BASE, base);
     if (budget->used > budget->total && budget->reclaim)
         budget->reclaim(budget->reclaim_context, budget->used - budget->total);
 }
 
+#define MEASUREMENTS_OF_START 4 /* they are of code that nothing else needs */
+
 void fp_measure_base(fp_engine *engine) {
+    size_t base = base_now(engine);
+    if (engine->base_measured++ >= MEASUREMENTS_OF_START && base > engine->base_busy) engine->base_busy = base;
     heap_forget_code();
     struct budget *budget = &engine->budget;
     budget_give(budget, BUDGET_TABLES, budget->used_by[BUDGET_TABLES]);
@@ -114,6 +130,7 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     engine->config = *config;
     engine->clock = clock_real();
     engine->statm_fd = heap_open();
+    engine->base_busy = BASE_BYTES_MIN;
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;

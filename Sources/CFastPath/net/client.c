@@ -56,18 +56,16 @@ static void client_end(struct clients *clients, struct client *client);
 
 /* ---- memory that the kernel holds for a client ---- */
 
-/* The socket's record from the start; its buffers as full when we know that they fill: what is sent does not leave, or
- * what comes is not read; in between as measured by turns. The store gives way at once. */
+/* The socket's record from the start; what its buffers hold as measured, by turns and when what is sent does not leave;
+ * and when it is not read from, as much more as it may still receive. The store gives way at once. */
 static void book_kernel(struct clients *clients, struct client *client, size_t bytes) {
     kernel_book(clients->serve->budget, &client->kernel_bytes, bytes);
 }
 
-static size_t kernel_bytes_max(const struct clients *clients, bool narrow) {
-    return socket_bytes_max(narrow ? &clients->narrow : &clients->wide);
-}
-
-static void book_full(struct clients *clients, struct client *client) {
-    book_kernel(clients, client, kernel_bytes_max(clients, client->narrow));
+static void measure_kernel(struct clients *clients, struct client *client) {
+    const struct socket_buffers *buffers = client->narrow ? &clients->narrow : &clients->wide;
+    size_t to_come = client->paused ? 2 * (size_t)buffers->receive_bytes : 0;
+    book_kernel(clients, client, SOCKET_RECORD_BYTES + socket_memory(client->conn.fd) + to_come);
 }
 
 #define SAMPLE_CLIENTS 16u
@@ -78,7 +76,7 @@ void clients_sample_kernel(struct clients *clients) {
         if (clients->sample_cursor >= clients->table.used) clients->sample_cursor = 0;
         struct client *client = table_record(&clients->table, clients->sample_cursor++);
         if (!(client->item.generation & 1)) continue;
-        book_kernel(clients, client, SOCKET_RECORD_BYTES + socket_memory(client->conn.fd));
+        measure_kernel(clients, client);
         /* The store has given all it can: who takes memory by not reading pays first. */
         const struct budget *budget = clients->serve->budget;
         if (budget->used <= budget->total || !client->blocked) continue;
@@ -89,7 +87,7 @@ void clients_sample_kernel(struct clients *clients) {
 
 /* What most clients come to need at the worst, in the kernel and in our own memory: half a request, and some replies
  * that they have not read yet. */
-#define CLIENT_ROOM_BYTES 32768u
+#define CLIENT_ROOM_BYTES 16384u
 #define STORE_SHARE_MIN 8 /* an eighth of the budget stays for the store, however many clients there are */
 
 /* A client is refused when all clients together could crowd out the store. */
@@ -250,7 +248,7 @@ static void pause_or_resume(struct clients *clients, struct client *client) {
     if (waits == client->paused) return;
     client->paused = waits;
     if (waits) {
-        book_full(clients, client);
+        measure_kernel(clients, client);
         loop_pause(clients->loop, &client->conn);
     } else loop_resume(clients->loop, &client->conn);
 }
@@ -378,7 +376,7 @@ void clients_settle(struct clients *clients) {
             continue;
         }
         client->blocked = client->conn.sent < client->offered;
-        if (client->blocked) book_full(clients, client);
+        if (client->blocked) measure_kernel(clients, client);
         if (!client->blocked && (session->out.bytes || session->closing || client->eof))
             session_mark_dirty(serve, session);
         if (session->stall == STALL_OUT && session->out.bytes + session->held_bytes <= serve->out_bytes_high / 2)

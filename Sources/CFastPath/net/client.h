@@ -26,7 +26,7 @@ struct client {
     bool end_told;       /* and its own link has been told */
     bool narrow;         /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
     uint32_t offered;    /* bytes of the last loop_send */
-    size_t kernel_bytes; /* charged for the socket: see client_book_kernel */
+    size_t kernel_bytes; /* charged for the socket: see measure_kernel */
     uint64_t active_ns;  /* last time it sent something */
     struct client *idle_prev, *idle_next;
 };

@@ -267,6 +267,10 @@ bool links_flush(struct links *links) {
     return more || links->waiting_count > 0;
 }
 
+static void measure_kernel(struct links *links, struct link *link) {
+    kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + socket_memory(link->conn.fd));
+}
+
 void links_settle(struct links *links) {
     struct serve *serve = links->serve;
     for (uint32_t i = 0; i < links->flying_count; i++) {
@@ -280,7 +284,7 @@ void links_settle(struct links *links) {
             continue;
         }
         link->blocked = link->conn.sent < link->offered;
-        if (link->blocked) kernel_book(serve->budget, &link->kernel_bytes, socket_bytes_max(&links->buffers));
+        if (link->blocked) measure_kernel(links, link);
         if (!link->blocked && link->out.bytes) mark_dirty(links, link);
         if (link->session && link->session->stall == STALL_UNSENT && link->out.bytes <= LINK_UNSENT_HIGH / 2)
             session_mark_runnable(serve, link->session);
@@ -297,7 +301,7 @@ void links_sample_kernel(struct links *links) {
         if (links->sample_cursor >= links->table.used) links->sample_cursor = 0;
         struct link *link = table_record(&links->table, links->sample_cursor++);
         if (!(link->item.generation & 1)) continue;
-        kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + socket_memory(link->conn.fd));
+        measure_kernel(links, link);
     }
 }
 

@@ -31,7 +31,7 @@ struct link {
     int error; /* of a failed send, or ENOMEM when memory was too short for an order: ends at the next turn */
     bool is_dirty;
     uint32_t offered;
-    size_t kernel_bytes; /* charged for the socket: as measured by turns, in full while it is blocked */
+    size_t kernel_bytes; /* charged for the socket: as measured by turns, and when it blocks */
     struct link *dirty_next;
 };
 

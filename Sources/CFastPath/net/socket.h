@@ -12,9 +12,6 @@
 
 /* Socket, file, protocol and io_uring records of one connection, about. */
 #define SOCKET_RECORD_BYTES 4096u
-/* What TCP may put into one waiting packet, whatever SO_SNDBUF says. */
-#define SOCKET_PACKET_BYTES 58368u
-
 /* As asked for by SO_RCVBUF and SO_SNDBUF: the kernel doubles both, and charges its own overhead to them. A client that
  * does not read, measured with SO_MEMINFO, makes its socket hold at most
  *
@@ -45,11 +42,6 @@ int socket_listen(const struct socket_address *address, const struct socket_buff
 
 /* Sets an accepted socket's buffers: a Unix socket does not inherit its listener's, and the first clients get more. */
 void socket_set_buffers(int fd, const struct socket_buffers *buffers);
-
-/* The most that the kernel charges for a socket with these buffers, its own records included: see above. */
-static inline size_t socket_bytes_max(const struct socket_buffers *buffers) {
-    return 2 * (size_t)(buffers->receive_bytes + buffers->send_bytes) + SOCKET_PACKET_BYTES + SOCKET_RECORD_BYTES;
-}
 
 /* A socket for a link, non-blocking and not yet connected. */
 int socket_for_link(const struct socket_address *address, const struct socket_buffers *buffers);

@@ -47,6 +47,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     private var refusal: [UInt8] = []
     private var drainUntilNs: UInt64?
     private var measureAtNs: UInt64 = 0
+    private var measurements = 0
     /// After a drain: no client is connected any more, or drain_timeout has passed.
     private(set) var isFinished = false
 
@@ -204,8 +205,9 @@ struct Flow<Engine: Orders>: ~Copyable {
         expireShared()
         expirePins()
         if sightNs >= measureAtNs {
-            /* Soon after the start, when the control plane has come up, and now and then as the heap changes. */
-            measureAtNs = nowNs &+ (measureAtNs == 0 ? 1_000_000_000 : 10_000_000_000)
+            /* Twice after the start, when the control plane has come up, and now and then as the heap changes. */
+            measurements += 1
+            measureAtNs = nowNs &+ (measurements < 3 ? 1_000_000_000 : 10_000_000_000)
             orders.measureBase()
         }
     }
