@@ -285,3 +285,19 @@ def _(t):
     expect_below(time.monotonic() - began, 1.6, "seconds until the value was fresh")
     client.call("SET", "k", "own")
     expect(client.call("GET", "k"), b"own", "an own write")
+
+
+@test("without PTTL's permission a group of misses is not kept past its expiry")
+def _(t):
+    redis = t.redis()
+    direct = t.client(redis)
+    direct.call("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-pttl")
+    sidecar = t.sidecar(redis, settings={"username": "app", "password": "pw"})
+    client = t.client(sidecar)
+    wait_until(lambda: client.ask("GET", "a") is None, 5, what="the upstream")
+    direct.call("SET", "a", "1", "PX", 400)
+    direct.call("SET", "b", "2", "PX", 400)
+    direct.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    expect(client.pipeline([("GET", "a"), ("GET", "b")]), [b"1", b"2"])
+    time.sleep(0.5)
+    expect(client.pipeline([("GET", "a"), ("GET", "b")]), [None, None])

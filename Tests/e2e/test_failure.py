@@ -245,3 +245,77 @@ def _(t):
     reply, seconds = timed(lambda: answer_or_close(client, "GET", "k"))
     expect_error(reply)
     expect_below(seconds, 2.0, "seconds until a read failed")
+
+
+@test("a write that cannot be sent leaves what is cached")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    client.call("SET", "k", "v")
+    client.call("GET", "k")
+    redis.kill()
+    wait_until(lambda: client.ask("GET", "k") == b"v", 3, what="the cached key's answer")
+    expect_error(client.ask("SET", "k", "other"), "unreachable")
+    expect_error(client.ask("FLUSHALL"), "unreachable")
+    expect(client.ask("GET", "k"), b"v")
+
+
+@test("a new connection that is slow to answer is no proof: nothing old is served before 500 ms of silence")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("SET", "k", "old")
+    client.call("GET", "k")
+    expect(client.call("GET", "k"), b"old")
+    began = time.monotonic()
+
+    def slow(data):
+        time.sleep(max(0, began + 0.3 - time.monotonic()))
+        return data
+    meddler.alter = slow
+    began = time.monotonic()
+    meddler.drop_all()
+    direct.call("SET", "k", "new")
+    seen = set()
+    while time.monotonic() < began + 0.8:
+        seen.add(str(client.ask("GET", "k")))
+    expect_true(str(b"old") not in seen, f"nothing old among {seen}")
+    expect(client.call("GET", "k"), b"new")
+
+
+@test("what a client has read on its own link while the upstream was lost is not taken back by an older copy")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client, direct, pinned = t.client(sidecar), t.client(redis), t.client(sidecar)
+    tracked = set(meddler.pairs)
+    pinned.call("MULTI")
+    pinned.call("EXEC")
+    direct.call("SET", "k", "old")
+    client.call("GET", "k")
+    meddler.listener.close()
+    for one in tracked:
+        one.shutdown(2)
+    direct.call("SET", "k", "new")
+    expect(pinned.call("GET", "k"), b"new")
+    for _ in range(20):
+        reply = client.ask("GET", "k")
+        expect_true(reply != b"old", f"not the older copy: {reply!r}")
+        time.sleep(0.05)
+
+
+@test("an upstream that wants a password serves clients that bring it, on links of their own")
+def _(t):
+    redis = t.redis(password="secret")
+    sidecar = t.sidecar(redis)
+    client = t.client(sidecar)
+    expect_error(client.ask("GET", "k"), "NOAUTH")
+    expect_error(client.ask("AUTH", "wrong"), "WRONGPASS")
+    expect(client.call("AUTH", "secret"), Status("OK"))
+    expect(client.call("SET", "k", "v"), Status("OK"))
+    expect(client.call("GET", "k"), b"v")
+    expect_error(t.client(sidecar).ask("GET", "k"), "NOAUTH")

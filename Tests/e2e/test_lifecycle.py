@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 
 import servers
-from resp import Client, Closed, Status, connect
+from resp import Client, Closed, Status, connect, encode
 from runner import Failure, expect, expect_below, expect_true, test
 from servers import wait_until
 
@@ -352,3 +353,25 @@ def _(t):
                 expect_true(client.is_closed(3.0), "an idle client was not closed")
             except Closed:
                 pass
+
+
+@test("a client that ends its side is answered what it asked, and takes no job with it")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    direct, client = t.client(redis), t.client(sidecar)
+    client.send_raw(b"".join(encode(*command) for command in (
+        ("GET", "x"), ("MULTI",), ("SET", "x", "5"), ("INCR", "x"), ("EXEC",), ("GET", "x"))))
+    client.socket.shutdown(socket.SHUT_WR)
+    expect([client.read() for _ in range(6)], [None, Status("OK"), Status("QUEUED"), Status("QUEUED"),
+                                               [Status("OK"), 6], b"6"])
+    try:
+        expect(client.read(), "the end")
+    except Closed:
+        pass
+    waiting = t.client(sidecar)
+    waiting.send_raw(encode("GET", "missing") + encode("BLPOP", "jobs", "0"))
+    waiting.close()
+    wait_until(lambda: sidecar.metric("ferrite_connections_active") == 0, 5, what="its connection's end")
+    direct.call("RPUSH", "jobs", "one")
+    expect(direct.call("LLEN", "jobs"), 1)

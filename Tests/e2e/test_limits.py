@@ -241,3 +241,85 @@ def _(t):
     expect(asking.call("STRLEN", "big"), 20 * MB)
     expect(other.call("INCR", "n"), 61)
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("a subscriber that does not read is closed before it takes everybody's memory")
+def _(t):
+    redis = t.redis("--client-output-buffer-limit", "pubsub 0 0 0")
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    other, publisher, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
+    for n in range(500):
+        other.call("SET", f"k{n}", "v" * 1000)
+        expect(other.call("GET", f"k{n}"), b"v" * 1000)
+    keys = sidecar.metric("ferrite_keys")
+    subscriber.call("SUBSCRIBE", "channel")
+    for _ in range(30):
+        publisher.pipeline([("PUBLISH", "channel", "x" * 20000)] * 50)
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_connections_starved_total") == 1, 5, what="the subscriber's end")
+    wait_until(lambda: sidecar.metric("ferrite_connections_active") == 1, 5, what="its connection's end")
+    expect(sidecar.metric("ferrite_keys"), keys, "cached keys")
+    expect(other.call("HSET", "h", "f", "v"), 1)
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("under CLIENT REPLY OFF a client is held back while its own link does not take what it sends")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    other, silent = t.client(sidecar), t.client(sidecar)
+    for n in range(500):
+        other.call("SET", f"k{n}", "v" * 1000)
+        other.call("GET", f"k{n}")
+    keys = sidecar.metric("ferrite_keys")
+    silent.send("CLIENT", "REPLY", "OFF")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_connections_pinned") == 1, 5, what="its own link")
+    redis.freeze()
+    one = encode("SET", "m", "x" * 8000)
+    sent = send_what_fits(silent, one * 4000, seconds=0.3)
+    expect_below(sent, 16 * MB, "bytes taken from it")
+    expect(sidecar.metric("ferrite_keys"), keys, "cached keys")
+    redis.thaw()
+    silent.socket.sendall((one * 4000)[sent:])
+    silent.send("CLIENT", "REPLY", "ON")
+    expect(silent.read(), Status("OK"))
+    expect(silent.call("GET", "m"), b"x" * 8000)
+
+
+@test("large requests that waited together are sent one by one, and the shared link lives on")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    clients = [t.client(sidecar) for _ in range(4)]
+    redis.freeze()
+    clients[0].send("SET", "b0", "x" * 2_500_000)
+    time.sleep(0.2)
+    t.threads([lambda n=n: clients[n].send("SET", f"b{n}", "x" * 3_900_000) for n in (1, 2, 3)])
+    time.sleep(0.3)
+    redis.thaw()
+    for client in clients:
+        expect(client.read(), Status("OK"))
+    expect(sidecar.metric("ferrite_sidecar_upstream_reconnects_total"), 0)
+
+
+@test("many MGETs of many keys at once wait for each other rather than end their client")
+def _(t):
+    sidecar = t.sidecar(t.redis(), settings={"max_clients": "10"}).wait_until_tracking()
+    commands = [["MGET", *(f"k{n}:{key}" for key in range(128))] for n in range(100)]
+    expect(len(t.client(sidecar).pipeline(commands)), 100)
+
+
+@test("memory stays within the budget when the metrics page is first asked for with the store full")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"})
+    client, direct = t.client(sidecar), t.client(redis)
+    for first in range(0, 40000, 500):
+        direct.pipeline([("SET", f"k{n}", "v" * (n % 1000)) for n in range(first, first + 500)])
+    time.sleep(2.5)
+    for _ in range(2):
+        for first in range(0, 40000, 500):
+            client.pipeline([("GET", f"k{n}") for n in range(first, first + 500)])
+    for path in ("/metrics", "/stats"):
+        sidecar.page(path)
+    client.call("INFO")
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
