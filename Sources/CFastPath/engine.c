@@ -57,8 +57,8 @@ static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
 static size_t base_now(const fp_engine *engine) {
     const struct budget *budget = &engine->budget;
     size_t resident = heap_resident(engine->statm_fd);
-    size_t owned = budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] -
-                   budget->used_by[BUDGET_TABLES];
+    size_t owned =
+        budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - budget->used_by[BUDGET_TABLES];
     return resident ? above(resident, owned) : budget->used_by[BUDGET_BASE];
 }
 
@@ -147,7 +147,9 @@ void fp_identity(fp_engine *engine, const char *username, const char *password) 
     engine->serve.password = password ? engine->password : NULL;
 }
 
-void fp_upstream_version(fp_engine *engine, const char *version, size_t length) {
+void fp_upstream_speaks(fp_engine *engine, const char *version, size_t length, uint8_t protocol) {
+    engine->serve.upstream_protocol = protocol;
+    if (length == 0) return;
     snprintf(engine->serve.upstream_version, sizeof engine->serve.upstream_version, "%.*s", (int)length, version);
 }
 

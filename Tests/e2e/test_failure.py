@@ -226,6 +226,7 @@ def _(t):
     expect(client.call("HGETALL", "h"), [b"f", b"v"])
     expect(client.call("LPUSH", "l", "x"), 1)
     expect(client.call("BLPOP", "l", 1), [b"l", b"x"])
+    expect_error(t.client(sidecar).ask("HELLO", "3"), "NOPROTO")
 
 
 @test("an upstream named by a host name")

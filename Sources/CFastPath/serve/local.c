@@ -92,7 +92,8 @@ static bool hello(struct serve *serve, struct session *session) {
             local_reply(serve, session, "-ERR Protocol version is not an integer or out of range\r\n");
             return true;
         }
-        if (!is_exactly(version, "2") && !is_exactly(version, "3")) {
+        bool known = is_exactly(version, "2") || (is_exactly(version, "3") && serve->upstream_protocol == 3);
+        if (!known) {
             local_reply(serve, session, "-NOPROTO unsupported protocol version\r\n");
             return true;
         }

@@ -14,6 +14,7 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     serve->store = store;
     serve->ttl_default_ms = 300000;
     strcpy(serve->upstream_version, "7.0.0");
+    serve->upstream_protocol = 3;
     memset(serve->flight_buckets, 0xff, sizeof serve->flight_buckets);
     block_pool_init(&serve->blocks, budget, BLOCKS_KEPT);
     serve->commands = commands_create();

@@ -67,6 +67,7 @@ struct serve {
     const char *username; /* the sidecar's own identity, NULL if none */
     const char *password;
     char upstream_version[32]; /* what HELLO says of the version */
+    uint8_t upstream_protocol; /* 2 or 3: the most that HELLO may choose */
 
     struct stats stats;
 };

@@ -241,7 +241,9 @@ struct FastPath: Orders, @unchecked Sendable {
 
     func learnCommands(_ reply: Bytes) -> UInt32 { fp_commands_learn(engine, reply.baseAddress, reply.count) }
     func commandName(_ row: UInt16) -> String? { fp_command_name(engine, row).map { String(cString: $0) } }
-    func setUpstreamVersion(_ version: Bytes) { fp_upstream_version(engine, version.baseAddress, version.count) }
+    func setUpstream(version: Bytes, protocolVersion: UInt8) {
+        fp_upstream_speaks(engine, version.baseAddress, version.count, protocolVersion)
+    }
     func charge(_ bytes: Int) { fp_charge(engine, bytes) }
     func release(_ bytes: Int) { fp_release(engine, bytes) }
     func measureBase() { fp_measure_base(engine) }

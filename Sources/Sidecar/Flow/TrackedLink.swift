@@ -164,8 +164,8 @@ extension Flow {
         trackedStatus.trackingReason = machine.trackingReason
         /* Entries of older epochs are suspect from here on, and this precedes every fill of the new one. */
         publishTrust()
-        if !machine.serverVersion.isEmpty {
-            Array(machine.serverVersion.utf8).withUnsafeBufferPointer { orders.setUpstreamVersion($0) }
+        Array(machine.serverVersion.utf8).withUnsafeBufferPointer {
+            orders.setUpstream(version: $0, protocolVersion: machine.protocolVersion)
         }
         if tracked.learntFrom != machine.runID {
             tracked.learntFrom = machine.runID

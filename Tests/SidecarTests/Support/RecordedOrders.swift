@@ -119,7 +119,9 @@ final class RecordedOrders: Orders {
     func commandName(_ row: UInt16) -> String? {
         Self.commands.indices.contains(Int(row)) ? Self.commands[Int(row)] : nil
     }
-    func setUpstreamVersion(_ version: Bytes) { note("version \(text(version))") }
+    func setUpstream(version: Bytes, protocolVersion: UInt8) {
+        if !version.isEmpty { note("version \(text(version))") }
+    }
 
     func charge(_ bytes: Int) { charged += bytes }
     func release(_ bytes: Int) { charged -= bytes }
