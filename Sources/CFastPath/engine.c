@@ -66,13 +66,14 @@ static size_t base_now(const fp_engine *engine) {
  * room to come back: it does so within a turn (a first look at the metrics page takes 6 MiB), in which the store could
  * not give way. */
 #define BASE_BYTES_MIN (12800u << 10)
+#define BASE_BYTES_SPARE (512u << 10) /* what may come between two measurements */
 
 static void measure_base(fp_engine *engine) {
     struct budget *budget = &engine->budget;
     size_t base = base_now(engine);
     if (base < engine->base_busy) base = engine->base_busy;
     budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
-    budget_force(budget, BUDGET_BASE, base);
+    budget_force(budget, BUDGET_BASE, base + BASE_BYTES_SPARE);
     if (budget->used > budget->total && budget->reclaim)
         budget->reclaim(budget->reclaim_context, budget->used - budget->total);
 }
@@ -206,9 +207,10 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->links.reply_bytes_max = engine->budget.total / 4;
     engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = 16384};
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
-    engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 21);
+    engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 23);
     engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
     engine->serve.out_bytes_max = engine->budget.total / 4;
+    engine->clients.large_bytes_max = engine->budget.total / 8;
     set_client_shares(engine);
     return true;
 }

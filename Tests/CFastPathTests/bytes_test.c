@@ -133,6 +133,44 @@ TEST("a chain moved behind another keeps the order, and an empty one changes not
     block_pool_deinit(&pool);
 }
 
+TEST("a long reply lies in one piece, is charged as such, and comes back whole") {
+    struct budget budget;
+    budget_init(&budget, 300000);
+    struct block_pool pool;
+    block_pool_init(&pool, &budget, 0);
+    struct chain chain = {0};
+    static uint8_t bytes[100000];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = pattern(i);
+    EXPECT(chain_append(&chain, &pool, "head", 4));
+    EXPECT(chain_append(&chain, &pool, bytes, sizeof bytes));
+    EXPECT(chain_append(&chain, &pool, "tail", 4));
+    struct iovec iov[8];
+    EXPECT(chain_iovecs(&chain, iov, 8) == 3);
+    EXPECT(iov[1].iov_len == sizeof bytes && memcmp(iov[1].iov_base, bytes, sizeof bytes) == 0);
+    size_t held = budget.used;
+    EXPECT(held > sizeof bytes && held < sizeof bytes * 5 / 4 + 3 * BLOCK_BYTES + 64);
+    EXPECT(!chain_append(&chain, &pool, bytes, 250000 - sizeof bytes));
+    EXPECT(budget.used == held);
+    chain_sent(&chain, &pool, 4 + sizeof bytes);
+    EXPECT(budget.used == BLOCK_BYTES);
+    chain_clear(&chain, &pool);
+    block_pool_deinit(&pool);
+    EXPECT(budget.used == 0);
+}
+
+TEST("what is known to come is reserved without doubling") {
+    struct budget budget;
+    budget_init(&budget, 3 << 20);
+    struct buffer buffer = {0};
+    EXPECT(buffer_append(&buffer, &budget, BUDGET_CLIENTS, "abc", 3));
+    EXPECT(buffer_reserve(&buffer, &budget, BUDGET_CLIENTS, 1 << 20));
+    EXPECT(buffer.capacity >= (1 << 20) + 3 && buffer.capacity <= 5 << 18);
+    EXPECT(budget.used == buffer.capacity && memcmp(buffer.bytes, "abc", 3) == 0);
+    EXPECT(!buffer_reserve(&buffer, &budget, BUDGET_CLIENTS, 3 << 20));
+    buffer_free(&buffer, &budget, BUDGET_CLIENTS);
+    EXPECT(budget.used == 0);
+}
+
 TEST("a buffer keeps its bytes while it grows, and is charged its capacity") {
     struct budget budget;
     budget_init(&budget, 100000);

@@ -323,3 +323,44 @@ def _(t):
         sidecar.page(path)
     client.call("INFO")
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("large requests of many clients take turns: all are carried out, and nobody else is hurt")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    value = b"x" * 1_000_000
+
+    def write(n):
+        client = t.client(sidecar, timeout=30)
+        for _ in range(5):
+            expect(client.call("SET", f"b{n}", value), Status("OK"))
+
+    def small():
+        client = t.client(sidecar)
+        for n in range(200):
+            expect(client.call("SET", "n", n), Status("OK"))
+            expect(client.call("GET", "n"), b"%d" % n)
+
+    t.threads([lambda n=n: write(n) for n in range(30)] + [small])
+    expect(sidecar.metric("ferrite_sidecar_upstream_reconnects_total"), 0)
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("a reply for which there is no memory is an error for who asked, and the client stays")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb", "read_timeout": "5s"}).wait_until_tracking()
+    t.client(redis).call("SET", "big", b"x" * 3_000_000)
+    outcomes = []
+
+    def read():
+        client = t.client(sidecar, timeout=30)
+        for _ in range(5):
+            reply = client.ask("GET", "big")
+            outcomes.append(len(reply) if isinstance(reply, bytes) else str(reply)[:24])
+
+    t.threads([read] * 8)
+    expect(len(outcomes), 40)
+    expect_true(set(outcomes) <= {3_000_000, "ERR local_memory is spen", "ERR the reply is larger"}, f"{set(outcomes)}")
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")

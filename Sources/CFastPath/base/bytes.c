@@ -73,7 +73,46 @@ uint8_t *chain_room_in_new_block(struct chain *chain, struct block_pool *pool, u
     return block->room;
 }
 
+/* The allocator's: four size classes between one power of two and the next, so that what is charged is what is used. */
+static size_t size_class(size_t n) {
+    size_t power = BUFFER_BYTES_MIN;
+    while (power * 2 <= n) power *= 2;
+    size_t step = power / 4;
+    return (n + step - 1) / step * step;
+}
+
+/* From this size bytes get a piece of memory of their own, which goes back whole: blocks by the hundred leave holes in
+ * the heap, and are many pieces to send. */
+#define PIECE_BYTES_MIN 65536u
+
+struct piece {
+    size_t charged;
+    uint8_t bytes[];
+};
+
+static void release_piece(void *context, void *lent) {
+    struct block_pool *pool = context;
+    struct piece *piece = lent;
+    budget_give(pool->budget, pool->owner, piece->charged);
+    free(piece);
+}
+
+static bool append_piece(struct chain *chain, struct block_pool *pool, const void *bytes, size_t n) {
+    size_t charged = size_class(n + sizeof(struct piece));
+    if (n > UINT32_MAX || !budget_take(pool->budget, pool->owner, charged)) return false;
+    struct piece *piece = malloc(charged);
+    if (piece) {
+        piece->charged = charged;
+        memcpy(piece->bytes, bytes, n);
+        if (chain_lend(chain, pool, piece->bytes, (uint32_t)n, release_piece, pool, piece)) return true;
+        free(piece);
+    }
+    budget_give(pool->budget, pool->owner, charged);
+    return false;
+}
+
 bool chain_append_over_blocks(struct chain *chain, struct block_pool *pool, const void *bytes, size_t n) {
+    if (n >= PIECE_BYTES_MIN) return append_piece(chain, pool, bytes, n);
     const uint8_t *from = bytes;
     uint32_t now = chain_tail_room(chain);
     size_t rest = n - now; /* the caller has found that n does not fit */
@@ -159,12 +198,7 @@ void chain_clear(struct chain *chain, struct block_pool *pool) {
     }
 }
 
-/* Makes capacity for at least n bytes more. */
-static bool buffer_grow(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n) {
-    if (n > SIZE_MAX / 2 - buffer->length) return false;
-    size_t needed = buffer->length + n;
-    size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_BYTES_MIN;
-    while (capacity < needed) capacity *= 2;
+static bool set_capacity(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t capacity) {
     /* While realloc copies, both pieces exist: both are charged. */
     if (!budget_take(budget, owner, capacity)) return false;
     uint8_t *bytes = realloc(buffer->bytes, capacity);
@@ -176,6 +210,21 @@ static bool buffer_grow(struct buffer *buffer, struct budget *budget, enum budge
     buffer->bytes = bytes;
     buffer->capacity = capacity;
     return true;
+}
+
+/* Makes capacity for at least n bytes more. */
+static bool buffer_grow(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n) {
+    if (n > SIZE_MAX / 2 - buffer->length) return false;
+    size_t needed = buffer->length + n;
+    size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_BYTES_MIN;
+    while (capacity < needed) capacity *= 2;
+    return set_capacity(buffer, budget, owner, capacity);
+}
+
+bool buffer_reserve(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n) {
+    if (n > SIZE_MAX / 4 - buffer->length) return false;
+    size_t needed = buffer->length + n;
+    return needed <= buffer->capacity || set_capacity(buffer, budget, owner, size_class(needed));
 }
 
 bool buffer_append(struct buffer *buffer, struct budget *budget, enum budget_owner owner, const void *bytes, size_t n) {

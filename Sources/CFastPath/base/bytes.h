@@ -4,7 +4,8 @@
  *            [ sent | waiting | room ]
  *
  * Blocks of 4 KiB come from one pool, so that a hit allocates nothing, and an idle connection holds nothing.
- * A `borrowed` block holds no bytes of its own but points to a value in the store and calls `release` when sent.
+ * A `borrowed` block holds no bytes of its own but points to a value in the store, or to a long reply's own piece of
+ * memory, and calls `release` when sent.
  * Also `buffer`, one growable piece of memory for a request or reply that must be contiguous to be read.
  * Blocks are charged to their pool's owner, buffers to the owner named in the call. A block returns to the pool that
  * gave it: a chain is always used with the same pool. Loop thread only. */
@@ -112,6 +113,9 @@ struct buffer {
 bool buffer_append(struct buffer *buffer, struct budget *budget, enum budget_owner owner, const void *bytes, size_t n);
 /* Room for n more bytes behind length; NULL when the budget is spent. */
 uint8_t *buffer_room(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n);
+/* Makes room for exactly n more bytes, which are known to come: what doubling would waste is not taken. False when the
+ * budget is spent. */
+bool buffer_reserve(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n);
 void buffer_free(struct buffer *buffer, struct budget *budget, enum budget_owner owner);
 
 #endif

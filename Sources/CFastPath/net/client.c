@@ -139,8 +139,11 @@ static void tell_gone(struct serve *serve, const struct client *client) {
     event->link = client->session.link;
 }
 
+static void give_turn(struct clients *clients, struct client *client);
+
 static void forget(struct clients *clients, struct client *client) {
     struct serve *serve = clients->serve;
+    give_turn(clients, client);
     if (client->session.lane == FP_LANE_PINNED) {
         struct link *link = link_at(clients->links, client->session.link);
         if (link) link->session = NULL;
@@ -210,12 +213,16 @@ static size_t dispatch_all(struct clients *clients, struct client *client, const
     struct serve *serve = clients->serve;
     struct session *session = &client->session;
     size_t at = 0;
+    client->missing = 0;
     while (at < length && !session->closing) {
         size_t used, need;
         const char *error;
         enum resp_parsed parsed =
             resp_parse(&serve->args, &client->progress, bytes + at, length - at, &used, &need, &error);
-        if (parsed == RESP_INCOMPLETE) break;
+        if (parsed == RESP_INCOMPLETE) {
+            client->missing = need;
+            break;
+        }
         if (parsed == RESP_MALFORMED) {
             serve->stats.protocol_errors++;
             chain_append(slot_sink(session), &serve->blocks, error, strlen(error));
@@ -244,7 +251,7 @@ static void dispatch_inbox(struct clients *clients, struct client *client) {
  * reads the first reply, as libraries do. Requests are mostly small, so they are what is kept, not the replies. */
 static void pause_or_resume(struct clients *clients, struct client *client) {
     bool waits = client->session.stall != STALL_NONE && inbox_left(&client->in) >= clients->in_bytes_high;
-    waits |= client->session.closing;
+    waits |= client->session.closing | client->waits_turn;
     if (waits == client->paused) return;
     client->paused = waits;
     if (waits) {
@@ -253,9 +260,66 @@ static void pause_or_resume(struct clients *clients, struct client *client) {
     } else loop_resume(clients->loop, &client->conn);
 }
 
+/* ---- turns: memory for large requests ---- */
+
+/* Gathering them all at once would leave memory for none; a large one is gathered when those before it leave room, or
+ * alone. Its turn ends when it has been sent on. */
+#define LARGE_BYTES 65536u
+
+static void begin_turn(struct clients *clients, struct client *client, size_t whole) {
+    client->large_bytes = whole;
+    clients->large_bytes += whole;
+    inbox_expect(&clients->inboxes, &client->in, client->missing);
+}
+
+static bool turn_fits(const struct clients *clients, size_t whole) {
+    return clients->large_bytes == 0 || clients->large_bytes + whole <= clients->large_bytes_max;
+}
+
+static void leave_queue(struct clients *clients, struct client *client) {
+    struct client *before = NULL;
+    for (struct client *at = clients->turn_first; at != client; at = at->turn_next) before = at;
+    if (before) before->turn_next = client->turn_next;
+    else clients->turn_first = client->turn_next;
+    if (clients->turn_last == client) clients->turn_last = before;
+    client->turn_next = NULL;
+    client->waits_turn = false;
+}
+
+static void give_turn(struct clients *clients, struct client *client) {
+    if (client->waits_turn) leave_queue(clients, client);
+    if (!client->large_bytes) return;
+    clients->large_bytes -= client->large_bytes;
+    client->large_bytes = 0;
+    while (clients->turn_first) {
+        struct client *next = clients->turn_first;
+        size_t whole = inbox_left(&next->in) + next->missing;
+        if (!turn_fits(clients, whole)) break;
+        leave_queue(clients, next);
+        begin_turn(clients, next, whole);
+        pause_or_resume(clients, next);
+    }
+}
+
+static void see_turn(struct clients *clients, struct client *client) {
+    size_t whole = inbox_left(&client->in) + client->missing;
+    bool gathers = client->missing && whole > LARGE_BYTES && !client->session.closing;
+    bool is_held = client->large_bytes && client->session.stall != STALL_NONE;
+    if (!gathers && !is_held) give_turn(clients, client);
+    else if (client->large_bytes || client->waits_turn) return;
+    else if (turn_fits(clients, whole)) begin_turn(clients, client, whole);
+    else {
+        client->waits_turn = true;
+        if (clients->turn_last) clients->turn_last->turn_next = client;
+        else clients->turn_first = client;
+        clients->turn_last = client;
+    }
+}
+
 static void after_dispatch(struct clients *clients, struct client *client) {
     struct session *session = &client->session;
     if (session->out.bytes || session->closing) session_mark_dirty(clients->serve, session);
+    if (unlikely(client->missing | client->large_bytes)) see_turn(clients, client);
     pause_or_resume(clients, client);
 }
 

@@ -29,6 +29,10 @@ struct client {
     size_t kernel_bytes; /* charged for the socket: see measure_kernel */
     uint64_t active_ns;  /* last time it sent something */
     struct client *idle_prev, *idle_next;
+    size_t missing;     /* bytes of the request at the front of `in` that are still to come, at least */
+    size_t large_bytes; /* of a large request that has its turn to be gathered: see turns */
+    bool waits_turn;
+    struct client *turn_next;
 };
 
 #define NARROW_SEND_BYTES 8192u
@@ -54,6 +58,9 @@ struct clients {
     struct socket_buffers wide, narrow;
     uint32_t roomy_max;
     size_t request_bytes_max;
+    /* Turns: large requests are gathered together only as far as memory goes; the others wait unread. */
+    struct client *turn_first, *turn_last;
+    size_t large_bytes, large_bytes_max;
 };
 
 bool clients_init(struct clients *clients, struct serve *serve, struct loop *loop, uint32_t clients_max);

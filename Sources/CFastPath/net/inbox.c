@@ -39,6 +39,10 @@ void inbox_drop(struct inboxes *inboxes, struct inbox *inbox) {
     *inbox = (struct inbox){0};
 }
 
+void inbox_expect(struct inboxes *inboxes, struct inbox *inbox, size_t n) {
+    if (inbox->lent_turn != inboxes->turn) buffer_reserve(&inbox->buffer, inboxes->budget, inboxes->owner, n);
+}
+
 void inbox_used(struct inboxes *inboxes, struct inbox *inbox, size_t n) {
     inbox->start += n;
     if (n) inbox->lent_turn = inboxes->turn;

@@ -29,6 +29,8 @@ void inboxes_recycle(struct inboxes *inboxes);
 
 /* Appends; false when that makes it longer than max or the budget is spent. */
 bool inbox_gather(struct inboxes *inboxes, struct inbox *inbox, const uint8_t *bytes, size_t length, size_t max);
+/* Makes room for n more bytes that are known to come, if that can be done in this turn. */
+void inbox_expect(struct inboxes *inboxes, struct inbox *inbox, size_t n);
 /* Frees it now or, if lent, at the next turn. */
 void inbox_drop(struct inboxes *inboxes, struct inbox *inbox);
 /* n further bytes are used; events of this turn point to them. */

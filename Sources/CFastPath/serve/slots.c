@@ -151,8 +151,10 @@ static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *
     struct chain *chain = is_first ? &session->out : &slot->answer;
     size_t before = chain->bytes;
     bool convert = from_resp3 && slot->protocol == 2 && slot->resp2 != RESP2_SAME;
+    static const char spent[] = "-ERR local_memory is spent: the reply cannot be held\r\n";
     bool fits = convert ? resp2_append(chain, &serve->blocks, slot->resp2, reply, length)
-                        : chain_append(chain, &serve->blocks, reply, length);
+                        : chain_append(chain, &serve->blocks, reply, length) ||
+                              chain_append(chain, &serve->blocks, spent, sizeof spent - 1);
     if (!is_first) session->held_bytes += chain->bytes - before;
     return fits;
 }
