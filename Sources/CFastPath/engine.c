@@ -575,5 +575,18 @@ void fp_stats_read(fp_engine *engine, uint64_t *values) {
     memcpy(values, stats, sizeof *stats);
 }
 
+bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls) {
+    if (row > COMMAND_ID_COUNT) return false;
+    const struct serve_calls *counted = &engine->serve.calls[row];
+    const struct command *command = row < COMMAND_ID_COUNT ? commands_row(engine->serve.commands, row) : NULL;
+    *calls = (fp_calls){
+        .name = command ? command->name : "other",
+        .subcommand = command ? command->subcommand : "",
+        .answered = counted->answered,
+        .failed = counted->failed,
+    };
+    return true;
+}
+
 uint64_t fp_histogram_bound(uint32_t bucket) { return histogram_bound(bucket); }
 uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }

@@ -67,16 +67,22 @@ static bool says(struct world *world, struct session *session, const char *expec
     return strcmp(text, expected) == 0;
 }
 
-static void arm(struct world *world, uint64_t flight) {
-    flight_arm(&world->serve, table_at(&world->serve.flights, flight), -1, world->serve.now_ns, true);
+static void arm(struct world *world, uint64_t id) {
+    struct flight *flight = table_at(&world->serve.flights, id);
+    EXPECT(flight);
+    if (flight) flight_arm(&world->serve, flight, -1, world->serve.now_ns, true);
 }
 
-static void fill(struct world *world, uint64_t flight, const char *reply) {
-    flight_fill(&world->serve, table_at(&world->serve.flights, flight), (const uint8_t *)reply, strlen(reply));
+static void fill(struct world *world, uint64_t id, const char *reply) {
+    struct flight *flight = table_at(&world->serve.flights, id);
+    EXPECT(flight);
+    if (flight) flight_fill(&world->serve, flight, (const uint8_t *)reply, strlen(reply));
 }
 
-static void answer(struct world *world, uint64_t slot, const char *reply) {
-    slot_answer(&world->serve, table_at(&world->serve.slots, slot), (const uint8_t *)reply, strlen(reply), true);
+static void answer(struct world *world, uint64_t id, const char *reply) {
+    struct slot *slot = table_at(&world->serve.slots, id);
+    EXPECT(slot);
+    if (slot) slot_answer(&world->serve, slot, (const uint8_t *)reply, strlen(reply), true);
 }
 
 static void push(struct world *world, const char *key) {
@@ -197,6 +203,81 @@ TEST("rule 5: a read behind the client's own read in flight joins it, whatever t
     EXPECT(says(world, &world->a, "$3\r\nnew\r\n$3\r\nnew\r\n"));
     fill(world, event_at(world, 4)->ticket, "*2\r\n$3\r\nnew\r\n$1\r\nx\r\n");
     EXPECT(says(world, &world->a, "*2\r\n$3\r\nnew\r\n$1\r\nx\r\n"));
+    world_end(world);
+}
+
+TEST("rule 5: an MGET goes behind the client's own unanswered command, and reads go behind an MGET") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    ask(world, &world->a, "SETRANGE other 0 x\r\n");
+    ask(world, &world->a, "STRLEN k\r\n");
+    ask(world, &world->a, "MGET k\r\n");
+    EXPECT(world->serve.event_count == 4 && event_at(world, 3)->kind == FP_EVENT_MGET);
+    ask(world, &world->b, "MGET k x\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 8 && event_at(world, 7)->kind == FP_EVENT_MISS);
+    ask(world, &world->b, "GET other2\r\n"); /* not behind it: its own filter bit is another's */
+    world_end(world);
+}
+
+TEST("rule 2: FLUSHALL elsewhere, or in MULTI, takes everything again when it has been answered") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "FLUSHALL\r\n");
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1);
+    fill(world, event_at(world, 0)->ticket, "_\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->a, "MULTI\r\n");
+    ask(world, &world->a, "FLUSHALL\r\n");
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    answer(world, event_at(world, 1)->ticket, "+QUEUED\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->a, "EXEC\r\n");
+    uint64_t exec = event_at(world, 0)->ticket;
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    answer(world, exec, "*1\r\n+OK\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1);
+    world_end(world);
+}
+
+TEST("rule 7: a time to live counts from when it was asked for") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET k\r\n");
+    uint64_t sent_ns = world->serve.now_ns;
+    world->serve.now_ns += 300 * NS_PER_MS;
+    world->serve.now_ms += 300;
+    uint64_t flight = event_at(world, 0)->ticket;
+    flight_arm(&world->serve, table_at(&world->serve.flights, flight), 1000, sent_ns, true);
+    fill(world, flight, "$1\r\nv\r\n");
+    chain_clear(&world->a.out, &world->serve.blocks);
+    world->serve.now_ms += 699;
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(says(world, &world->a, "$1\r\nv\r\n"));
+    world->serve.now_ms += 1;
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 2);
+    world_end(world);
+}
+
+TEST("commands are counted by name, answered or failed") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    ask(world, &world->a, "PING\r\n");
+    ask(world, &world->a, "HGET k f\r\n");
+    answer(world, event_at(world, 0)->ticket, "-WRONGTYPE\r\n");
+    const struct serve_calls *calls = world->serve.calls;
+    EXPECT(calls[COMMAND_ID_GET].answered == 2 && calls[COMMAND_ID_GET].failed == 0);
+    EXPECT(calls[COMMAND_ID_PING].answered == 1);
+    uint16_t hget = 0;
+    while (strcmp(commands_row(world->serve.commands, hget)->name, "hget") != 0) hget++;
+    EXPECT(calls[hget].answered == 0 && calls[hget].failed == 1);
     world_end(world);
 }
 

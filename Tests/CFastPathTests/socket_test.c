@@ -77,6 +77,7 @@ TEST("a link's socket has its buffers and keepalive before it connects") {
     int fd = socket_for_link(&address, &buffers);
     EXPECT(option(fd, SOL_SOCKET, SO_RCVBUF) == 40000 && option(fd, SOL_SOCKET, SO_SNDBUF) == 60000);
     EXPECT(option(fd, SOL_SOCKET, SO_KEEPALIVE) == 1 && option(fd, IPPROTO_TCP, TCP_NODELAY) == 1);
+    EXPECT(option(fd, IPPROTO_TCP, TCP_MAXSEG) == 8192);
     EXPECT(fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC);
     EXPECT(socket_port(fd) == 0);
     close(fd);

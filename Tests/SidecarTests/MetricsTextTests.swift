@@ -35,7 +35,8 @@ enum SampleReport {
                 upstream: UpstreamStatus(
                     address: "redis:6379", state: .up, tracking: true, epoch: 2, reconnects: 1,
                     lastError: "connect: refused",
-                    roundTripNs: 83_000, links: 3), takenAtNs: 1),
+                    roundTripNs: 83_000, links: 3),
+                calls: [CommandCalls(name: "config|get", answered: 5, failed: 1)], takenAtNs: 1),
             table: table,
             process: ProcessNumbers(
                 residentBytes: 1024, residentPeakBytes: 2048, anonymousBytes: 512, cpuSeconds: 0.5, startSeconds: 100),
@@ -74,6 +75,8 @@ struct MetricsTextTests {
             "ferrite_sidecar_upstream_round_trip_seconds 8.3e-05",
             "process_resident_memory_bytes 1024", "process_cpu_seconds_total 0.5", "process_start_time_seconds 100.0",
             "ferrite_sidecar_log_lines_dropped_total 4",
+            "ferrite_commands_total{command=\"config|get\",status=\"ok\"} 5",
+            "ferrite_commands_total{command=\"config|get\",status=\"error\"} 1",
         ] {
             #expect(lines.contains(line), "\(line)")
         }

@@ -262,6 +262,7 @@ def _(t):
     expect_true("secretkey" not in text, "a key's name stands in the metrics")
     expect_true(t.network in text, f"the metrics do not name {t.network}")
     expect_true(sidecar.metric("ferrite_keyspace_hits_total") >= 1, "no hit was counted")
+    expect_true('ferrite_commands_total{command="get",status="ok"}' in text, "GETs are not counted by name")
     stats_status, stats = sidecar.page("/stats")
     expect(stats_status, 200)
     json.loads(stats)
@@ -375,3 +376,18 @@ def _(t):
     wait_until(lambda: sidecar.metric("ferrite_connections_active") == 0, 5, what="its connection's end")
     direct.call("RPUSH", "jobs", "one")
     expect(direct.call("LLEN", "jobs"), 1)
+
+
+@test("a silent client is closed when idle_timeout has passed, and not much later")
+def _(t):
+    sidecar = t.sidecar(t.redis(), settings={"idle_timeout": "300ms"})
+    client = t.client(sidecar)
+    client.call("PING")
+    began = time.monotonic()
+    try:
+        client.read(5)
+    except Closed:
+        pass
+    seconds = time.monotonic() - began
+    expect_true(seconds > 0.25, f"closed after {seconds:.2f} s")
+    expect_below(seconds, 0.75, "seconds until it was closed")

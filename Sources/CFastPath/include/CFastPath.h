@@ -267,6 +267,16 @@ const fp_metric *fp_metric_table(uint32_t *count);
 uint32_t fp_stats_count(void);
 /* Copies all values. */
 void fp_stats_read(fp_engine *engine, uint64_t *values);
+/* How often a command was answered, with an error or without. Names are static or the engine's own. */
+typedef struct fp_calls {
+    const char *name;       /* lower case; "other" for all that our own table does not have */
+    const char *subcommand; /* "" for none */
+    uint64_t answered, failed;
+} fp_calls;
+
+/* Of row `row` of the command table, counted from 0; false past the last. */
+bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls);
+
 /* Upper bound of a histogram bucket in nanoseconds, UINT64_MAX for the last. Any thread. */
 uint64_t fp_histogram_bound(uint32_t bucket);
 

@@ -113,7 +113,9 @@ static bool request_fits(const struct serve *serve, size_t length) {
     return true;
 }
 
-static enum dispatched refuse_travel(struct serve *serve, struct session *session, const void *error, size_t length) {
+static enum dispatched refuse_travel(struct serve *serve, struct session *session, const struct command *command,
+                                     const void *error, size_t length) {
+    serve_count(serve, command ? command->id : FP_COMMAND_UNKNOWN, true);
     if (chain_append(slot_sink(session), &serve->blocks, error, length)) return DISPATCH_DONE;
     session_starve(serve, session);
     return DISPATCH_CLOSE;
@@ -124,9 +126,9 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     static const char spent[] = "-ERR local_memory is spent: the request cannot be held\r\n";
     /* What is not sent changes nothing: no copy is dropped for it. */
     bool refused = serve->refusal.length && lane != FP_LANE_PINNED && kind == FP_EVENT_COMMAND;
-    if (unlikely(refused)) return refuse_travel(serve, session, serve->refusal.bytes, serve->refusal.length);
+    if (unlikely(refused)) return refuse_travel(serve, session, command, serve->refusal.bytes, serve->refusal.length);
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
-    if (!request_fits(serve, length)) return refuse_travel(serve, session, spent, sizeof spent - 1);
+    if (!request_fits(serve, length)) return refuse_travel(serve, session, command, spent, sizeof spent - 1);
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
         session_starve(serve, session);
@@ -204,6 +206,7 @@ static void refuse_admin(struct serve *serve, struct session *session, const str
              "-ERR '%s%s%s' is refused by the sidecar: set allow_admin = true to pass it to the upstream\r\n",
              command->name, sub ? "|" : "", command->subcommand);
     serve->stats.commands_refused++;
+    serve_count(serve, command->id, true);
     local_reply(serve, session, reply);
 }
 
@@ -212,6 +215,7 @@ static void refuse_arity(struct serve *serve, struct session *session, const str
     bool sub = command->subcommand[0];
     snprintf(reply, sizeof reply, "-ERR wrong number of arguments for '%s%s%s' command\r\n", command->name,
              sub ? "|" : "", command->subcommand);
+    serve_count(serve, command->id, true);
     local_reply(serve, session, reply);
 }
 
@@ -221,6 +225,7 @@ static enum dispatched answer_locally(struct serve *serve, struct session *sessi
         return travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
     if (!local_answer(serve, session, command)) return pin(serve, session);
     serve->stats.commands_local++;
+    serve_count(serve, command->id, false);
     return session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 

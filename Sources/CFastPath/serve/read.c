@@ -47,6 +47,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     if (likely(!behind && !flight && lookup(serve, &key, &value))) {
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits++;
+        serve_count(serve, COMMAND_ID_GET, false);
         if (likely(value_append(serve, slot_sink(session), &value))) return DISPATCH_DONE;
         return short_of_memory(serve, session);
     }
@@ -140,6 +141,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
         release_all(serve, values, count);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits += count;
+        serve_count(serve, COMMAND_ID_MGET, false);
         return fits ? DISPATCH_DONE : short_of_memory(serve, session);
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;

@@ -70,6 +70,10 @@ struct serve {
     uint8_t upstream_protocol; /* 2 or 3: the most that HELLO may choose */
 
     struct stats stats;
+    /* By row of the table; the last is of all that it does not have. Of replies that were given. */
+    struct serve_calls {
+        uint64_t answered, failed;
+    } calls[COMMAND_ID_COUNT + 1];
 };
 
 /* Of a zeroed struct. False when the budget cannot hold the fixed parts. */
@@ -83,6 +87,12 @@ static inline fp_event *serve_event(struct serve *serve, fp_event_kind kind) {
     fp_event *event = &serve->events[serve->event_count++];
     *event = (fp_event){.kind = kind, .command = FP_COMMAND_UNKNOWN};
     return event;
+}
+
+/* A command has been answered, with an error or not. `command`: its row, FP_COMMAND_UNKNOWN. */
+static inline void serve_count(struct serve *serve, uint16_t command, bool failed) {
+    struct serve_calls *calls = &serve->calls[command < COMMAND_ID_COUNT ? command : COMMAND_ID_COUNT];
+    *(failed ? &calls->failed : &calls->answered) += 1;
 }
 
 static inline bool serve_events_fit(const struct serve *serve, uint32_t count) {

@@ -164,8 +164,9 @@ bool session_reads(const struct serve *serve, const struct session *session) {
 }
 
 /* The reply stands in the slot's chain, or memory was short. */
-static void answered(struct serve *serve, struct slot *slot, size_t length, bool fits) {
+static void answered(struct serve *serve, struct slot *slot, size_t length, bool failed, bool fits) {
     struct session *session = slot->session;
+    serve_count(serve, slot->command, failed);
     /* Up at once, down slowly: large replies come in bursts. */
     if (length > serve->reply_bytes_mean_x64 / 64) serve->reply_bytes_mean_x64 = length * 64;
     else serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
@@ -188,7 +189,8 @@ void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, s
         if (unlikely(slot->session->silent_all || slot->session->silent_hashes.length))
             drop_silent(serve, slot->session);
     }
-    answered(serve, slot, length, append_reply(serve, slot, reply, length, from_resp3));
+    bool failed = length > 0 && (reply[0] == '-' || reply[0] == '!');
+    answered(serve, slot, length, failed, append_reply(serve, slot, reply, length, from_resp3));
 }
 
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
@@ -204,7 +206,7 @@ void slot_answer_value(struct serve *serve, struct slot *slot, const struct stor
     size_t before = chain->bytes;
     bool fits = value_append(serve, chain, value);
     if (!is_first) session->held_bytes += chain->bytes - before;
-    answered(serve, slot, value->length, fits);
+    answered(serve, slot, value->length, false, fits);
 }
 
 void slot_answer_null(struct serve *serve, struct slot *slot) {

@@ -166,7 +166,8 @@ extension ConfigKey {
         ),
         ConfigKey(
             "idle_timeout", \.idleTimeoutMs, .duration(0...30 * day, example: "5m"), .listeners,
-            "Close clients that have sent nothing for this long. 0: never."),
+            "Close clients that have sent nothing for this long, but for those that wait for an answer or have a link of their own (subscribers, blocking calls). 0: never."
+        ),
         ConfigKey(
             "drain_timeout", \.drainTimeoutMs, .duration(0...hour, example: "5s"), .listeners,
             "After SIGTERM clients are served until none is connected or this time has passed; then the sidecar exits with 0."

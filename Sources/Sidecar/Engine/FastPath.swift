@@ -249,6 +249,21 @@ struct FastPath: Orders, @unchecked Sendable {
     func measureBase() { fp_measure_base(engine) }
     var clientCount: Int { Int(fp_client_count(engine)) }
 
+    /// Of the commands that came at all.
+    func calls() -> [CommandCalls] {
+        var all: [CommandCalls] = []
+        var raw = fp_calls()
+        var row: UInt32 = 0
+        while fp_calls_read(engine, row, &raw) {
+            row += 1
+            guard raw.answered | raw.failed != 0 else { continue }
+            let subcommand = String(cString: raw.subcommand)
+            let name = String(cString: raw.name) + (subcommand.isEmpty ? "" : "|") + subcommand
+            all.append(CommandCalls(name: name, answered: raw.answered, failed: raw.failed))
+        }
+        return all
+    }
+
     func stats() -> [UInt64] {
         let count = Int(fp_stats_count())
         return [UInt64](unsafeUninitializedCapacity: count) { values, initialized in

@@ -39,7 +39,7 @@ final class Loop {
     }
 
     func snapshot() -> StatsSnapshot {
-        StatsSnapshot(values: engine.stats(), upstream: flow.status, takenAtNs: engine.nowNs)
+        StatsSnapshot(values: engine.stats(), upstream: flow.status, calls: engine.calls(), takenAtNs: engine.nowNs)
     }
 
     func beginDrain() { flow.beginDrain(engine.nowNs) }

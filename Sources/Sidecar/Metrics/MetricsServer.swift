@@ -15,13 +15,13 @@ final class MetricsServer: Sendable {
     /// Takes the socket over. Called on a thread of SCHED_IDLE class, which the event loop's thread inherits.
     init(_ socket: MetricsSocket, _ pages: MetricsPages) async throws {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let counter = ConnectionCounter(max: Self.connectionsMax)
+        let open = OpenConnections(max: Self.connectionsMax)
         channel = try await ServerBootstrap(group: group)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
-                    guard counter.enter() else { throw ChannelError.ioOnClosedChannel }
-                    channel.closeFuture.whenComplete { _ in counter.leave() }
+                    open.enter(channel)
+                    channel.closeFuture.whenComplete { _ in open.leave(channel) }
                     try pipeline.addHandler(IdleStateHandler(allTimeout: Self.idle))
                     try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: true, withErrorHandling: true)
                     try pipeline.addHandler(MetricsHandler(pages))
@@ -39,20 +39,20 @@ final class MetricsServer: Sendable {
     }
 }
 
-/// On the one event loop only.
-private final class ConnectionCounter: @unchecked Sendable {
-    private var count = 0
+/// On the one event loop only. When there are too many the oldest goes: connections that only stay open must not keep
+/// a probe out.
+private final class OpenConnections: @unchecked Sendable {
+    private var channels: [any Channel] = []
     private let max: Int
 
     init(max: Int) { self.max = max }
 
-    func enter() -> Bool {
-        if count >= max { return false }
-        count += 1
-        return true
+    func enter(_ channel: any Channel) {
+        if channels.count >= max { channels.removeFirst().close(promise: nil) }
+        channels.append(channel)
     }
 
-    func leave() { count -= 1 }
+    func leave(_ channel: any Channel) { channels.removeAll { $0 === channel } }
 }
 
 /// One request at a time: the pipelining handler in front holds back the next until the answer is written.

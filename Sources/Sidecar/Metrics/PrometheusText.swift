@@ -10,6 +10,7 @@ struct PrometheusText {
         var text = PrometheusText()
         text.out.reserveCapacity(16384)
         text.fastPath(report)
+        text.calls(report.snapshot.calls)
         text.upstream(report)
         text.process(report)
         return text.out
@@ -28,6 +29,15 @@ struct PrometheusText {
                 guard let histogram = Histogram(row, of: values, report.table) else { continue }
                 write(histogram, row)
             }
+        }
+    }
+
+    private mutating func calls(_ calls: [CommandCalls]) {
+        let name = "ferrite_commands_total"
+        describe(name, .counter, "Commands answered, by name")
+        for call in calls {
+            sample(name, "command=\"\(call.name)\",status=\"ok\"", String(call.answered))
+            sample(name, "command=\"\(call.name)\",status=\"error\"", String(call.failed))
         }
     }
 

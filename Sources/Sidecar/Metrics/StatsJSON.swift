@@ -40,6 +40,15 @@ enum StatsJSON {
                     ("log_lines_dropped", .integer(report.logLinesDropped)),
                 ])
             ),
+            (
+                "commands",
+                .array(
+                    report.snapshot.calls.map {
+                        .object([
+                            ("name", .string($0.name)), ("ok", .integer($0.answered)), ("error", .integer($0.failed)),
+                        ])
+                    })
+            ),
             ("metrics", .array(report.table.rows.compactMap { metric($0, report) })),
             ("config", .object(config(facts.config))),
         ]).text + "\n"
