@@ -56,10 +56,10 @@ static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
 /* What is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. */
 static size_t base_now(const fp_engine *engine) {
     const struct budget *budget = &engine->budget;
+    const size_t *by = budget->used_by;
     size_t resident = heap_resident(engine->statm_fd);
-    size_t owned =
-        budget->used - budget->used_by[BUDGET_BASE] - budget->used_by[BUDGET_KERNEL] - budget->used_by[BUDGET_TABLES];
-    return resident ? above(resident, owned) : budget->used_by[BUDGET_BASE];
+    size_t owned = budget->used - by[BUDGET_BASE] - by[BUDGET_RESERVE] - by[BUDGET_KERNEL] - by[BUDGET_TABLES];
+    return resident ? above(resident, owned) : by[BUDGET_BASE];
 }
 
 /* The base follows whatever grows outside of the owners, and the store gives way. But code that was let go is left
@@ -71,9 +71,10 @@ static size_t base_now(const fp_engine *engine) {
 static void measure_base(fp_engine *engine) {
     struct budget *budget = &engine->budget;
     size_t base = base_now(engine);
-    if (base < engine->base_busy) base = engine->base_busy;
     budget_give(budget, BUDGET_BASE, budget->used_by[BUDGET_BASE]);
-    budget_force(budget, BUDGET_BASE, base + BASE_BYTES_SPARE);
+    budget_give(budget, BUDGET_RESERVE, budget->used_by[BUDGET_RESERVE]);
+    budget_force(budget, BUDGET_BASE, base);
+    budget_force(budget, BUDGET_RESERVE, above(engine->base_busy, base) + BASE_BYTES_SPARE);
     if (budget->used > budget->total && budget->reclaim)
         budget->reclaim(budget->reclaim_context, budget->used - budget->total);
 }
@@ -205,7 +206,8 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
     engine->clients.request_bytes_max = engine->budget.total / 4;
     engine->links.reply_bytes_max = engine->budget.total / 4;
-    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = 16384};
+    int wide_send = engine->budget.total >= 128u << 20 ? 131072 : 32768;
+    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = wide_send};
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
     engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 23);
     engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
@@ -272,7 +274,7 @@ void fp_destroy(fp_engine *engine) {
     serve_deinit(&engine->serve);
     store_destroy(engine->store);
     CHECK(engine->budget.used == engine->budget.used_by[BUDGET_BASE] + engine->budget.used_by[BUDGET_SWIFT] +
-                                     engine->budget.used_by[BUDGET_TABLES]);
+                                     engine->budget.used_by[BUDGET_TABLES] + engine->budget.used_by[BUDGET_RESERVE]);
     if (engine->statm_fd >= 0) close(engine->statm_fd);
     free(engine);
 }
@@ -568,7 +570,7 @@ void fp_stats_read(fp_engine *engine, uint64_t *values) {
     stats->memory_used = budget->used;
     stats->memory_max = budget->total;
     uint64_t *by_owner = &stats->memory_base; /* the rows stand in the order of the owners */
-    _Static_assert(offsetof(struct stats, memory_tables) - offsetof(struct stats, memory_base) ==
+    _Static_assert(offsetof(struct stats, memory_reserve) - offsetof(struct stats, memory_base) ==
                        (BUDGET_OWNER_COUNT - 1) * sizeof(uint64_t),
                    "a row for each owner, in their order");
     for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) by_owner[owner] = budget->used_by[owner];

@@ -50,10 +50,13 @@ def socket_inodes(pid):
     return inodes
 
 
+SOCKET_RECORD_BYTES = 4096  # socket, file and protocol records of a connection, about
+
+
 def socket_memory(pid):
-    """Bytes that the kernel holds for the sockets of a process (SO_MEMINFO, asked by sock_diag)."""
+    """Bytes that the kernel holds for the sockets of a process: SO_MEMINFO, asked by sock_diag, and their records."""
     inodes = socket_inodes(pid)
-    total = 0
+    total = len(inodes) * SOCKET_RECORD_BYTES
     for family in (socket.AF_INET, socket.AF_INET6):
         ext = 1 << (INET_DIAG_SKMEMINFO - 1)
         request = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, ext, 0, 0xFFFFFFFF)

@@ -365,11 +365,12 @@ def memory_phases(bench, budget, keys):
 def memory(bench):
     section = Section("memory", "Memory against the budget", [
         "VmHWM, VmRSS and RssAnon of /proc/PID/status; sockets: SO_MEMINFO of all its sockets by sock_diag; owners: "
-        "the budget's owners on the metrics page. The row shows the moment of the greatest sum of resident and socket "
-        "memory (VmHWM: the end). Covered: resident and socket memory, divided by the owners' sum. MiB. Refused: "
+        "the budget's owners on the metrics page, but for the reserve, which nothing fills yet. Sockets: with 4 KiB "
+        "for the kernel's records of each. The row shows the moment of the greatest sum of resident and socket memory "
+        "(VmHWM: the end). Covered: resident and socket memory, divided by the owners' sum. MiB. Refused: "
         "connections closed by the sidecar. One process lives through all phases of its budget and engine.",
-    ], ["budget", "engine", "phase", "VmHWM", "VmRSS", "RssAnon", "sockets", "owners", "covered", "refused", "errors",
-        "bound"])
+    ], ["budget", "engine", "phase", "VmHWM", "VmRSS", "RssAnon", "sockets", "owners", "reserve", "covered", "refused",
+        "errors", "bound"])
     for budget in (32, 128):
         for network in ("io_uring", "epoll"):
             memory_of(bench, section, budget, network)
@@ -395,13 +396,14 @@ def memory_of(bench, section, budget, network):
             if ferrite.process.poll() is not None:
                 raise Failure(f"{budget}mb {network}: ferrite died in the phase '{phase}'\n{ferrite.log_tail()}")
             high = kernel.memory(ferrite.pid)["VmHWM"]
-            owners = sum(peak["owners"].values())
+            reserve = peak["owners"].get("reserve", 0)
+            owners = sum(peak["owners"].values()) - reserve
             covered = (peak["rss"] + peak["sockets"]) / owners if owners else float("inf")
             where = f"{budget}mb, {network}, {phase}"
-            verdict = section.aim(where, high <= budget * MIB and covered <= 1.05,
+            verdict = section.aim(where, high <= budget * MIB and 0.95 <= covered <= 1.05,
                                   f"VmHWM {mib(high)} MiB, resident and sockets {covered:.3f} of the owners' sum")
             held = (mib(peak[key]) for key in ("rss", "anon", "sockets"))
-            section.row(f"{budget}mb", network, phase, mib(high), *held, mib(owners), f"{covered:.3f}",
+            section.row(f"{budget}mb", network, phase, mib(high), *held, mib(owners), mib(reserve), f"{covered:.3f}",
                         number(outcome["closed"]), number(outcome["errors"]), verdict)
             section.figure(f"{where}, VmHWM MiB", high / MIB)
             section.figure(f"{where}, covered", covered)

@@ -21,6 +21,7 @@ enum budget_owner {
     BUDGET_FLIGHTS, /* flights */
     BUDGET_SWIFT,   /* Swift's heap, charged through the ABI */
     BUDGET_TABLES,  /* page tables */
+    BUDGET_RESERVE, /* room kept for what comes back to the base, or comes before it is measured again */
     BUDGET_OWNER_COUNT
 };
 
