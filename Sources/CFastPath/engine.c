@@ -332,6 +332,7 @@ static uint64_t background(fp_engine *engine) {
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);
     if (engine->serve.now_ns >= engine->tick_ns) {
         store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
+        clients_pass_turns(&engine->clients);
         engine->tick_ns = engine->serve.now_ns + TICK_NS;
     }
     return next;

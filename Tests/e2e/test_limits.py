@@ -347,6 +347,20 @@ def _(t):
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
 
 
+@test("a large request that is not sent on keeps nobody waiting for long")
+def _(t):
+    sidecar = t.sidecar(t.redis(), settings={"local_memory": "32mb"}).wait_until_tracking()
+    stuck = [t.client(sidecar) for _ in range(5)]
+    for client in stuck:
+        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n" + b"x" * 1000)
+    time.sleep(0.2)
+    other = t.client(sidecar, timeout=10)
+    expect(other.call("SET", "k", b"y" * 1_000_000), Status("OK"))
+    for client in stuck:
+        client.send_raw(b"x" * 999_000 + b"\r\n")
+        expect(client.read(10), Status("OK"))
+
+
 @test("a reply for which there is no memory is an error for who asked, and the client stays")
 def _(t):
     redis = t.redis()

@@ -288,7 +288,6 @@ static void leave_queue(struct clients *clients, struct client *client) {
 
 static void give_turn(struct clients *clients, struct client *client) {
     if (client->waits_turn) leave_queue(clients, client);
-    if (!client->large_bytes) return;
     clients->large_bytes -= client->large_bytes;
     client->large_bytes = 0;
     while (clients->turn_first) {
@@ -305,8 +304,9 @@ static void see_turn(struct clients *clients, struct client *client) {
     size_t whole = inbox_left(&client->in) + client->missing;
     bool gathers = client->missing && whole > LARGE_BYTES && !client->session.closing;
     bool is_held = client->large_bytes && client->session.stall != STALL_NONE;
+    client->lost_turn &= gathers;
     if (!gathers && !is_held) give_turn(clients, client);
-    else if (client->large_bytes || client->waits_turn) return;
+    else if (client->large_bytes || client->waits_turn || client->lost_turn) return;
     else if (turn_fits(clients, whole)) begin_turn(clients, client, whole);
     else {
         client->waits_turn = true;
@@ -316,10 +316,22 @@ static void see_turn(struct clients *clients, struct client *client) {
     }
 }
 
+#define TURN_SILENCE_NS NS_PER_S
+
+void clients_pass_turns(struct clients *clients) {
+    for (uint32_t i = 0; i < clients->table.used && clients->turn_first; i++) {
+        struct client *client = table_record(&clients->table, i);
+        bool uses = !(client->item.generation & 1) || !client->large_bytes || !client->missing;
+        if (uses || client->active_ns + TURN_SILENCE_NS > clients->serve->now_ns) continue;
+        client->lost_turn = true;
+        give_turn(clients, client);
+    }
+}
+
 static void after_dispatch(struct clients *clients, struct client *client) {
     struct session *session = &client->session;
     if (session->out.bytes || session->closing) session_mark_dirty(clients->serve, session);
-    if (unlikely(client->missing | client->large_bytes)) see_turn(clients, client);
+    if (unlikely(client->missing | client->large_bytes | client->waits_turn)) see_turn(clients, client);
     pause_or_resume(clients, client);
 }
 

@@ -32,6 +32,7 @@ struct client {
     size_t missing;     /* bytes of the request at the front of `in` that are still to come, at least */
     size_t large_bytes; /* of a large request that has its turn to be gathered: see turns */
     bool waits_turn;
+    bool lost_turn; /* it was silent in the middle of its request while others waited */
     struct client *turn_next;
 };
 
@@ -83,6 +84,8 @@ void clients_settle(struct clients *clients);
 /* Measures what the kernel holds for the next few clients and books it. At a steady pace, for replies that wait in the
  * kernel unread cannot be seen otherwise before its buffer is full. */
 void clients_sample_kernel(struct clients *clients);
+/* Takes the turn from those who do not use it. From time to time. */
+void clients_pass_turns(struct clients *clients);
 /* Closes clients that were silent for too long; returns when to look again (UINT64_MAX: never). */
 uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns);
 
