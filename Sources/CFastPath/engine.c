@@ -149,10 +149,16 @@ void fp_identity(fp_engine *engine, const char *username, const char *password) 
     engine->serve.password = password ? engine->password : NULL;
 }
 
-void fp_upstream_speaks(fp_engine *engine, const char *version, size_t length, uint8_t protocol) {
-    engine->serve.upstream_protocol = protocol;
-    if (length == 0) return;
-    snprintf(engine->serve.upstream_version, sizeof engine->serve.upstream_version, "%.*s", (int)length, version);
+static void note(char *to, size_t room, const char *text) {
+    if (text && *text) snprintf(to, room, "%s", text);
+}
+
+void fp_upstream_is(fp_engine *engine, const fp_upstream *upstream) {
+    struct serve *serve = &engine->serve;
+    serve->upstream_protocol = upstream->protocol;
+    note(serve->upstream_version, sizeof serve->upstream_version, upstream->version);
+    note(serve->upstream_mode, sizeof serve->upstream_mode, upstream->mode);
+    note(serve->upstream_role, sizeof serve->upstream_role, upstream->role);
 }
 
 static struct loop *make_loop(fp_engine *engine, const struct loop_options *options, fp_error *error) {

@@ -391,3 +391,14 @@ def _(t):
     seconds = time.monotonic() - began
     expect_true(seconds > 0.25, f"closed after {seconds:.2f} s")
     expect_below(seconds, 0.75, "seconds until it was closed")
+
+
+@test("HELLO says what the upstream is")
+def _(t):
+    master = t.redis()
+    replica = t.redis("--replicaof", *map(str, master.address))
+    sidecar = t.sidecar(replica)
+    client, direct = t.client(sidecar), t.client(replica)
+    wait_until(lambda: client.ask("HELLO")[-3] == b"replica", 5, what="the upstream's role")
+    ours, theirs = client.call("HELLO"), direct.call("HELLO")
+    expect([ours[n] for n in (1, 3, 5, 9, 11)], [theirs[n] for n in (1, 3, 5, 9, 11)])

@@ -62,9 +62,13 @@ fp_engine *fp_create(const fp_config *config, fp_error *error);
  * shared links; any other identity gets a pinned one. NULL password: none. */
 void fp_identity(fp_engine *engine, const char *username, const char *password);
 
-/* What HELLO tells clients, once it is known: the upstream's own version (copied; none: as before), and that protocol 3
- * is to be had only if the upstream speaks it. */
-void fp_upstream_speaks(fp_engine *engine, const char *version, size_t length, uint8_t protocol);
+/* What HELLO tells clients: the upstream's own words, once they are known. Copied; an empty text: as before. */
+typedef struct fp_upstream {
+    const char *version, *mode, *role;
+    uint8_t protocol; /* 3 is to be had only if the upstream speaks it */
+} fp_upstream;
+
+void fp_upstream_is(fp_engine *engine, const fp_upstream *upstream);
 
 /* Makes the calling thread the loop thread and chooses the network engine by a real probe. False and *error when the
  * one asked for is not to be had. */

@@ -64,18 +64,21 @@ static bool set_name(struct session *session, const struct resp_arg *name) {
 
 static const char bad_name[] = "-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
 
+static bool reply_word(struct serve *serve, struct session *session, const char *word) {
+    return reply_bulk(slot_sink(session), &serve->blocks, (const uint8_t *)word, (uint32_t)strlen(word));
+}
+
 /* The reply to HELLO: a map, or its flat array for RESP2. */
 static void reply_hello(struct serve *serve, struct session *session) {
     struct chain *chain = slot_sink(session);
     struct block_pool *blocks = &serve->blocks;
-    const char *version = serve->upstream_version;
     bool fits = text(serve, session, session->protocol == 3 ? "%7\r\n" : "*14\r\n") &&
                 text(serve, session, "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n") &&
-                reply_bulk(chain, blocks, (const uint8_t *)version, (uint32_t)strlen(version)) &&
-                text(serve, session, "$5\r\nproto\r\n") && reply_integer(chain, blocks, session->protocol) &&
-                text(serve, session, "$2\r\nid\r\n") && reply_integer(chain, blocks, (int64_t)session->number) &&
-                text(serve, session, "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n") &&
-                text(serve, session, "$7\r\nmodules\r\n*0\r\n");
+                reply_word(serve, session, serve->upstream_version) && text(serve, session, "$5\r\nproto\r\n") &&
+                reply_integer(chain, blocks, session->protocol) && text(serve, session, "$2\r\nid\r\n") &&
+                reply_integer(chain, blocks, (int64_t)session->number) && text(serve, session, "$4\r\nmode\r\n") &&
+                reply_word(serve, session, serve->upstream_mode) && text(serve, session, "$4\r\nrole\r\n") &&
+                reply_word(serve, session, serve->upstream_role) && text(serve, session, "$7\r\nmodules\r\n*0\r\n");
     settle(serve, session, fits);
 }
 

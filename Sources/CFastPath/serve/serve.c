@@ -14,6 +14,8 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     serve->store = store;
     serve->ttl_default_ms = 300000;
     strcpy(serve->upstream_version, "7.0.0");
+    strcpy(serve->upstream_mode, "standalone");
+    strcpy(serve->upstream_role, "master");
     serve->upstream_protocol = 3;
     memset(serve->flight_buckets, 0xff, sizeof serve->flight_buckets);
     block_pool_init(&serve->blocks, budget, BLOCKS_KEPT);

@@ -66,8 +66,8 @@ struct serve {
 
     const char *username; /* the sidecar's own identity, NULL if none */
     const char *password;
-    char upstream_version[32]; /* what HELLO says of the version */
-    uint8_t upstream_protocol; /* 2 or 3: the most that HELLO may choose */
+    char upstream_version[32], upstream_mode[16], upstream_role[16]; /* what HELLO says */
+    uint8_t upstream_protocol;                                       /* 2 or 3: the most that HELLO may choose */
 
     struct stats stats;
     /* By row of the table; the last is of all that it does not have. Of replies that were given. */

@@ -241,8 +241,15 @@ struct FastPath: Orders, @unchecked Sendable {
 
     func learnCommands(_ reply: Bytes) -> UInt32 { fp_commands_learn(engine, reply.baseAddress, reply.count) }
     func commandName(_ row: UInt16) -> String? { fp_command_name(engine, row).map { String(cString: $0) } }
-    func setUpstream(version: Bytes, protocolVersion: UInt8) {
-        fp_upstream_speaks(engine, version.baseAddress, version.count, protocolVersion)
+    func setUpstream(version: String, mode: String, role: String, protocolVersion: UInt8) {
+        version.withCString { version in
+            mode.withCString { mode in
+                role.withCString { role in
+                    var upstream = fp_upstream(version: version, mode: mode, role: role, protocol: protocolVersion)
+                    fp_upstream_is(engine, &upstream)
+                }
+            }
+        }
     }
     func charge(_ bytes: Int) { fp_charge(engine, bytes) }
     func release(_ bytes: Int) { fp_release(engine, bytes) }

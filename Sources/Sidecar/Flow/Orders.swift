@@ -40,7 +40,7 @@ protocol Orders {
     func commandName(_ row: UInt16) -> String?
 
     /// What HELLO tells clients.
-    func setUpstream(version: Bytes, protocolVersion: UInt8)
+    func setUpstream(version: String, mode: String, role: String, protocolVersion: UInt8)
 
     /// Swift's own memory in the budget.
     func charge(_ bytes: Int)

@@ -164,9 +164,9 @@ extension Flow {
         trackedStatus.trackingReason = machine.trackingReason
         /* Entries of older epochs are suspect from here on, and this precedes every fill of the new one. */
         publishTrust()
-        Array(machine.serverVersion.utf8).withUnsafeBufferPointer {
-            orders.setUpstream(version: $0, protocolVersion: machine.protocolVersion)
-        }
+        orders.setUpstream(
+            version: machine.serverVersion, mode: machine.serverMode, role: machine.serverRole,
+            protocolVersion: machine.protocolVersion)
         if tracked.learntFrom != machine.runID {
             tracked.learntFrom = machine.runID
             orders.send(tracked.link, Wire.commands)

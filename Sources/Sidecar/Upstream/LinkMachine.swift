@@ -55,6 +55,9 @@ struct LinkMachine {
     /// From INFO server; empty if it does not say.
     private(set) var runID = ""
     private(set) var serverVersion = ""
+    /// "standalone", "cluster"; "master", "replica": as HELLO says; empty if it does not.
+    private(set) var serverMode = ""
+    private(set) var serverRole = ""
 
     init(_ purpose: Purpose, _ credentials: Credentials, name: [UInt8] = Array("ferrite-sidecar".utf8)) {
         self.purpose = purpose
@@ -125,7 +128,8 @@ struct LinkMachine {
             helloRefusal = error
             return nil
         }
-        protocolVersion = Self.protocolVersion(of: reply) ?? (reply.type == UInt8(ascii: "%") ? wanted : 2)
+        protocolVersion = reply.type == UInt8(ascii: "%") ? wanted : 2
+        readGreeting(reply)
         return nil
     }
 
@@ -183,19 +187,25 @@ struct LinkMachine {
         return .send(bytes)
     }
 
-    /// "proto" of HELLO's map, or of the flat array that RESP2 makes of it.
-    private static func protocolVersion(of reply: Reply) -> UInt8? {
+    /// Of HELLO's map, or of the flat array that RESP2 makes of it.
+    private mutating func readGreeting(_ reply: Reply) {
         var reader = ReplyReader(reply.bytes)
-        guard let (type, count) = reader.header(), count > 0, count <= 64 else { return nil }
+        guard let (type, count) = reader.header(), count > 0, count <= 64 else { return }
         let pairs = type == UInt8(ascii: "%") ? count : type == UInt8(ascii: "*") ? count / 2 : 0
         for _ in 0..<pairs {
-            guard let name = reader.text() else { return nil }
+            guard let name = reader.text() else { return }
             if name.equals("proto") {
-                guard let (type, version) = reader.header(), type == UInt8(ascii: ":") else { return nil }
-                return version == 3 ? 3 : 2
+                guard let (type, version) = reader.header(), type == UInt8(ascii: ":") else { return }
+                protocolVersion = version == 3 ? 3 : 2
+            } else if name.equals("mode") {
+                guard let mode = reader.text() else { return }
+                serverMode = Reply.line(mode)
+            } else if name.equals("role") {
+                guard let role = reader.text() else { return }
+                serverRole = Reply.line(role)
+            } else if !reader.skip() {
+                return
             }
-            guard reader.skip() else { return nil }
         }
-        return nil
     }
 }

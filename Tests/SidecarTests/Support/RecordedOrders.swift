@@ -119,8 +119,8 @@ final class RecordedOrders: Orders {
     func commandName(_ row: UInt16) -> String? {
         Self.commands.indices.contains(Int(row)) ? Self.commands[Int(row)] : nil
     }
-    func setUpstream(version: Bytes, protocolVersion: UInt8) {
-        if !version.isEmpty { note("version \(text(version))") }
+    func setUpstream(version: String, mode: String, role: String, protocolVersion: UInt8) {
+        if !version.isEmpty { note("version \(version)") }
     }
 
     func charge(_ bytes: Int) { charged += bytes }
