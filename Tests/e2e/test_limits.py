@@ -291,13 +291,17 @@ def _(t):
     sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
     clients = [t.client(sidecar) for _ in range(4)]
     redis.freeze()
-    clients[0].send("SET", "b0", "x" * 2_500_000)
-    time.sleep(0.2)
-    t.threads([lambda n=n: clients[n].send("SET", f"b{n}", "x" * 3_900_000) for n in (1, 2, 3)])
-    time.sleep(0.3)
-    redis.thaw()
-    for client in clients:
-        expect(client.read(), Status("OK"))
+
+    def write(n, size, after):
+        time.sleep(after)
+        expect(clients[n].call("SET", f"b{n}", "x" * size), Status("OK"))
+
+    def thaw():
+        time.sleep(0.7)
+        redis.thaw()
+
+    t.threads([lambda: write(0, 2_500_000, 0), thaw] +
+              [lambda n=n: write(n, 3_900_000, 0.2) for n in (1, 2, 3)])
     expect(sidecar.metric("ferrite_sidecar_upstream_reconnects_total"), 0)
 
 
