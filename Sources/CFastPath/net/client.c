@@ -269,7 +269,8 @@ static void pause_or_resume(struct clients *clients, struct client *client) {
 static void begin_turn(struct clients *clients, struct client *client, size_t whole) {
     client->large_bytes = whole;
     clients->large_bytes += whole;
-    inbox_expect(&clients->inboxes, &client->in, client->missing);
+    /* No room is made for what will be refused. */
+    if (whole <= clients->request_bytes_max) inbox_expect(&clients->inboxes, &client->in, client->missing);
 }
 
 static bool turn_fits(const struct clients *clients, size_t whole) {
