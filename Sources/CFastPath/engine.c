@@ -425,24 +425,22 @@ static struct slot *slot_at(fp_engine *engine, fp_slot id) {
     return slot && !slot->answered ? slot : NULL;
 }
 
-void fp_answer(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool from_resp3) {
+void fp_answer(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool from_resp3, fp_fence fence) {
     struct slot *slot = slot_at(engine, id);
-    if (slot) slot_answer(&engine->serve, slot, reply, length, from_resp3);
+    if (slot) slot_answer(&engine->serve, slot, reply, length, from_resp3, fence);
 }
 
-void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length) {
+void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool fenced) {
     struct slot *slot = slot_at(engine, id);
-    if (slot) slot_answer_more(&engine->serve, slot, reply, length);
+    if (slot) slot_answer_more(&engine->serve, slot, reply, length, fenced);
 }
 
-void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length) {
+void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length, fp_fence fence) {
     struct session *session = session_at(engine, id);
-    if (!session || session->closing) return;
-    /* In front of the first unanswered slot: a message may overtake an answer that is not there yet, as in Redis. */
-    bool fits = chain_append(&session->out, &engine->serve.blocks, bytes, length);
-    if (fits && session_reads(&engine->serve, session)) session_mark_dirty(&engine->serve, session);
-    else session_starve(&engine->serve, session);
+    if (session && !session->closing) session_tell(&engine->serve, session, bytes, length, fence);
 }
+
+void fp_fence_passed(fp_engine *engine, fp_fence fence) { fence_passed(&engine->serve, fence); }
 
 void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
     struct session *session = session_at(engine, id);

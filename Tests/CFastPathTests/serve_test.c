@@ -82,7 +82,17 @@ static void fill(struct world *world, uint64_t id, const char *reply) {
 static void answer(struct world *world, uint64_t id, const char *reply) {
     struct slot *slot = table_at(&world->serve.slots, id);
     EXPECT(slot);
-    if (slot) slot_answer(&world->serve, slot, (const uint8_t *)reply, strlen(reply), true);
+    if (slot) slot_answer(&world->serve, slot, (const uint8_t *)reply, strlen(reply), true, 0);
+}
+
+static void answer_behind(struct world *world, uint64_t id, const char *reply, uint64_t fence) {
+    struct slot *slot = table_at(&world->serve.slots, id);
+    EXPECT(slot);
+    if (slot) slot_answer(&world->serve, slot, (const uint8_t *)reply, strlen(reply), false, fence);
+}
+
+static void tell(struct world *world, struct session *session, const char *message, uint64_t fence) {
+    session_tell(&world->serve, session, (const uint8_t *)message, strlen(message), fence);
 }
 
 static void push(struct world *world, const char *key) {
@@ -427,7 +437,7 @@ TEST("unread replies and messages beyond the bound end the client at once") {
     world->serve.out_bytes_max = 10;
     ask(world, &world->a, "HGET h f\r\n");
     slot_answer_more(&world->serve, table_at(&world->serve.slots, event_at(world, 0)->ticket),
-                     (const uint8_t *)"$12\r\n123456789012\r\n", 19);
+                     (const uint8_t *)"$12\r\n123456789012\r\n", 19, false);
     EXPECT(world->a.closing && world->a.out.bytes == 0 && world->a.slot_count == 0);
     EXPECT(world->serve.stats.clients_starved == 1);
     world_end(world);
@@ -588,5 +598,125 @@ TEST("neither a hit nor a miss of a short key allocates") {
         have(world, "GET k\r\n", "$1\r\nv\r\n");
     }
     EXPECT(allocated() == before);
+    world_end(world);
+}
+
+/* ---- the fence ---- */
+
+TEST("what has come by another link is delivered when its fence has passed, and all behind it then") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    ask(world, &world->a, "PING\r\n");
+    ask(world, &world->b, "EVAL x 0\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 1);
+    answer_behind(world, event_at(world, 1)->ticket, ":2\r\n", 2);
+    EXPECT(says(world, &world->a, "") && says(world, &world->b, ""));
+    fence_passed(&world->serve, 1);
+    EXPECT(says(world, &world->a, ":1\r\n+PONG\r\n") && says(world, &world->b, ""));
+    fence_passed(&world->serve, 2);
+    EXPECT(says(world, &world->b, ":2\r\n"));
+    EXPECT(!world->serve.fenced_first && !world->serve.fenced_last && world->a.held_bytes == 0);
+    world_end(world);
+}
+
+TEST("a lower fence passes first, whichever was given first") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    ask(world, &world->b, "EVAL x 0\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 8);
+    answer_behind(world, event_at(world, 1)->ticket, ":2\r\n", 6);
+    fence_passed(&world->serve, 6);
+    EXPECT(says(world, &world->a, "") && says(world, &world->b, ":2\r\n"));
+    fence_passed(&world->serve, 9);
+    EXPECT(says(world, &world->a, ":1\r\n"));
+    world_end(world);
+}
+
+TEST("a message stands behind what came before it and in front of what has not come, each behind its own fence") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    ask(world, &world->a, "EVAL y 0\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 1);
+    tell(world, &world->a, "+m1\r\n", 1);
+    tell(world, &world->a, "+m2\r\n", 1);
+    tell(world, &world->a, "+m3\r\n", 2);
+    EXPECT(world->serve.slots.live == 4);
+    fence_passed(&world->serve, 1);
+    EXPECT(says(world, &world->a, ":1\r\n+m1\r\n+m2\r\n"));
+    answer_behind(world, event_at(world, 1)->ticket, ":2\r\n", 3);
+    tell(world, &world->a, "+m4\r\n", 0);
+    EXPECT(says(world, &world->a, ""));
+    fence_passed(&world->serve, 2);
+    EXPECT(says(world, &world->a, "+m3\r\n"));
+    fence_passed(&world->serve, 3);
+    EXPECT(says(world, &world->a, ":2\r\n+m4\r\n"));
+    EXPECT(world->a.held_bytes == 0 && world->serve.slots.live == 0);
+    tell(world, &world->a, "+m5\r\n", 0);
+    EXPECT(says(world, &world->a, "+m5\r\n"));
+    world_end(world);
+}
+
+TEST("a client in the middle of a blocking command is told, though its command is unanswered") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    tell(world, &world->a, "+m\r\n", 1);
+    fence_passed(&world->serve, 1);
+    EXPECT(says(world, &world->a, "+m\r\n"));
+    answer(world, event_at(world, 0)->ticket, ":1\r\n");
+    EXPECT(says(world, &world->a, ":1\r\n"));
+    world_end(world);
+}
+
+TEST("several replies of one command wait together") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    struct slot *slot = table_at(&world->serve.slots, event_at(world, 0)->ticket);
+    slot_answer_more(&world->serve, slot, (const uint8_t *)":1\r\n", 4, true);
+    EXPECT(says(world, &world->a, ""));
+    answer_behind(world, event_at(world, 0)->ticket, ":2\r\n", 1);
+    EXPECT(says(world, &world->a, ""));
+    fence_passed(&world->serve, 1);
+    EXPECT(says(world, &world->a, ":1\r\n:2\r\n"));
+    world_end(world);
+}
+
+TEST("a session that ends keeps what has come for it, and forgets what has not") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    ask(world, &world->a, "EVAL y 0\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 1);
+    session_close(&world->serve, &world->a);
+    EXPECT(world->a.closing && world->a.slot_count == 1);
+    fence_passed(&world->serve, 1);
+    EXPECT(says(world, &world->a, ":1\r\n") && world->a.slot_count == 0);
+    world_end(world);
+}
+
+TEST("a client that goes leaves no fence behind, and one that reads nothing is ended with what waits") {
+    struct world *world = world_make();
+    ask(world, &world->a, "EVAL x 0\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 1);
+    world->serve.out_bytes_max = 10;
+    tell(world, &world->a, "+a message that is too long\r\n", 1);
+    EXPECT(world->a.closing && world->a.slot_count == 0 && !world->serve.fenced_first);
+    tell(world, &world->b, "+m\r\n", 1);
+    EXPECT(world->serve.fenced_first);
+    session_deinit(&world->serve, &world->b);
+    EXPECT(!world->serve.fenced_first);
+    session_init(&world->b, 2);
+    fence_passed(&world->serve, 1);
+    world_end(world);
+}
+
+TEST("rule 5 holds until a reply is delivered: a read behind a script whose pushes are still to come goes upstream") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    ask(world, &world->a, "EVAL x 0\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 1);
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 2 && event_at(world, 1)->kind == FP_EVENT_MISS);
+    fence_passed(&world->serve, 1);
+    fill(world, event_at(world, 1)->ticket, "$1\r\n2\r\n");
+    EXPECT(says(world, &world->a, ":1\r\n$1\r\n2\r\n"));
     world_end(world);
 }

@@ -48,7 +48,7 @@ struct ConfigLoaderTests {
             "password": ("\"a\"", "b", "c"), "password_file": ("\"\"", "", ""),
             "connect_timeout": ("\"1s\"", "2s", "3"), "read_timeout": ("1", "2s", "3s"),
             "link_timeout": ("\"1m\"", "2m", "3m"),
-            "allow_admin": ("true", "false", "true"), "local_memory": ("\"33mb\"", "34mb", "35Mi"),
+            "fence": ("false", "true", "false"), "allow_admin": ("true", "false", "true"), "local_memory": ("\"33mb\"", "34mb", "35Mi"),
             "eviction": ("\"lfu\"", "random", "lru"), "ttl_default": ("1.5", "2", "3"),
             "bind": ("[\"::1\"]", "127.0.0.1", "127.0.0.1,::1"), "port": ("1", "2", "3"),
             "unix_socket": ("\"/a\"", "/b", "/c"), "network": ("\"epoll\"", "io_uring", "auto"),

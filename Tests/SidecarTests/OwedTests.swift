@@ -106,9 +106,10 @@ struct SmallMachineTests {
     @Test("The heartbeat with a link_timeout shorter than its lateness only gives up")
     func shortLinkTimeout() {
         var heartbeat = Heartbeat(linkTimeoutNs: 200_000_000, nowNs: 0)
-        #expect(heartbeat.due(1_000_000_000, nowNs: 1_000_000_000) == .ping)
-        #expect(heartbeat.due(1_199_999_999, nowNs: 1_300_000_000) == .none)
-        #expect(heartbeat.due(1_200_000_000, nowNs: 1_300_000_000) == .giveUp)
+        #expect(heartbeat.due(1_000_000_000) == .ping)
+        heartbeat.pinged(1_000_000_000)
+        #expect(heartbeat.due(1_199_999_999) == .none)
+        #expect(heartbeat.due(1_200_000_000) == .giveUp)
     }
 
     @Test("Requests are read in both forms")

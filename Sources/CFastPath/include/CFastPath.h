@@ -31,6 +31,7 @@ typedef uint64_t fp_client; /* a connection of the application */
 typedef uint64_t fp_slot;   /* a place in a client's order of replies */
 typedef uint64_t fp_flight; /* one fetch of one missing key */
 typedef uint64_t fp_link;   /* a connection to an upstream */
+typedef uint64_t fp_fence;  /* a PING on the tracked link, by its number; 0: none */
 
 /* ---- configuration ------------------------------------------------------------------------------------------- */
 
@@ -172,14 +173,20 @@ void fp_link_finish(fp_engine *engine, fp_link link);
 
 /* Answers a slot with one complete reply; no bytes end it in silence, as CLIENT REPLY OFF wants it. For a RESP2 client
  * the reply of a RESP3 link is rewritten by the command's own rule when `from_resp3`. The keys of a write that did not
- * travel on the tracked link are dropped, and their flights spoiled, before it is delivered (rule 2). */
-void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool from_resp3);
+ * travel on the tracked link are dropped, and their flights spoiled, before it is delivered (rule 2). With a fence it is
+ * delivered when that has passed (rule 3), in the client's order, and what is behind it waits too. */
+void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool from_resp3, fp_fence fence);
 
-/* Answers with a reply that is followed by more for the same slot (SUBSCRIBE a b gives two). The last by fp_answer. */
-void fp_answer_more(fp_engine *engine, fp_slot slot, const void *reply, size_t length);
+/* Answers with a reply that is followed by more for the same slot (SUBSCRIBE a b gives two). The last by fp_answer,
+ * whose fence is theirs too: `fenced` when it will have one. */
+void fp_answer_more(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool fenced);
 
-/* Sends bytes that answer nothing (a pub/sub message), behind what is already due. */
-void fp_tell(fp_engine *engine, fp_client client, const void *bytes, size_t length);
+/* Sends bytes that answer nothing (a pub/sub message), behind what has come for the client before, once the fence has
+ * passed. */
+void fp_tell(fp_engine *engine, fp_client client, const void *bytes, size_t length, fp_fence fence);
+
+/* Everything that waits for this fence, or one with a lower number, is delivered. */
+void fp_fence_passed(fp_engine *engine, fp_fence fence);
 
 /* The link that a client asked for with FP_EVENT_PIN cannot be had: the command it wanted it for is answered with this
  * error, and the client goes on as before. */
@@ -188,7 +195,8 @@ void fp_pin_fail(fp_engine *engine, fp_client client, const void *error, size_t 
 /* Gives the client that asked with FP_EVENT_PIN its link; its commands come as FP_LANE_PINNED from now on. */
 void fp_pin(fp_engine *engine, fp_client client, fp_link link);
 
-/* Closes the client's connection once what is due to it has been sent; unanswered slots are forgotten. */
+/* Closes the client's connection once what has come for it has been sent, behind its fence; unanswered slots are
+ * forgotten. */
 void fp_client_close(fp_engine *engine, fp_client client);
 /* Closes the client that a slot belongs to: for a write whose fate is unknown. */
 void fp_slot_close(fp_engine *engine, fp_slot slot);

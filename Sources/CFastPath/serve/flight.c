@@ -121,7 +121,7 @@ static void answer_waiters(struct serve *serve, struct flight *flight, const uin
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);
         if (null) slot_answer_null(serve, slot);
-        else slot_answer(serve, slot, reply, length, flight->role == FLIGHT_LEADS);
+        else slot_answer(serve, slot, reply, length, flight->role == FLIGHT_LEADS, 0);
     }
 }
 

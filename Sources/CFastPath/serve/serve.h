@@ -20,6 +20,7 @@
 #include "store/store.h"
 
 struct session;
+struct slot;
 
 #define SERVE_EVENTS 4096u      /* the most of one batch */
 #define SERVE_EVENTS_SPARE 512u /* kept by dispatch and frames for what cannot wait: a link or a client that is gone */
@@ -40,6 +41,8 @@ struct serve {
     uint32_t flight_buckets[SERVE_FLIGHT_BUCKETS]; /* by key hash: index of the newest flight, TABLE_NONE */
 
     uint32_t flight_era; /* counts what made everything untrue: FLUSHALL, a null push */
+
+    struct slot *fenced_first, *fenced_last; /* slots that wait for a fence */
 
     fp_event *events;
     uint32_t event_count;

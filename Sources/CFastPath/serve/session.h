@@ -25,8 +25,9 @@ struct session {
     uint64_t number; /* what CLIENT ID says */
     uint64_t opened_ns;
     struct chain out;   /* replies due, in order, being sent */
-    struct slot *first; /* slots whose reply is not due yet: the first is always unanswered */
+    struct slot *first; /* slots whose reply is not due yet: the first is unanswered, or waits for its fence */
     struct slot *last;
+    struct slot *ripe; /* the last of the leading slots that are answered: fences are all they wait for; NULL: none */
     uint32_t slot_count;
     uint32_t lane_count; /* of the slots: those travelling in `lane` */
 

@@ -7,6 +7,19 @@
 #include "serve/flight.h"
 #include "serve/value.h"
 
+/* NULL: in front of all. Only what is behind the last slot still grows: see slot_sink. */
+static void link_behind(struct session *session, struct slot *before, struct slot *slot) {
+    if (before && before == session->last) {
+        before->after_held = true;
+        session->held_bytes += before->after.bytes;
+    }
+    slot->after_held = before != session->last;
+    slot->next = before ? before->next : session->first;
+    *(before ? &before->next : &session->first) = slot;
+    if (before == session->last) session->last = slot;
+    session->slot_count++;
+}
+
 struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lane, const struct command *command) {
     struct slot *slot = table_take(&serve->slots);
     if (!slot) return NULL;
@@ -17,14 +30,7 @@ struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lan
     slot->session = session;
     slot->started_ns = serve->now_ns;
     slot->flight = TABLE_NONE;
-    if (session->last) {
-        session->last->next = slot;
-        session->last->after_held = true;
-        session->held_bytes += session->last->after.bytes;
-    }
-    if (!session->first) session->first = slot;
-    session->last = slot;
-    session->slot_count++;
+    link_behind(session, session->last, slot);
     session->lane_count++;
     return slot;
 }
@@ -111,9 +117,30 @@ static void release_held(struct session *session, struct slot *slot) {
     if (slot->after_held) session->held_bytes -= slot->after.bytes;
 }
 
+/* ---- the fence ---- */
+
+/* Fences come in their order but for those of the tracked link's own replies, whose PING was sent with the command. */
+static void wait_for_fence(struct serve *serve, struct slot *slot, uint64_t fence) {
+    struct slot *before = serve->fenced_last;
+    while (before && before->fence > fence) before = before->wait_prev;
+    slot->fence = fence;
+    slot->wait_prev = before;
+    slot->wait_next = before ? before->wait_next : serve->fenced_first;
+    *(before ? &before->wait_next : &serve->fenced_first) = slot;
+    *(slot->wait_next ? &slot->wait_next->wait_prev : &serve->fenced_last) = slot;
+}
+
+static void leave_fence(struct serve *serve, struct slot *slot) {
+    *(slot->wait_prev ? &slot->wait_prev->wait_next : &serve->fenced_first) = slot->wait_next;
+    *(slot->wait_next ? &slot->wait_next->wait_prev : &serve->fenced_last) = slot->wait_prev;
+    slot->wait_prev = slot->wait_next = NULL;
+    slot->fence = 0;
+}
+
 static void slot_free(struct serve *serve, struct slot *slot) {
     struct session *session = slot->session;
     if (slot->flight != TABLE_NONE) flight_forget(serve, slot);
+    if (slot->fence) leave_fence(serve, slot);
     if (!slot->answered) session->lane_count--;
     if (slot->filtered && --session->filtered == 0) session->filter = 0;
     release_held(session, slot);
@@ -130,32 +157,45 @@ static void unstall(struct serve *serve, struct session *session) {
     if (go) session_mark_runnable(serve, session);
 }
 
-/* Everything at the front that is answered becomes due. */
+static void took(struct serve *serve, const struct slot *slot) {
+    uint64_t took = serve->now_ns - slot->started_ns;
+    if (!slot->is_message)
+        histogram_add(slot->is_read ? &serve->stats.miss_duration : &serve->stats.passed_duration, took, 1);
+}
+
+/* Everything at the front that is answered and waits for no fence becomes due. */
 static void deliver(struct serve *serve, struct session *session) {
-    while (session->first && session->first->answered) {
+    while (session->first && session->first->answered && !session->first->fence) {
         struct slot *slot = session->first;
         release_held(session, slot);
         chain_move(&session->out, &slot->answer);
         chain_move(&session->out, &slot->after);
         session->first = slot->next;
         if (!session->first) session->last = NULL;
+        if (session->ripe == slot) session->ripe = NULL;
         slot_free(serve, slot);
     }
     session_mark_dirty(serve, session);
     unstall(serve, session);
 }
 
-static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
+/* Straight to `out` if nothing is to come before it, and it waits for nothing. */
+static struct chain *place_of(struct slot *slot, bool fenced) {
+    bool is_due = slot->session->first == slot && !fenced && !slot->answer.bytes;
+    return is_due ? &slot->session->out : &slot->answer;
+}
+
+static bool append_reply(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3,
+                         bool fenced) {
     struct session *session = slot->session;
-    bool is_first = session->first == slot;
-    struct chain *chain = is_first ? &session->out : &slot->answer;
+    struct chain *chain = place_of(slot, fenced);
     size_t before = chain->bytes;
     bool convert = from_resp3 && slot->protocol == 2 && slot->resp2 != RESP2_SAME;
     static const char spent[] = "-ERR local_memory is spent: the reply cannot be held\r\n";
     bool fits = convert ? resp2_append(chain, &serve->blocks, slot->resp2, reply, length)
                         : chain_append(chain, &serve->blocks, reply, length) ||
                               chain_append(chain, &serve->blocks, spent, sizeof spent - 1);
-    if (!is_first) session->held_bytes += chain->bytes - before;
+    if (chain == &slot->answer) session->held_bytes += chain->bytes - before;
     return fits;
 }
 
@@ -163,8 +203,14 @@ bool session_reads(const struct serve *serve, const struct session *session) {
     return session->out.bytes + session->held_bytes <= serve->out_bytes_max;
 }
 
+/* Answered slots at the front are those that a message comes behind, and that an end of the session leaves. */
+static void ripen(struct session *session) {
+    struct slot *next = session->ripe ? session->ripe->next : session->first;
+    for (; next && next->answered; next = next->next) session->ripe = next;
+}
+
 /* The reply stands in the slot's chain, or memory was short. */
-static void answered(struct serve *serve, struct slot *slot, size_t length, bool failed, bool fits) {
+static void answered(struct serve *serve, struct slot *slot, size_t length, bool failed, bool fits, uint64_t fence) {
     struct session *session = slot->session;
     serve_count(serve, slot->command, failed);
     /* Up at once, down slowly: large replies come in bursts. */
@@ -176,13 +222,15 @@ static void answered(struct serve *serve, struct slot *slot, size_t length, bool
     }
     slot->answered = true;
     session->lane_count--;
-    uint64_t took = serve->now_ns - slot->started_ns;
-    histogram_add(slot->is_read ? &serve->stats.miss_duration : &serve->stats.passed_duration, took, 1);
-    if (session->first == slot) deliver(serve, session);
+    if (unlikely(fence)) wait_for_fence(serve, slot, fence);
+    else took(serve, slot);
+    ripen(session);
+    if (session->first == slot && !fence) deliver(serve, session);
     else unstall(serve, session);
 }
 
-void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3) {
+void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3,
+                 uint64_t fence) {
     if (unlikely(length == 0)) keep_silent(serve, slot);
     else {
         drop_again(serve, slot);
@@ -190,49 +238,91 @@ void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, s
             drop_silent(serve, slot->session);
     }
     bool failed = length > 0 && (reply[0] == '-' || reply[0] == '!');
-    answered(serve, slot, length, failed, append_reply(serve, slot, reply, length, from_resp3));
+    answered(serve, slot, length, failed, append_reply(serve, slot, reply, length, from_resp3, fence != 0), fence);
 }
 
-void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length) {
-    bool fits = append_reply(serve, slot, reply, length, false) && session_reads(serve, slot->session);
+void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool fenced) {
+    bool fits = append_reply(serve, slot, reply, length, false, fenced) && session_reads(serve, slot->session);
     if (!fits) session_starve(serve, slot->session);
-    else if (slot->session->first == slot) session_mark_dirty(serve, slot->session);
+    else session_mark_dirty(serve, slot->session);
+}
+
+/* Where a message goes that must wait: with those of the same fence before it, or in a slot of its own. */
+static struct slot *message_slot(struct serve *serve, struct session *session, uint64_t fence) {
+    struct slot *ripe = session->ripe;
+    if (ripe && ripe->is_message && ripe->fence == fence && !ripe->after.bytes) return ripe;
+    struct slot *slot = table_take(&serve->slots);
+    if (!slot) return NULL;
+    slot->session = session;
+    slot->flight = TABLE_NONE;
+    slot->is_message = slot->answered = true;
+    link_behind(session, ripe, slot);
+    session->ripe = slot;
+    if (fence) wait_for_fence(serve, slot, fence);
+    return slot;
+}
+
+void session_tell(struct serve *serve, struct session *session, const uint8_t *bytes, size_t length, uint64_t fence) {
+    struct slot *slot = NULL;
+    struct chain *chain = &session->out;
+    bool waits = fence || session->ripe;
+    if (waits) {
+        slot = message_slot(serve, session, fence);
+        chain = slot ? &slot->answer : NULL;
+    }
+    size_t before = chain ? chain->bytes : 0;
+    bool fits = chain && chain_append(chain, &serve->blocks, bytes, length);
+    if (slot) session->held_bytes += chain->bytes - before;
+    if (!fits || !session_reads(serve, session)) session_starve(serve, session);
+    else if (!waits) session_mark_dirty(serve, session);
+}
+
+void fence_passed(struct serve *serve, uint64_t fence) {
+    while (serve->fenced_first && serve->fenced_first->fence <= fence) {
+        struct slot *slot = serve->fenced_first;
+        leave_fence(serve, slot);
+        took(serve, slot);
+        if (slot->session->first == slot) deliver(serve, slot->session);
+    }
 }
 
 void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value) {
     struct session *session = slot->session;
-    bool is_first = session->first == slot;
-    struct chain *chain = is_first ? &session->out : &slot->answer;
+    struct chain *chain = place_of(slot, false);
     size_t before = chain->bytes;
     bool fits = value_append(serve, chain, value);
-    if (!is_first) session->held_bytes += chain->bytes - before;
-    answered(serve, slot, value->length, false, fits);
+    if (chain == &slot->answer) session->held_bytes += chain->bytes - before;
+    answered(serve, slot, value->length, false, fits, 0);
 }
 
 void slot_answer_null(struct serve *serve, struct slot *slot) {
     bool resp3 = slot->protocol == 3;
-    slot_answer(serve, slot, (const uint8_t *)(resp3 ? "_\r\n" : "$-1\r\n"), resp3 ? 3 : 5, false);
+    slot_answer(serve, slot, (const uint8_t *)(resp3 ? "_\r\n" : "$-1\r\n"), resp3 ? 3 : 5, false, 0);
 }
 
-static void forget_slots(struct serve *serve, struct session *session) {
-    while (session->first) {
-        struct slot *slot = session->first;
-        session->first = slot->next;
+/* All behind `kept`, NULL for all. */
+static void forget_slots(struct serve *serve, struct session *session, struct slot *kept) {
+    struct slot **next = kept ? &kept->next : &session->first;
+    while (*next) {
+        struct slot *slot = *next;
+        *next = slot->next;
         if (!slot->answered) drop_again(serve, slot);
         slot_free(serve, slot);
     }
-    session->last = NULL;
+    session->last = session->ripe = kept;
 }
 
-void session_close(struct serve *serve, struct session *session) {
-    forget_slots(serve, session);
+static void close_behind(struct serve *serve, struct session *session, struct slot *kept) {
+    forget_slots(serve, session, kept);
     session->closing = true;
     session_mark_dirty(serve, session);
 }
 
+void session_close(struct serve *serve, struct session *session) { close_behind(serve, session, session->ripe); }
+
 void session_starve(struct serve *serve, struct session *session) {
     serve->stats.clients_starved++;
-    session_close(serve, session);
+    close_behind(serve, session, NULL);
     /* It may never read what is due, and memory is what is short. */
     chain_clear(&session->out, &serve->blocks);
 }
@@ -244,7 +334,7 @@ void session_init(struct session *session, fp_client id) {
 }
 
 void session_deinit(struct serve *serve, struct session *session) {
-    forget_slots(serve, session);
+    forget_slots(serve, session, NULL);
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
     chain_clear(&session->out, &serve->blocks);
     buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);

@@ -6,7 +6,11 @@
  * A command that cannot be answered at once takes a slot; what is answered at once behind it (a hit, a PING) is kept in
  * the last slot's `after`. When the first slot is answered its reply, its `after` and all answered slots behind it move
  * to `out`. So replies leave in the order of commands whatever order they come in, and a client without slots never
- * allocates. */
+ * allocates.
+ *
+ * The fence (rule 3): what has come by another link than the tracked one stays in its slot until every push that the
+ * upstream sent before it has been applied. A message that answers nothing takes a slot of its own meanwhile. Slots that
+ * wait for a fence stand in serve.fenced, the lowest fence first. */
 #ifndef FERRITE_SERVE_SLOTS_H
 #define FERRITE_SERVE_SLOTS_H
 
@@ -22,10 +26,12 @@ struct slot {
     bool filtered; /* counts in session.filtered */
     bool drops_all;
     bool is_read;    /* GET or MGET: a miss */
+    bool is_message; /* answers nothing: waits for its fence only */
     bool after_held; /* `after` is complete and counts in session.held_bytes */
     struct session *session;
     struct slot *next;
-    struct slot *wait_prev, *wait_next; /* other waiters of `flight` */
+    struct slot *wait_prev, *wait_next; /* other waiters of `flight`; once answered, of a fence */
+    uint64_t fence;                     /* answered, and held until this has passed; 0: none */
     struct chain answer, after;
     uint64_t started_ns;
     uint32_t flight;     /* GET and MGET: the flight it waits for; TABLE_NONE */
@@ -44,16 +50,21 @@ static inline struct chain *slot_sink(struct session *session);
 bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
 
 /* Answers: the reply is converted by the slot's rule for RESP2 clients if from_resp3. What must be dropped is dropped
- * before (rule 2). The slot is gone afterwards. */
-void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3);
-/* The same, with more to come for this slot. */
-void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length);
+ * before (rule 2). Without a fence (0) the slot is gone afterwards; else once that has passed. */
+void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3,
+                 uint64_t fence);
+/* The same, with more to come for this slot: `fenced` when that will have to wait for a fence. */
+void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool fenced);
+/* Sends what answers nothing, behind what is already there for the session and in front of what is not. */
+void session_tell(struct serve *serve, struct session *session, const uint8_t *bytes, size_t length, uint64_t fence);
+/* All fences up to this one: what waited for them is delivered. */
+void fence_passed(struct serve *serve, uint64_t fence);
 /* A stored value. */
 void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value);
 /* A null in the client's protocol. */
 void slot_answer_null(struct serve *serve, struct slot *slot);
 
-/* The session is closed once what is due has been sent; what is still owed to it is forgotten. */
+/* The session is closed once what has come for it has been sent; what is still owed to it is forgotten. */
 void session_close(struct serve *serve, struct session *session);
 /* At once and for want of memory: what is due is dropped, as Redis does past client-output-buffer-limit. Counted. */
 void session_starve(struct serve *serve, struct session *session);

@@ -120,6 +120,10 @@ extension ConfigKey {
             "A link on which the upstream has been silent for this long while it owed an answer to a heartbeat is closed and made again."
         ),
         ConfigKey(
+            "fence", \.fence, .boolean, .upstream,
+            "Deliver what comes by another link than the tracked one (pub/sub messages, replies of EXEC, of blocking commands and of scripts) only when every change that the upstream announced before has been applied, at the price of a PING. Off: such a client may read an older value from the cache for some milliseconds."
+        ),
+        ConfigKey(
             "allow_admin", \.allowAdmin, .boolean, .upstream,
             "Pass SHUTDOWN, REPLICAOF, FAILOVER, DEBUG, CONFIG SET and other commands that change the server itself. Refused by default: a preStop hook's `redis-cli shutdown` must not stop the central server."
         ),

@@ -71,6 +71,7 @@ struct SidecarConfig: Sendable, Equatable {
     var password = Secret("")
     /// Empty: none.
     var passwordFile = ""
+    var fence = true
     var allowAdmin = false
 
     var logLevel = LogLevel.info

@@ -10,6 +10,7 @@ typealias ClientID = fp_client
 typealias SlotID = fp_slot
 /// One fetch of one missing key.
 typealias FlightID = fp_flight
+typealias FenceID = fp_fence
 /// A connection to the upstream.
 typealias LinkID = fp_link
 typealias Bytes = UnsafeBufferPointer<UInt8>
@@ -74,9 +75,13 @@ struct Event {
     /// Of a link that is down: an errno, 0 for an orderly close.
     @inline(__always) var error: Int32 { raw.error }
 
-    /* COMMAND_READ and COMMAND_PASS of enum command_kind in resp/commands.h. */
+    /// It may write keys that the command table cannot name: a script, a module's command.
+    @inline(__always) var mayWriteUnknownKeys: Bool { raw.command_kind == Self.unkeyedKind }
+
+    /* COMMAND_READ, COMMAND_PASS and COMMAND_UNKEYED of enum command_kind in resp/commands.h. */
     private static var readKind: UInt8 { 0 }
     private static var passKind: UInt8 { 2 }
+    private static var unkeyedKind: UInt8 { 4 }
 }
 
 /// The events of one turn and the time at which they were gathered.
@@ -207,11 +212,16 @@ struct FastPath: Orders, @unchecked Sendable {
     // MARK: clients
 
     @inline(__always)
-    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool) {
-        fp_answer(engine, slot, reply.baseAddress, reply.count, fromRESP3)
+    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID) {
+        fp_answer(engine, slot, reply.baseAddress, reply.count, fromRESP3, fence)
     }
-    func answerMore(_ slot: SlotID, _ reply: Bytes) { fp_answer_more(engine, slot, reply.baseAddress, reply.count) }
-    func tell(_ client: ClientID, _ bytes: Bytes) { fp_tell(engine, client, bytes.baseAddress, bytes.count) }
+    func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool) {
+        fp_answer_more(engine, slot, reply.baseAddress, reply.count, isFenced)
+    }
+    func tell(_ client: ClientID, _ bytes: Bytes, fence: FenceID) {
+        fp_tell(engine, client, bytes.baseAddress, bytes.count, fence)
+    }
+    func passFence(_ fence: FenceID) { fp_fence_passed(engine, fence) }
     func pin(_ client: ClientID, _ link: LinkID) { fp_pin(engine, client, link) }
     func failPin(_ client: ClientID, _ error: Bytes) { fp_pin_fail(engine, client, error.baseAddress, error.count) }
     func closeClient(_ client: ClientID) { fp_client_close(engine, client) }

@@ -191,6 +191,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     /// Whatever time has brought, and when to look again. Ends every turn and every call from outside of one.
     mutating func settle() {
         if sightNs >= deadlineNs { expire() }
+        sendFence()
         if let until = drainUntilNs, nowNs >= until || orders.clientCount == 0 { isFinished = true }
         updateHold()
         updateRefusal()

@@ -13,6 +13,8 @@ struct FlowPolicy: Sendable {
     var linkTimeoutNs: UInt64
     var drainTimeoutNs: UInt64
     var ttlDefaultMs: UInt64
+    /// What comes by another link than the tracked one waits for a fence (rule 3).
+    var fence: Bool
     var clientsMax: Int
     /// Of the jitter.
     var seed: UInt64
@@ -30,6 +32,7 @@ struct FlowPolicy: Sendable {
         linkTimeoutNs = Self.nanoseconds(config.linkTimeoutMs)
         drainTimeoutNs = Self.nanoseconds(config.drainTimeoutMs)
         ttlDefaultMs = config.ttlDefaultMs
+        fence = config.fence
         clientsMax = Int(config.maxClients)
         self.seed = seed
         self.networkName = networkName

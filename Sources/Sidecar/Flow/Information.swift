@@ -37,29 +37,29 @@ struct InformationOffsets {
 }
 
 extension Flow {
-    /// INFO has come. While the heartbeat is late nobody need wait for the upstream's part.
+    /// INFO has come. While the link is silent nobody need wait for the upstream's part.
     mutating func ask(_ event: Event) {
         let sections = InformationSections(event.bytes)
         var entry = OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .information, flags: [])
         entry.inform(sections, protocolVersion: event.protocolVersion)
         if sections.areSidecarOnly { return answerText(entry, Array(sidecarSection.utf8), isVerbatim: true) }
-        guard tracked.isUp, !tracked.heartbeat.isLate else { return answerOwnInformation(entry) }
+        guard tracked.isUp, !tracked.heartbeat.isSilent else { return answerOwnInformation(entry) }
         orders.send(tracked.link, event.bytes)
         owe(entry)
     }
 
     /// The upstream's part has come; or an error, or QUEUED in a transaction, which stay as they are.
-    func heardInformation(_ asked: OwedReply, _ bytes: Bytes) {
+    func heardInformation(_ asked: OwedReply, _ bytes: Bytes, fence: FenceID = 0) {
         let reply = Reply(bytes)
         guard reply.type == UInt8(ascii: "$") || reply.type == UInt8(ascii: "="), let text = reply.text else {
-            return orders.answer(asked.ticket, bytes, fromRESP3: false)
+            return orders.answer(asked.ticket, bytes, fromRESP3: false, fence: fence)
         }
         var whole = Array(text)
         if asked.flags.contains(.everything) {
             if !whole.isEmpty { whole += Array("\r\n".utf8) }
             whole += Array(sidecarSection.utf8)
         }
-        answerText(asked, whole, isVerbatim: reply.type == UInt8(ascii: "="))
+        answerText(asked, whole, isVerbatim: reply.type == UInt8(ascii: "="), fence: fence)
     }
 
     /// What we can say without the upstream.
@@ -94,11 +94,11 @@ extension Flow {
     }
 
     /* Verbatim strings are RESP3's; a RESP2 client gets a bulk string. */
-    private func answerText(_ asked: OwedReply, _ text: [UInt8], isVerbatim: Bool) {
+    private func answerText(_ asked: OwedReply, _ text: [UInt8], isVerbatim: Bool, fence: FenceID = 0) {
         let head =
             isVerbatim && asked.flags.contains(.clientRESP3) ? "=\(text.count + 4)\r\ntxt:" : "$\(text.count)\r\n"
         let reply = Array(head.utf8) + text + Array("\r\n".utf8)
-        reply.withUnsafeBufferPointer { orders.answer(asked.ticket, $0, fromRESP3: false) }
+        reply.withUnsafeBufferPointer { orders.answer(asked.ticket, $0, fromRESP3: false, fence: fence) }
     }
 
     private var sidecarSection: String {

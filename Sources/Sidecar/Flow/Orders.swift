@@ -14,10 +14,12 @@ protocol Orders {
     /// Behind what is unsent the upstream sees an end of file.
     func finishLink(_ link: LinkID)
 
-    /// An empty reply ends the slot without a byte.
-    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool)
-    func answerMore(_ slot: SlotID, _ reply: Bytes)
-    func tell(_ client: ClientID, _ bytes: Bytes)
+    /// An empty reply ends the slot without a byte. Delivered once the fence has passed.
+    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID)
+    func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool)
+    func tell(_ client: ClientID, _ bytes: Bytes, fence: FenceID)
+    /// This fence and all before it.
+    func passFence(_ fence: FenceID)
     func pin(_ client: ClientID, _ link: LinkID)
     func failPin(_ client: ClientID, _ error: Bytes)
     func closeClient(_ client: ClientID)

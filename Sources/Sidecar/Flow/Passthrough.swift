@@ -45,14 +45,15 @@ extension Flow {
             return
         }
         orders.send(tracked.link, event.bytes)
-        let flags: OwedReply.Flags = event.isPureRead ? .pureRead : []
+        var flags: OwedReply.Flags = event.isPureRead ? .pureRead : []
+        if event.mayWriteUnknownKeys, fence() != 0 { flags = .fenced }
         owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .answer, flags: flags))
     }
 
     /// What was not sent gets an error at once.
     func refuse(_ slot: SlotID) {
         let error = reach.error
-        error.withUnsafeBufferPointer { orders.answer(slot, $0, fromRESP3: false) }
+        error.withUnsafeBufferPointer { orders.answer(slot, $0, fromRESP3: false, fence: 0) }
     }
 
     // MARK: the shared RESP2 link
@@ -104,7 +105,7 @@ extension Flow {
             return closeShared("the upstream answered more than it was asked")
         }
         shared.owed.removeFirst()
-        orders.answer(entry.ticket, bytes, fromRESP3: shared.machine.protocolVersion == 3)
+        orders.answer(entry.ticket, bytes, fromRESP3: shared.machine.protocolVersion == 3, fence: fence())
     }
 
     private mutating func greetShared(_ bytes: Bytes) {

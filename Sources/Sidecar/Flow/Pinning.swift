@@ -65,7 +65,7 @@ extension Flow {
         orders.send(event.link, event.bytes)
         switch session.pointee.send(event.ticket, role, event.bytes, nowNs: nowNs, grown: &grown) {
         case .reply: break
-        case .silence: orders.answer(event.ticket, Bytes(start: nil, count: 0), fromRESP3: false)
+        case .silence: orders.answer(event.ticket, Bytes(start: nil, count: 0), fromRESP3: false, fence: 0)
         }
         if role == .reset, !policy.credentials.isEmpty {
             /* RESET has also taken away the authentication, which the client knows nothing of. */
@@ -80,13 +80,13 @@ extension Flow {
         heardFromUpstream()
         switch session.pointee.receive(bytes) {
         case .answer(let slot):
-            orders.answer(slot, bytes, fromRESP3: false)
+            orders.answer(slot, bytes, fromRESP3: false, fence: fence())
         case .answerMore(let slot):
-            orders.answerMore(slot, bytes)
+            orders.answerMore(slot, bytes, isFenced: fence() != 0)
         case .inform(let asked):
-            heardInformation(asked, bytes)
+            heardInformation(asked, bytes, fence: fence())
         case .tell:
-            orders.tell(session.pointee.client, bytes)
+            orders.tell(session.pointee.client, bytes, fence: fence())
         case .discard:
             break
         case .surplus:

@@ -125,15 +125,17 @@ extension Flow {
         case .registration:
             heardRegistration(entry, Reply(bytes))
         case .answer:
-            orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3)
+            let fence = entry.pointee.flags.contains(.fenced) ? tracked.heartbeat.fenceBehind : 0
+            orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3, fence: fence)
             tracked.owed.removeFirst()
         case .information:
             let asked = entry.pointee
             tracked.owed.removeFirst()
             heardInformation(asked, bytes)
         case .pong:
+            let sentNs = entry.pointee.sentNs
             tracked.owed.removeFirst()
-            heardPong()
+            heardPong(sentNs: sentNs)
         case .commands:
             tracked.owed.removeFirst()
             notices.append(.learnt(commands: orders.learnCommands(bytes)))
@@ -215,7 +217,7 @@ extension Flow {
             case .caching, .expiry, .value:
                 orders.fail(entry.ticket, error)
             case .answer where entry.flags.contains(.pureRead):
-                orders.answer(entry.ticket, error, fromRESP3: false)
+                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)
             case .answer:
                 orders.closeSlot(entry.ticket)
             case .information:

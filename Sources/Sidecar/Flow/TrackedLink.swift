@@ -235,6 +235,7 @@ extension Flow {
         trackedStatus.lastError = reason
         notices.append(.lost(reason: reason))
         publishTrust()
+        passAllFences()
         while let entry = tracked.owed.takeFirst() { lose(entry) }
         /* A link that held for a while is made again at once; one that did not must not be tried in a tight circle. */
         if nowNs &- tracked.upNs >= Backoff.lastNs {
@@ -289,31 +290,21 @@ extension Flow {
     }
 
     private mutating func beat() {
-        switch tracked.heartbeat.due(sightNs, nowNs: nowNs) {
+        switch tracked.heartbeat.due(sightNs) {
         case .none:
             break
         case .ping:
             if nowNs &- tracked.upNs >= Backoff.lastNs { tracked.backoff.reset() }
-            orders.send(tracked.link, Wire.ping)
-            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .pong, flags: []))
+            sendPing()
         case .suspend:
             trackedStatus.heartbeatsLate &+= 1
             notices.append(.suspended)
             publishTrust()
+            passAllFences()
             openProbe()
         case .giveUp:
             closeTracked("no answer for \(policy.linkTimeoutNs / 1_000_000) ms")
         }
-    }
-
-    mutating func heardPong() {
-        let wasLate = tracked.heartbeat.isLate
-        trackedStatus.roundTripNs = tracked.heartbeat.answered(nowNs)
-        guard wasLate else { return }
-        closeProbe()
-        reach.isUnreachable = false
-        publishTrust()
-        notices.append(.resumed)
     }
 
     // MARK: the probe
@@ -327,7 +318,7 @@ extension Flow {
         if probe.link == 0 { probe.notBeforeNs = nowNs &+ Heartbeat.lateNs }
     }
 
-    private mutating func closeProbe() {
+    mutating func closeProbe() {
         guard probe.link != 0 else { return }
         orders.closeLink(probe.link)
         probe.link = 0
@@ -351,7 +342,7 @@ extension Flow {
 
     mutating func probeFailed() {
         probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
-        guard tracked.isUp, tracked.heartbeat.isLate, reach.lastHeardNs <= probe.startedNs,
+        guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,
             nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, !reach.isUnreachable
         else { return }
         let reason = "it has fallen silent, and a new connection was not answered"
@@ -363,7 +354,7 @@ extension Flow {
 
     var probeDeadline: UInt64? {
         if probe.link != 0 { return probe.deadlineNs }
-        guard tracked.isUp, tracked.heartbeat.isLate, !reach.isUnreachable else { return nil }
+        guard tracked.isUp, tracked.heartbeat.isSilent, !reach.isUnreachable else { return nil }
         return max(probe.notBeforeNs, reach.lastHeardNs &+ Heartbeat.lateNs)
     }
 

@@ -77,9 +77,12 @@ struct PrometheusText {
         counter(
             "ferrite_sidecar_heartbeats_late_total", "Heartbeats of the upstream that were late",
             String(upstream.heartbeatsLate))
+        counter(
+            "ferrite_sidecar_fences_total", "PINGs sent so that what came by other links could be delivered",
+            String(upstream.fences))
         gauge("ferrite_sidecar_upstream_epoch", "Times a tracked link has come up", String(upstream.epoch))
         gauge(
-            "ferrite_sidecar_upstream_round_trip_seconds", "Round trip of the last heartbeat, 0 before the first",
+            "ferrite_sidecar_upstream_round_trip_seconds", "Round trip of the last PING, 0 before the first",
             Self.seconds(upstream.roundTripNs))
         gauge("ferrite_sidecar_upstream_connections", "Open connections to the upstream", String(upstream.links))
     }

@@ -24,6 +24,7 @@ enum StatsJSON {
                     ("reconnects", .integer(upstream.reconnects)),
                     ("read_timeouts", .integer(upstream.timeouts)),
                     ("heartbeats_late", .integer(upstream.heartbeatsLate)),
+                    ("fences", .integer(upstream.fences)),
                     ("last_error", .string(upstream.lastError)),
                     ("round_trip_seconds", .number(Double(upstream.roundTripNs) / 1e9)),
                     ("connections", .integer(UInt64(upstream.links))),

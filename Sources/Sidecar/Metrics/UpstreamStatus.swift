@@ -24,12 +24,14 @@ struct UpstreamStatus: Sendable, Equatable {
     var reconnects: UInt64
     /// The last failure of the tracked link with its cause ("connect: Connection refused"), empty if there was none.
     var lastError: String
-    /// Round trip of the last heartbeat, 0 before the first.
+    /// Round trip of the last PING, 0 before the first.
     var roundTripNs: UInt64
     /// Reads that were not answered within read_timeout.
     var timeouts: UInt64
     /// Times the heartbeat was late.
     var heartbeatsLate: UInt64
+    /// PINGs sent so that what came by other links could be delivered (rule 3).
+    var fences: UInt64 = 0
     /// Connections to the upstream that are open, pinned ones included.
     var links: UInt32
 

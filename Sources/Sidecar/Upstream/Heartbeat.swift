@@ -1,5 +1,11 @@
-/// Heartbeat — finds a link that has fallen silent. A PING every second; the PONG has 500 ms, counted from sending,
-/// before the epoch is suspended, and link_timeout before the link is given up (rule 6). Pure.
+/// Heartbeat — the PINGs of a tracked link, numbered from 1. Pure.
+///
+/// They find a link that has fallen silent: one is sent every second, its PONG has 500 ms before the epoch is suspended,
+/// and link_timeout before the link is given up (rule 6). And each is a fence (rule 3): when its PONG has come, every push
+/// that the upstream sent before it has been applied, so what came by another link before it was sent may be delivered.
+///
+/// While the link is silent all entries are suspect, so nothing need wait for a fence; but then the epoch must not be
+/// trusted again before the fence that would have been waited for.
 struct Heartbeat {
     static let intervalNs: UInt64 = 1_000_000_000
     static let lateNs: UInt64 = 500_000_000
@@ -15,38 +21,69 @@ struct Heartbeat {
     }
 
     private let linkTimeoutNs: UInt64
-    private var sentNs: UInt64
-    private var isOutstanding = false
+    /// The number of the last PING.
+    private(set) var sent: UInt64 = 0
+    /// The number of the last that was answered.
+    private(set) var answered: UInt64 = 0
+    /// When the oldest that is out was sent, or when the last PONG came if that is later; when none is out, when the last
+    /// was sent.
+    private var sinceNs: UInt64
+    /// Somebody waits for a PING that is still to be sent.
+    private(set) var isWanted = false
+    /// No PONG has come in time, and none since.
+    private(set) var isSilent = false
+    /// What was filled in this epoch is suspect.
     private(set) var isLate = false
+    /// Late: until this one is answered.
+    private var trustedAt: UInt64 = 0
 
     /// The first PING is due one interval after `nowNs`.
     init(linkTimeoutNs: UInt64, nowNs: UInt64) {
         self.linkTimeoutNs = linkTimeoutNs
-        sentNs = nowNs
+        sinceNs = nowNs
     }
 
+    private var isOut: Bool { sent != answered }
+
     var deadlineNs: UInt64 {
-        if !isOutstanding { return sentNs &+ Self.intervalNs }
-        return sentNs &+ (isLate || linkTimeoutNs < Self.lateNs ? linkTimeoutNs : Self.lateNs)
+        if !isOut { return sinceNs &+ Self.intervalNs }
+        return sinceNs &+ (isSilent || linkTimeoutNs < Self.lateNs ? linkTimeoutNs : Self.lateNs)
     }
 
     /// What had come by `sightNs` has been told. Only when the deadline had passed by then is anything to be done.
-    mutating func due(_ sightNs: UInt64, nowNs: UInt64) -> Action {
+    mutating func due(_ sightNs: UInt64) -> Action {
         guard sightNs >= deadlineNs else { return .none }
-        if !isOutstanding {
-            isOutstanding = true
-            sentNs = nowNs
-            return .ping
-        }
-        if sightNs &- sentNs >= linkTimeoutNs { return .giveUp }
+        if !isOut { return .ping }
+        if sightNs &- sinceNs >= linkTimeoutNs { return .giveUp }
+        isSilent = true
         isLate = true
+        trustedAt = isWanted ? sent &+ 1 : sent
         return .suspend
     }
 
-    /// The PONG has come. Returns how long it took.
-    mutating func answered(_ nowNs: UInt64) -> UInt64 {
-        isOutstanding = false
-        isLate = false
-        return nowNs &- sentNs
+    /// The fence for what has come just now by another link: the next PING, which is to be sent behind it. 0 while there
+    /// is nothing to wait for.
+    mutating func fence() -> FenceID {
+        isWanted = true
+        if isSilent { trustedAt = sent &+ 1 }
+        return isSilent ? 0 : sent &+ 1
+    }
+
+    /// The fence for a reply of this very link, behind whose command `fence` was asked for: its PING is the next to be
+    /// answered, since those before it have been.
+    var fenceBehind: FenceID { isSilent ? 0 : answered &+ 1 }
+
+    mutating func pinged(_ nowNs: UInt64) {
+        if !isOut { sinceNs = nowNs }
+        sent &+= 1
+        isWanted = false
+    }
+
+    /// A PONG has come.
+    mutating func ponged(_ nowNs: UInt64) {
+        answered &+= 1
+        if isOut { sinceNs = nowNs }
+        isSilent = false
+        if answered >= trustedAt { isLate = false }
     }
 }

@@ -17,7 +17,7 @@ enum Awaited: UInt8 {
     case answer
     /// INFO, to which our own section is added.
     case information
-    /// The heartbeat's PING.
+    /// A PING of our own: heartbeat or fence.
     case pong
     /// Our own COMMAND.
     case commands
@@ -42,6 +42,8 @@ struct OwedReply: Equatable {
         static let clientRESP3 = Flags(rawValue: 16)
         /// UNSUBSCRIBE without a name.
         static let everything = Flags(rawValue: 32)
+        /// May write keys that we cannot name: a fence has been asked for behind it.
+        static let fenced = Flags(rawValue: 64)
     }
 
     /// Slot or flight; zero for our own.

@@ -41,6 +41,13 @@ struct TestEvent {
             $0.command_kind = 3 /* COMMAND_WRITE */
         }
     }
+    /// On the tracked link, and may write keys that nobody can name.
+    static func script(_ slot: UInt64, _ words: String...) -> TestEvent {
+        TestEvent(.FP_EVENT_COMMAND, request(words)) {
+            $0.ticket = slot
+            $0.command_kind = 4 /* COMMAND_UNKEYED */
+        }
+    }
     static func pinned(_ slot: UInt64, link: UInt64, _ words: String...) -> TestEvent {
         TestEvent(.FP_EVENT_COMMAND, request(words)) {
             $0.ticket = slot
@@ -112,6 +119,7 @@ final class FlowWorld {
         var config = SidecarConfig()
         config.upstream = UpstreamAddress(host: "up", port: 1)
         config.maxClients = 4
+        config.fence = false
         change(&config)
         return FlowPolicy(config, networkName: "epoll", seed: 1)
     }

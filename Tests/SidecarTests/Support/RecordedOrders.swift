@@ -11,6 +11,8 @@ final class RecordedOrders: Orders {
     var clients = 1
     var backlogs: [LinkID: Int] = [:]
     var charged = 0
+    /// Whether fences that pass are of interest: nothing waits for them otherwise.
+    var hasFences = false
     /// What commands for a shared link are answered with.
     var refusal = ""
     /// The command table of the tests, by row.
@@ -87,11 +89,17 @@ final class RecordedOrders: Orders {
     func closeLink(_ link: LinkID) { note("close link \(link)") }
     func finishLink(_ link: LinkID) { note("finish link \(link)") }
 
-    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool) {
-        note("answer \(slot)\(fromRESP3 ? " resp3" : ""): \(text(reply))")
+    func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID) {
+        note("answer \(slot)\(fromRESP3 ? " resp3" : "")\(behind(fence)): \(text(reply))")
     }
-    func answerMore(_ slot: SlotID, _ reply: Bytes) { note("answer more \(slot): \(text(reply))") }
-    func tell(_ client: ClientID, _ bytes: Bytes) { note("tell \(client): \(text(bytes))") }
+    func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool) {
+        note("answer more \(slot)\(isFenced ? " behind a fence" : ""): \(text(reply))")
+    }
+    func tell(_ client: ClientID, _ bytes: Bytes, fence: FenceID) {
+        note("tell \(client)\(behind(fence)): \(text(bytes))")
+    }
+    func passFence(_ fence: FenceID) { if hasFences { note("pass \(fence == .max ? "all fences" : "fence \(fence)")") } }
+    private func behind(_ fence: FenceID) -> String { fence == 0 ? "" : " behind \(fence)" }
     func pin(_ client: ClientID, _ link: LinkID) { note("pin \(client) to \(link)") }
     func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }
     func closeClient(_ client: ClientID) { note("close client \(client)") }

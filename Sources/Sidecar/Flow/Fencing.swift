@@ -1,0 +1,49 @@
+/// Fencing — rule 3: what reaches a client otherwise than in the tracked link's order is delivered only when every change
+/// that the upstream announced before has been applied.
+///
+/// Between two links there is no order. A job popped on a pinned link may have been pushed by somebody who wrote a key
+/// first; its invalidation may still be on its way on the tracked link when the job is here. Who holds the job would then
+/// read the old value from the store. So the job waits in its slot until a PING, sent on the tracked link after the job
+/// came, has been answered: the upstream wrote the invalidation to that link before it ran the PING. One PING at the end
+/// of a turn serves all that came in it.
+///
+/// The reply to a command whose keys are unknown needs the same on the tracked link itself, since the pushes for what it
+/// wrote come behind its reply. There the PING is sent right behind the command, and costs no further round trip.
+///
+/// Nothing waits without tracking, since there is no announcement to wait for; nor while the link is silent or lost,
+/// since then no entry of its epoch is served until it has been fetched again.
+extension Flow {
+    /// The fence for what has come just now by a link other than the tracked one.
+    @inline(__always)
+    mutating func fence() -> FenceID {
+        policy.fence && tracked.tracking ? tracked.heartbeat.fence() : 0
+    }
+
+    /// Ends every turn: one PING for all that asked for a fence.
+    mutating func sendFence() {
+        guard tracked.isUp, tracked.heartbeat.isWanted else { return }
+        trackedStatus.fences &+= 1
+        sendPing()
+    }
+
+    mutating func sendPing() {
+        orders.send(tracked.link, Wire.ping)
+        owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .pong, flags: []))
+        tracked.heartbeat.pinged(nowNs)
+    }
+
+    mutating func heardPong(sentNs: UInt64) {
+        trackedStatus.roundTripNs = nowNs &- sentNs
+        let wasLate = tracked.heartbeat.isLate
+        tracked.heartbeat.ponged(nowNs)
+        orders.passFence(tracked.heartbeat.answered)
+        guard wasLate else { return }
+        closeProbe()
+        reach.isUnreachable = false
+        publishTrust()
+        if !tracked.heartbeat.isLate { notices.append(.resumed) }
+    }
+
+    /// Nothing need wait any longer: no entry of the epoch is served untried.
+    func passAllFences() { orders.passFence(.max) }
+}
