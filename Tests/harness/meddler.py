@@ -3,14 +3,17 @@
     meddler = Meddler(redis.address)
     meddler.greet = lambda connection: connection.sendall(b"garbage")   what happens at accept; True ends the connection
     meddler.alter = lambda data: data.replace(b"$1", b"$9")             changes what the upstream sends
+    meddler.lag = 0.02                                                  tracked links hear the upstream this much later
     meddler.behave()                                                    an honest proxy again
 
-`greet` and `alter` are looked at anew for each connection and each piece of data.
+`greet` and `alter` are looked at anew for each connection and each piece of data, `lag` for each piece.
 """
 
+import queue
 import socket
 import struct
 import threading
+import time
 
 from resp import connect
 
@@ -23,6 +26,7 @@ class Meddler:
         self.greet = None
         self.alter = None
         self.muted = False
+        self.lag = 0
         self.accepted = 0
         self.pairs = set()
         self.lock = threading.Lock()
@@ -32,6 +36,7 @@ class Meddler:
 
     def behave(self):
         self.greet = self.alter = None
+        self.lag = 0
         self.muted = False
 
     def drop_all(self, reset=False):
@@ -66,21 +71,27 @@ class Meddler:
             return
         with self.lock:
             self.pairs.add(upstream)
-        threading.Thread(target=self._pump, args=(connection, upstream, False), daemon=True).start()
-        self._pump(upstream, connection, True)
+        late = Late(connection)
+        threading.Thread(target=self._pump, args=(connection, upstream, late, False), daemon=True).start()
+        self._pump(upstream, connection, late, True)
 
-    def _pump(self, source, target, from_upstream):
+    def _pump(self, source, target, late, from_upstream):
         """Moves bytes until one side is gone; alter may return None to end the connection."""
         try:
             while True:
                 data = source.recv(65536)
                 if not data:
                     break
+                if not from_upstream and b"TRACKING" in data and self.lag:
+                    late.begin()
                 if from_upstream and self.alter:
                     data = self.alter(data)
                     if data is None:
                         break
                 if from_upstream and self.muted:
+                    continue
+                if from_upstream and late.is_used:
+                    late.send(data, self.lag)
                     continue
                 target.sendall(data)
         except OSError:
@@ -90,6 +101,7 @@ class Meddler:
             self.pairs.discard(target)
         close(source)
         close(target)
+        late.end()
 
     def __enter__(self):
         return self
@@ -97,6 +109,43 @@ class Meddler:
     def __exit__(self, *_):
         close(self.listener)
         self.drop_all()
+
+
+class Late:
+    """Sends pieces of data in order, each at its time."""
+
+    def __init__(self, target):
+        self.target = target
+        self.pieces = queue.SimpleQueue()
+        self.is_used = False
+
+    def begin(self):
+        self.is_used = True
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def send(self, data, seconds):
+        """An invalidation, and what is behind it, is late twice: a stream may be cut anywhere."""
+        now = time.monotonic()
+        push = data.find(b">2\r\n$10\r\ninvalidate")
+        if push > 0:
+            self.pieces.put((now + seconds, data[:push]))
+            self.pieces.put((now + 2 * seconds, data[push:]))
+        else:
+            self.pieces.put((now + seconds, data))
+
+    def end(self):
+        self.pieces.put((0, None))
+
+    def _run(self):
+        while True:
+            due, data = self.pieces.get()
+            if data is None:
+                return
+            time.sleep(max(0.0, due - time.monotonic()))
+            try:
+                self.target.sendall(data)
+            except OSError:
+                return
 
 
 def close(sock, reset=False):
