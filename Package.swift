@@ -61,6 +61,9 @@ let package = Package(
             ]
         ),
         .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "Simulation", dependencies: ["Sidecar", "CFastPath"], path: "Tests/Simulation",
+            swiftSettings: swiftSettings),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: swiftSettings),
     ],
     cLanguageStandard: .gnu2x

@@ -14,6 +14,7 @@
 #include "net/client.h"
 #include "net/link.h"
 #include "net/owner.h"
+#include "net/sim.h"
 #include "net/socket.h"
 #include "serve/dispatch.h"
 #include "serve/flight.h"
@@ -82,6 +83,7 @@ static void measure_base(fp_engine *engine) {
 #define MEASUREMENTS_OF_START 4 /* they are of code that nothing else needs */
 
 void fp_measure_base(fp_engine *engine) {
+    if (engine->statm_fd < 0) return;
     size_t base = base_now(engine);
     if (engine->base_measured++ >= MEASUREMENTS_OF_START && base > engine->base_busy) engine->base_busy = base;
     heap_forget_code();
@@ -123,16 +125,16 @@ static bool make_store(fp_engine *engine) {
 }
 
 fp_engine *fp_create(const fp_config *config, fp_error *error) {
-    if (config->local_memory < 32ull << 20) {
+    if (config->local_memory < 32ull << 20 && !config->sim) {
         *error = "local_memory is too small: at least 32mb is needed";
         return NULL;
     }
     fp_engine *engine = calloc(1, sizeof *engine);
     CHECK(engine);
     engine->config = *config;
-    engine->clock = clock_real();
-    engine->statm_fd = heap_open();
-    engine->base_busy = BASE_BYTES_MIN;
+    engine->clock = config->sim ? sim_clock(config->sim) : clock_real();
+    engine->statm_fd = config->sim ? -1 : heap_open();
+    engine->base_busy = config->sim ? 0 : BASE_BYTES_MIN;
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;
@@ -163,6 +165,7 @@ void fp_upstream_is(fp_engine *engine, const fp_upstream *upstream) {
 
 static struct loop *make_loop(fp_engine *engine, const struct loop_options *options, fp_error *error) {
     const char *why = "";
+    if (engine->config.sim) return loop_sim_create(engine->config.sim, &engine->budget);
     if (engine->config.network != FP_NETWORK_EPOLL) {
         struct loop *loop = loop_ring_create(options, &engine->budget, &why);
         if (loop) return loop;
@@ -330,7 +333,7 @@ static void book_turn(fp_engine *engine) {
 
 static uint64_t background(fp_engine *engine) {
     if (engine->serve.now_ns >= engine->measure_ns) {
-        measure_base(engine);
+        if (engine->statm_fd >= 0) measure_base(engine);
         clients_sample_kernel(&engine->clients);
         links_sample_kernel(&engine->links);
         engine->measure_ns = engine->serve.now_ns + MEASURE_NS;
@@ -596,4 +599,18 @@ bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls) {
 }
 
 uint64_t fp_histogram_bound(uint32_t bucket) { return histogram_bound(bucket); }
+const char *fp_sim_unsound(const fp_engine *engine) {
+    const struct budget *budget = &engine->budget;
+    size_t sum = 0;
+    for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) sum += budget->used_by[owner];
+    if (sum != budget->used) return "the owners' sum is not what the budget has given";
+    if (budget->used > budget->total) return "more is used than the budget has";
+    if (engine->clients.table.live) return NULL;
+    if (engine->serve.slots.live) return "slots are left though no client is connected";
+    if (engine->serve.fenced_first) return "fences are waited for though no client is connected";
+    if (engine->serve.dirty || engine->serve.runnable) return "sessions are left in lists though no client is connected";
+    if (engine->clients.large_bytes || engine->clients.turn_first) return "turns are left though no client is connected";
+    return NULL;
+}
+
 uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }

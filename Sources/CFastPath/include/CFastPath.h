@@ -47,7 +47,8 @@ typedef struct fp_config {
     uint32_t value_bytes_max; /* larger values are answered, not stored */
     fp_network network;
     fp_eviction eviction;
-    bool allow_admin; /* SHUTDOWN and its like go upstream instead of being refused */
+    struct fp_sim *sim; /* tests: the network and the clock are these (CFastPathSim.h); NULL: the system's */
+    bool allow_admin;   /* SHUTDOWN and its like go upstream instead of being refused */
 } fp_config;
 
 /* Defaults as documented in docs/configuration.md. */

@@ -39,7 +39,7 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
     memcpy(&to.storage, address, address_length);
     if (!budget_take(budget, BUDGET_KERNEL, SOCKET_RECORD_BYTES)) return 0;
     struct link *link = table_take(&links->table);
-    int fd = link ? socket_for_link(&to, &links->buffers) : -1;
+    int fd = link ? loop_open(links->loop, &to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);

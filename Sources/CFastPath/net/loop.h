@@ -20,7 +20,9 @@
 #include <sys/uio.h>
 
 #include "base/budget.h"
+#include "base/check.h"
 #include "base/clock.h"
+#include "net/socket.h"
 
 #define LOOP_BUFFER_BYTES 16384u /* one receive buffer */
 #define LOOP_IOVECS 16           /* the most of one loop_send */
@@ -68,6 +70,7 @@ struct loop_ops {
     void (*destroy)(struct loop *loop);
     bool (*listen)(struct loop *loop, int fd, uint32_t tag);
     void (*unlisten)(struct loop *loop, uint32_t tag);
+    int (*open)(struct loop *loop); /* what stands for a socket; NULL: a real one */
     bool (*add)(struct loop *loop, struct loop_conn *conn, int fd);
     bool (*connect)(struct loop *loop, struct loop_conn *conn, int fd, const void *address, uint32_t address_length);
     void (*pause)(struct loop *loop, struct loop_conn *conn);
@@ -112,6 +115,11 @@ static inline void loop_unlisten(struct loop *loop, uint32_t tag) { loop->ops->u
  * open). conn must stay where it is until loop_remove. */
 static inline bool loop_add(struct loop *loop, struct loop_conn *conn, int fd) {
     return loop->ops->add(loop, conn, fd);
+}
+/* A socket to connect with, or a negative errno. */
+static inline int loop_open(struct loop *loop, const struct socket_address *address,
+                            const struct socket_buffers *buffers) {
+    return unlikely(loop->ops->open) ? loop->ops->open(loop) : socket_for_link(address, buffers);
 }
 /* The same for a socket still to be connected: LOOP_CONNECTED tells, then it receives. */
 static inline bool loop_connect(struct loop *loop, struct loop_conn *conn, int fd, const void *address,

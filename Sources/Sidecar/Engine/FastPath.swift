@@ -123,11 +123,16 @@ struct EngineSettings {
     /// Of the sidecar itself, at the upstream.
     var username: String
     var password: Secret
+    /// Of hashing and of random eviction; 0: the kernel's choice.
+    var seed: UInt64 = 0
+    /// Tests: an `fp_sim` in place of the system's network and clock.
+    var simulation: OpaquePointer?
 }
 
 /* Sendable for `wake`; the rest is kept to the loop thread by `LoopThread`. */
 struct FastPath: Orders, @unchecked Sendable {
-    private let engine: OpaquePointer
+    /// For the simulator's look at the inside.
+    let engine: OpaquePointer
 
     /// Any thread.
     init(_ settings: EngineSettings) throws(EngineError) {
@@ -138,6 +143,8 @@ struct FastPath: Orders, @unchecked Sendable {
         config.links_max = settings.linksMax
         config.idle_timeout_ms = settings.idleTimeoutMs
         config.allow_admin = settings.allowAdmin
+        config.seed = settings.seed
+        config.sim = settings.simulation
         config.network =
             switch settings.network {
             case .auto: .FP_NETWORK_AUTO

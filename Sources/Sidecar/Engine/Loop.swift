@@ -3,29 +3,39 @@
 final class Loop {
     let engine: FastPath
     private(set) var flow: Flow<FastPath>
-    private let services: LoopServices
 
-    init(engine: FastPath, policy: FlowPolicy, services: LoopServices) {
+    init(engine: FastPath, policy: FlowPolicy) {
         self.engine = engine
-        self.services = services
         flow = Flow(orders: engine, policy: policy, nowNs: engine.nowNs)
     }
 
-    func run() {
+    func run(with services: LoopServices) {
         while !flow.isFinished {
             if !services.executor.isIdle { services.executor.runJobs(self) }
-            serveWishes()
-            let batch = engine.turn(until: flow.deadlineNs)
-            services.sawTurn(batch.nowNs)
-            flow.handle(batch)
+            serveWishes(services)
+            services.sawTurn(turn(until: flow.deadlineNs))
         }
         services.executor.close(self)
-        serveWishes()
+        serveWishes(services)
     }
+
+    /// Returns the time of the turn.
+    @discardableResult
+    @inline(__always)
+    func turn(until deadlineNs: UInt64) -> UInt64 {
+        let batch = engine.turn(until: deadlineNs)
+        flow.handle(batch)
+        return batch.nowNs
+    }
+
+    /// A turn that does what there is to do at this moment, for who holds the clock: the simulator.
+    func turnNow() -> UInt64 { turn(until: 0) }
+
+    func forgetNotices() { flow.notices.removeAll() }
 
     /* What the flow wants from others. Rare: a link that comes or goes. */
     @inline(__always)
-    private func serveWishes() {
+    private func serveWishes(_ services: LoopServices) {
         if flow.wantsAddresses {
             flow.wantsAddresses = false
             services.resolve { [executor = services.executor] resolution in

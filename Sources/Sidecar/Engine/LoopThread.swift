@@ -178,8 +178,8 @@ private final class LoopStart: Sendable {
         let last: StatsSnapshot
         do {
             let policy = FlowPolicy(config, networkName: facts.networkName, seed: SystemRandomNumberGenerator.seed())
-            let loop = Loop(engine: engine, policy: policy, services: handle.services)
-            loop.run()
+            let loop = Loop(engine: engine, policy: policy)
+            loop.run(with: handle.services)
             last = loop.snapshot()
         }
         handle.ended(last)

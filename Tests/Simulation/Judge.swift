@@ -1,0 +1,93 @@
+/// Judge — compares answers with the truth. What it holds to is the promise of docs/coherence.md:
+///
+/// (1) once a client of the pod has the reply to a write, no later read in the pod returns an older value, and reads of a
+///     key never go backwards in the pod;
+/// (2) a read that was sent after a client of the pod has received anything from the upstream reflects at least what the
+///     upstream had then;
+/// (4) commands of one client are ordered per key, and a read of several keys is one instant.
+///
+/// (1) for reads, and (2), hold with tracking and while the upstream is reachable. What is said of own writes holds always.
+extension World {
+    /// Values as `read` returned them; nil for an error.
+    func judge(_ values: [UInt64], _ keys: [Int], _ asked: Asked, _ client: SimClient) {
+        let pod = client.pod
+        let isStrict = pod.laxNs < asked.atNs
+        if !isStrict, keys.count > 1 {
+            /* Each as of its last good link. */
+            for place in keys.indices {
+                var one = asked
+                one.leastRead = [asked.leastRead[place]]
+                one.leastWritten = [asked.leastWritten[place]]
+                one.flightsSinceNs = [asked.flightsSinceNs[place]]
+                judge([values[place]], [keys[place]], one, client)
+            }
+            return
+        }
+        var instants: Set<Int> = []
+        var floor = isStrict ? asked.floor : 0
+        for (place, key) in keys.enumerated() {
+            floor = max(floor, max(asked.leastWritten[place], client.ownWritten[key]))
+        }
+        instants.insert(floor)
+        /* Versions of each key that this may be. */
+        var candidates: [[(from: Int, end: Int)]] = []
+        for (place, key) in keys.enumerated() {
+            var ranges: [(from: Int, end: Int)] = []
+            let least = isStrict ? max(asked.leastRead[place], client.ownRead[key]) : 0
+            let timeline = model.truth.timelines[key]
+            for index in timeline.indices where timeline[index].value == values[place] {
+                let end = model.truth.end(key, index)
+                guard end > floor, timeline[index].from >= least else { continue }
+                /* Past its expiry it must not be served, but for who joins a flight; a clock counts in milliseconds. */
+                if timeline[index].expiresNs != .max, timeline[index].value != 0,
+                    timeline[index].expiresNs &+ 2 * millisecond < asked.flightsSinceNs[place]
+                {
+                    continue
+                }
+                ranges.append((timeline[index].from, end))
+                instants.insert(max(timeline[index].from, floor))
+            }
+            candidates.append(ranges)
+        }
+        for instant in instants.sorted() {
+            let found = candidates.map { ranges in ranges.first { $0.from <= instant && instant < $0.end } }
+            if found.contains(where: { $0 == nil }) { continue }
+            for (place, key) in keys.enumerated() {
+                pod.read[key] = max(pod.read[key], found[place]!.from)
+                client.ownRead[key] = max(client.ownRead[key], found[place]!.from)
+            }
+            return
+        }
+        var story = ""
+        for (place, key) in keys.enumerated() {
+            let timeline = model.truth.timelines[key]
+            let shown = timeline.suffix(6).map {
+                "\(shorten($0.value)) from #\($0.from)" + ($0.expiresNs == .max ? "" : " until \(time($0.expiresNs))")
+            }
+            let least = max(asked.leastRead[place], client.ownRead[key])
+            let own = max(asked.leastWritten[place], client.ownWritten[key])
+            story +=
+                "\n    k\(key): got \(shorten(values[place])); the upstream had \(shown.joined(separator: ", "));"
+                + " read before: #\(least), own write: #\(own)"
+        }
+        fail(
+            "\(client.name) sent \(asked.text) at \(time(asked.atNs)), when the pod had been told of #\(asked.floor)"
+                + "\(isStrict ? "" : " (which does not count now)"): an older value came" + story)
+    }
+
+    /// A reply has come that the upstream gave when it carried out `token`.
+    func learn(token: Int, keys: [Int], _ client: SimClient, _ asked: Asked) {
+        let number = model.truth.execution(of: token)
+        guard number > 0 else {
+            return fail("\(client.name) got an answer to \(asked.text), which the upstream has never carried out")
+        }
+        client.pod.floor = max(client.pod.floor, number)
+        for key in keys {
+            client.pod.written[key] = max(client.pod.written[key], number)
+            client.ownWritten[key] = max(client.ownWritten[key], number)
+        }
+    }
+
+    func shorten(_ hash: UInt64) -> String { hash == 0 ? "nil" : valueNames[hash] ?? "?\(hash % 10_000)" }
+    func time(_ timeNs: UInt64) -> String { "\(Double((timeNs - second) / 1_000) / 1_000) ms" }
+}

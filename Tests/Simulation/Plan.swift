@@ -1,0 +1,96 @@
+@testable import Sidecar
+
+/// Plan — what a seed decides before anything happens: the configuration, who takes part, and what goes wrong when.
+struct Plan {
+    enum Fault: Equatable {
+        /// Upstream connections of a pod end, orderly or by a reset; some of them or all.
+        case cut(reset: Bool, all: Bool)
+        /// The pod's tracked connection carries nothing for this long; nothing is lost.
+        case blackhole(UInt64)
+        /// It carries nothing ever again, and neither side is told.
+        case halfOpen
+        /// The server takes connections and bytes but does nothing: a slow command, a fork, SIGSTOP.
+        case freeze(UInt64)
+        /// The process ends and is back with its data after this long.
+        case restart(UInt64)
+        /// Another server takes over, with data of an earlier time, or none.
+        case failover(isEmpty: Bool)
+        /// A restart behind which it is loading for this long.
+        case loading(UInt64)
+        /// All connections end, and the password is another one for this long.
+        case password(UInt64)
+        /// All connections end, and CLIENT TRACKING is refused for this long.
+        case trackingRefused(UInt64)
+        /// The pod's tracked connection is slower by this much for a while.
+        case lag(UInt64, for: UInt64)
+        /// A client's connection ends, by a reset or orderly in the middle of what it asked.
+        case clientGone(reset: Bool)
+        /// A client does not read for this long.
+        case clientDeaf(UInt64)
+    }
+
+    var pods: Int
+    var clientsPerPod: Int
+    var commands: Int
+    var keys: Int
+    var lengthNs: UInt64
+    var localMemory: UInt64
+    var config: SidecarConfig
+    var speaksTracking: Bool
+    var tableMax: Int
+    var valueBytesMax: Int
+    var delayNs: (low: UInt64, high: UInt64)
+    var clientDelayNs: (low: UInt64, high: UInt64)
+    var splits: Int
+    var roomBytes: Int
+    var faults: [(atNs: UInt64, fault: Fault)]
+
+    init(_ chance: inout Chance) {
+        pods = chance.oneIn(3) ? 2 : 1
+        clientsPerPod = 4 + chance.below(4)
+        commands = 200 + chance.below(150)
+        keys = 2 + chance.below(8)
+        lengthNs = chance.between(5 * second, 9 * second)
+        localMemory = chance.pick([3 << 20, 8 << 20, 32 << 20])
+        speaksTracking = !chance.oneIn(8)
+        tableMax = chance.oneIn(4) ? 1 + chance.below(6) : .max
+        valueBytesMax = chance.pick([4, 40, 400, 20_000])
+        let delays: [(low: UInt64, high: UInt64)] = [
+            (20_000, 200_000), (100_000, 2 * millisecond), (millisecond, 20 * millisecond),
+        ]
+        delayNs = chance.pick(delays)
+        clientDelayNs = (5_000, 100_000)
+        splits = chance.pick([0, 2, 6])
+        roomBytes = chance.pick([65_536, 65_536, 700, 50])
+        config = SidecarConfig()
+        config.upstream = UpstreamAddress(host: "127.0.0.1", port: 6379)
+        config.maxClients = 32
+        config.readTimeoutMs = chance.pick([30, 50, 200, 1_000])
+        config.connectTimeoutMs = chance.pick([50, 100, 300])
+        config.linkTimeoutMs = chance.pick([1_000, 2_000, 5_000])
+        config.ttlDefaultMs = chance.pick([300, 5_000, 300_000])
+        config.eviction = chance.pick([.lru, .lfu, .random])
+        config.localMemory = localMemory
+        faults = []
+        for _ in 0..<2 + chance.below(3) {
+            faults.append((chance.between(second / 2, lengthNs - second / 2), Self.fault(&chance)))
+        }
+    }
+
+    private static func fault(_ chance: inout Chance) -> Fault {
+        switch chance.below(14) {
+        case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
+        case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
+        case 3: .halfOpen
+        case 4: .freeze(chance.between(100 * millisecond, 1_500 * millisecond))
+        case 5: .restart(chance.between(50 * millisecond, 2 * second))
+        case 6: .failover(isEmpty: chance.oneIn(2))
+        case 7: .loading(chance.between(50 * millisecond, second))
+        case 8: .password(chance.between(100 * millisecond, second))
+        case 9: .trackingRefused(chance.between(100 * millisecond, second))
+        case 10, 11: .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
+        case 12: .clientGone(reset: chance.oneIn(2))
+        default: .clientDeaf(chance.between(50 * millisecond, 500 * millisecond))
+        }
+    }
+}

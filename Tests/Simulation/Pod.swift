@@ -1,0 +1,91 @@
+import CFastPath
+
+@testable import Sidecar
+
+/// One direction of a connection: bytes arrive in order, each piece at its time.
+struct Channel {
+    /// Nothing arrives before the piece before it.
+    var lastNs: UInt64 = 0
+    /// Nothing arrives before then; UInt64.max: ever.
+    var heldUntilNs: UInt64 = 0
+    var extraNs: UInt64 = 0
+}
+
+/// A connection of a sidecar, seen from outside.
+final class Wire {
+    enum Peer {
+        case client(SimClient)
+        case upstream
+    }
+
+    let number: fp_wire
+    let peer: Peer
+    /// At the upstream, once it has been picked up.
+    var connection: UpstreamModel.Connection?
+    var toEngine = Channel()
+    var fromEngine = Channel()
+    /// Its other side has gone, or the network has cut it.
+    var isCut = false
+
+    init(_ number: fp_wire, _ peer: Peer) {
+        self.number = number
+        self.peer = peer
+    }
+}
+
+/// A sidecar: the whole of CFastPath and the flow, on a simulated network. And what its clients have been told.
+final class Pod {
+    let index: Int
+    let sim: OpaquePointer
+    let loop: Loop
+    var wires: [Wire?] = []
+    /// The time for which its next turn is planned.
+    var wakeNs = UInt64.max
+
+    /// Whatever the upstream held when this command ran has been told to some client of the pod.
+    var floor = 0
+    /// By key: a version that began with this command, or later, has been read.
+    var read: [Int]
+    /// By key: an own write that this command carried out, or a later one, has been answered.
+    var written: [Int]
+    /// When what is cached was last served though it was suspect, or without tracking.
+    var laxNs: UInt64 = 0
+
+    init(_ index: Int, _ plan: Plan, seed: UInt64, nowNs: UInt64) throws {
+        self.index = index
+        sim = fp_sim_create()
+        fp_sim_time(sim, nowNs)
+        var settings = EngineSettings(plan.config)
+        settings.simulation = sim
+        settings.seed = seed | 1
+        let engine = try FastPath(settings)
+        try engine.attach()
+        loop = Loop(engine: engine, policy: FlowPolicy(plan.config, networkName: "sim", seed: seed))
+        read = Array(repeating: 0, count: plan.keys)
+        written = read
+    }
+
+    func destroy() {
+        loop.engine.destroy()
+        fp_sim_destroy(sim)
+    }
+
+    func wire(_ number: fp_wire) -> Wire? {
+        Int(number) < wires.count ? wires[Int(number)] : nil
+    }
+
+    func add(_ wire: Wire) {
+        while wires.count <= Int(wire.number) { wires.append(nil) }
+        wires[Int(wire.number)] = wire
+    }
+
+    var links: [Wire] {
+        wires.compactMap { wire in
+            guard let wire, case .upstream = wire.peer, !wire.isCut else { return nil }
+            return wire
+        }
+    }
+
+    /// The link whose pushes are applied, if there is one.
+    var trackedWire: Wire? { links.first { $0.connection.map { $0.tracking != .off } ?? false } }
+}

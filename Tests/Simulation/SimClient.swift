@@ -1,0 +1,89 @@
+import CFastPath
+
+/// A command that a client has sent, and what its reply must satisfy.
+struct Asked {
+    enum Kind {
+        /// A read of strings, at one instant.
+        case read([Int])
+        /// A write of these keys, none for keys that are not of the truth.
+        case write([Int], token: Int)
+        /// A script that writes a key which it does not declare.
+        case script([Int], token: Int)
+        /// A command that the upstream must have carried out when it is answered without an error.
+        case pass(token: Int)
+        /// Answered with exactly this.
+        case exactly(RESPValue)
+        /// Anything.
+        case plain
+        case queued
+        case watch
+        /// A read under WATCH.
+        case watchedRead(Int)
+        /// Writes of these keys were queued before it; perhaps behind a `watchedRead`.
+        case exec(tokens: [Int], keys: [Int], isWatched: Bool)
+        case pop
+        case subscribe
+        /// A script that reads a key.
+        case scriptRead(Int)
+    }
+
+    var kind: Kind
+    var words: [[UInt8]]
+    var atNs: UInt64
+    /// Of the pod when it was sent.
+    var floor: Int
+    /// By key of `read`: the least version, by the command with which it began.
+    var leastRead: [Int]
+    /// By key of `read`: what must not have ended before.
+    var leastWritten: [Int]
+    /// By key of `read`: when the oldest read of it was sent that was unanswered in the pod, this one included.
+    var flightsSinceNs: [UInt64]
+
+    var text: String { words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " ") }
+}
+
+/// A connection of the application.
+final class SimClient {
+    enum Habit {
+        case plain, transactions, subscriber, worker, scripts, otherDatabase
+    }
+
+    let index: Int
+    let pod: Pod
+    let habit: Habit
+    var protocolVersion = 2
+    var wire: fp_wire = 0
+    var isConnected = false
+    var reader = RESPReader()
+    var asked: [Asked] = []
+    var commandsLeft: Int
+    var deafUntilNs: UInt64 = 0
+    var isWatching = false
+    /// What it watches, and how it read it.
+    var watchedRead: (key: Int, value: UInt64)?
+    /// By key: what its own earlier answers have shown, for pipelined commands.
+    var ownRead: [Int]
+    var ownWritten: [Int]
+    var isBlocked = false
+    var isFinal = false
+
+    init(_ index: Int, _ pod: Pod, _ habit: Habit, commands: Int, keys: Int) {
+        self.index = index
+        self.pod = pod
+        self.habit = habit
+        commandsLeft = commands
+        ownRead = Array(repeating: 0, count: keys)
+        ownWritten = ownRead
+    }
+
+    var name: String { "pod\(pod.index).c\(index)" }
+
+    func forget() {
+        reader = RESPReader()
+        asked = []
+        isConnected = false
+        isBlocked = false
+        watchedRead = nil
+        protocolVersion = 2
+    }
+}
