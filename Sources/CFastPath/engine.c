@@ -332,8 +332,8 @@ static void book_turn(fp_engine *engine) {
 }
 
 static uint64_t background(fp_engine *engine) {
-    if (engine->serve.now_ns >= engine->measure_ns) {
-        if (engine->statm_fd >= 0) measure_base(engine);
+    if (engine->serve.now_ns >= engine->measure_ns && engine->statm_fd >= 0) {
+        measure_base(engine);
         clients_sample_kernel(&engine->clients);
         links_sample_kernel(&engine->links);
         engine->measure_ns = engine->serve.now_ns + MEASURE_NS;

@@ -99,7 +99,7 @@ final class World {
         run(until: second + plan.lengthNs)
         if failure != nil { return }
         heal()
-        run(until: nowNs + 12 * second)
+        run(until: nowNs + 8 * second)
         if failure != nil { return }
         readEverything()
         run(until: nowNs + 3 * second)
@@ -204,7 +204,7 @@ final class World {
         pod.loop.forgetNotices()
         let status = pod.loop.flow.status
         if !status.tracking || status.state == .unreachable { pod.laxNs = nowNs }
-        wake(pod, at: max(nowNs + 1, min(pod.loop.flow.deadlineNs, nowNs + 200 * millisecond)))
+        wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
     }
 
     private func drain(_ pod: Pod) {
