@@ -38,8 +38,9 @@ extension World {
             for index in timeline.indices where timeline[index].value == values[place] {
                 let end = model.truth.end(key, index)
                 guard end > floor, timeline[index].from >= least else { continue }
-                /* Past its expiry it must not be served, but for who joins a flight; a clock counts in milliseconds. */
-                if timeline[index].expiresNs != .max, timeline[index].value != 0,
+                /* Past its expiry it must not be served, but for who joins a flight; a clock counts in milliseconds.
+                   Without tracking a write between PTTL and GET goes unnoticed. */
+                if isStrict, timeline[index].expiresNs != .max, timeline[index].value != 0,
                     timeline[index].expiresNs &+ 2 * millisecond < asked.flightsSinceNs[place]
                 {
                     continue

@@ -17,6 +17,8 @@ struct Asked {
         case plain
         case queued
         case watch
+        /// When it is refused, what follows is carried out at once, as by Redis.
+        case multi
         /// A read under WATCH.
         case watchedRead(Int)
         /// Writes of these keys were queued before it; perhaps behind a `watchedRead`.
@@ -59,6 +61,7 @@ final class SimClient {
     var commandsLeft: Int
     var deafUntilNs: UInt64 = 0
     var isWatching = false
+    var isInMulti = false
     /// What it watches, and how it read it.
     var watchedRead: (key: Int, value: UInt64)?
     /// By key: what its own earlier answers have shown, for pipelined commands.
@@ -79,6 +82,7 @@ final class SimClient {
     var name: String { "pod\(pod.index).c\(index)" }
 
     func forget() {
+        wire = 0
         reader = RESPReader()
         asked = []
         isConnected = false

@@ -39,6 +39,7 @@ final class World {
     private var timeAtNs = UInt64.max
     private var isHealed = false
     private var steps = 0
+    private var refused: [(token: Int, text: String)] = []
 
     private(set) var failure: String?
     /// The last things that happened, for a failing seed's history.
@@ -105,6 +106,9 @@ final class World {
         run(until: nowNs + 3 * second)
         for client in clients where failure == nil && client.isFinal && !client.asked.isEmpty {
             fail("\(client.name) was never answered: \(client.asked[0].text)")
+        }
+        for (token, text) in refused where model.truth.execution(of: token) > 0 {
+            fail("\(text) was refused, and yet the upstream has carried it out")
         }
         for token in model.truth.repeated where failure == nil { fail("token \(token) was carried out twice") }
         leave()
@@ -605,9 +609,24 @@ final class World {
             return fail("\(client.name) got an answer to nothing: \(value.text.prefix(80))")
         }
         client.asked.removeFirst()
-        if value.isError { cover("errors") }
+        if case .error(let text) = value {
+            cover("errors")
+            noteRefusal(asked, text)
+        }
         if client.isFinal, value.isError { return fail("\(client.name): \(asked.text) failed though all is well: \(value.text)") }
         answer(client, asked, value)
+    }
+
+    /// The sidecar says that a write has not been carried out: then it must never be.
+    private func noteRefusal(_ asked: Asked, _ text: [UInt8]) {
+        guard text.starts(with: "ERR upstream".utf8) || text.starts(with: "ERR local_memory".utf8) else { return }
+        switch asked.kind {
+        case .write(_, let token), .script(_, let token): refused.append((token, asked.text))
+        case .pass(let token):
+            let reads = ["HGET", "XPENDING", "EXISTS"].map(\.array)
+            if !reads.contains(asked.words[0]) { refused.append((token, asked.text)) }
+        default: break
+        }
     }
 
     /// Something that carries a token has come from the upstream.
@@ -643,9 +662,13 @@ final class World {
         case .write(let keys, let token):
             if !value.isError { learn(token: token, keys: keys, client, asked) }
         case .script(let keys, let token):
-            /* Without tracking nobody can know what it has written. */
-            let isTracked = client.pod.loop.flow.status.tracking
-            if !value.isError { learn(token: token, keys: isTracked ? keys : [], client, asked) }
+            if value.isError { return }
+            learn(token: token, keys: [], client, asked)
+            /* Only announcements tell what it has written: it counts like what was read. */
+            for key in keys where client.pod.loop.flow.status.tracking {
+                client.pod.read[key] = max(client.pod.read[key], model.truth.execution(of: token))
+                client.ownRead[key] = max(client.ownRead[key], model.truth.execution(of: token))
+            }
         case .pass(let token):
             if !value.isError { learn(token: token, keys: [], client, asked) } else { tellOf(token, client) }
         case .exactly(let wanted):
@@ -654,9 +677,10 @@ final class World {
             }
         case .plain: break
         case .watch: client.isWatching = !value.isError
+        case .multi: client.isInMulti = !value.isError
         case .queued:
             if case .simple(let bytes) = value, bytes == "QUEUED".array { return }
-            if !value.isError { fail("\(client.name): \(asked.text) was not queued: \(value.text.prefix(80))") }
+            if !value.isError, client.isInMulti { fail("\(client.name): \(asked.text) was not queued: \(value.text.prefix(80))") }
         case .watchedRead(let key):
             client.watchedRead = nil
             guard let one = hash(value) else { return }
@@ -815,14 +839,14 @@ final class World {
             let token = token()
             add(["WATCH".array, key], .watch)
             add(["GET".array, key], .watchedRead(number))
-            add(["MULTI".array], .plain)
+            add(["MULTI".array], .multi)
             add(["SET".array, key, value(token)], .queued)
             add(["EXEC".array], .exec(tokens: [token], keys: [number], isWatched: true))
         default:
             let other = self.key()
             let first = token(), second = token()
             add(["UNWATCH".array], .plain)
-            add(["MULTI".array], .plain)
+            add(["MULTI".array], .multi)
             add(["SET".array, key, value(first)], .queued)
             if other != number { add(["SET".array, [UInt8]("k", other), value(second)], .queued) }
             let tokens = other == number ? [first] : [first, second]

@@ -41,8 +41,6 @@ final class UpstreamModel {
         fileprivate var channels: Set<[UInt8]> = []
         fileprivate var pendingKeys: [[UInt8]?] = []
         fileprivate var input = CommandReader()
-        /// The peer has sent all it will, or the server ends it.
-        fileprivate(set) var isEnding = false
         fileprivate(set) var isClosed = false
 
         fileprivate init(id: Int, isAuthenticated: Bool) {
@@ -101,11 +99,9 @@ final class UpstreamModel {
         goOn()
     }
 
-    /// The peer has sent all it will: what it asked is answered, what blocks ends.
+    /// The peer has sent all it will: what could be carried out has been answered; what blocks, and what waits behind it,
+    /// ends unanswered.
     func end(_ connection: Connection) {
-        connection.isEnding = true
-        connection.blocked = nil
-        run(connection)
         close(connection)
     }
 
@@ -115,7 +111,6 @@ final class UpstreamModel {
             case .partial: return
             case .malformed:
                 connection.out.append(text: "-ERR Protocol error\r\n")
-                connection.isEnding = true
                 return close(connection)
             case .command(let words):
                 execute(words, on: connection)
