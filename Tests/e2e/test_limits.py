@@ -1,5 +1,6 @@
 """Limits: slow readers, many clients, little memory."""
 
+import socket
 import time
 
 from resp import Closed, ReplyError, Status, encode
@@ -363,6 +364,20 @@ def _(t):
     for client in stuck:
         client.send_raw(b"x" * 999_000 + b"\r\n")
         expect(client.read(10), Status("OK"))
+
+
+@test("a large request behind replies that its client does not read keeps nobody waiting for long")
+def _(t):
+    sidecar = t.sidecar(t.redis()).wait_until_tracking()
+    other = t.client(sidecar, timeout=10)
+    other.call("SET", "big", b"x" * 500_000)
+    other.call("GET", "big")
+    deaf = t.client(sidecar)
+    deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    deaf.send_raw(encode("GET", "big") * 3)
+    deaf.send_raw(encode("SET", "mine", b"y" * (17 << 20)))
+    time.sleep(0.5)
+    expect(other.call("SET", "k", b"z" * 1_000_000), Status("OK"))
 
 
 @test("a reply for which there is no memory is an error for who asked, and the client stays")

@@ -322,8 +322,9 @@ static void see_turn(struct clients *clients, struct client *client) {
 void clients_pass_turns(struct clients *clients) {
     for (uint32_t i = 0; i < clients->table.used && clients->turn_first; i++) {
         struct client *client = table_record(&clients->table, i);
-        bool uses = !(client->item.generation & 1) || !client->large_bytes || !client->missing;
-        if (uses || client->active_ns + TURN_SILENCE_NS > clients->serve->now_ns) continue;
+        bool has_none = !(client->item.generation & 1) || !client->large_bytes;
+        /* Its request may be whole and wait for the client to read: that may take for ever. */
+        if (has_none || client->active_ns + TURN_SILENCE_NS > clients->serve->now_ns) continue;
         client->lost_turn = true;
         give_turn(clients, client);
     }
