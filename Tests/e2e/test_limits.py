@@ -380,6 +380,22 @@ def _(t):
     expect(other.call("SET", "k", b"z" * 1_000_000), Status("OK"))
 
 
+@test("a read of a very long key is carried out or refused by itself, and ends no link")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb", "read_timeout": "5s"}).wait_until_tracking()
+    client = t.client(sidecar, timeout=15)
+    t.client(redis).call("SET", b"k" * 100_000, "v")
+    for size, value in ((100_000, b"v"), (4_000_000, None), (7_500_000, None)):
+        for reply, wanted in ((client.ask("GET", b"k" * size), value), (client.ask("MGET", b"k" * size), [value])):
+            if not (isinstance(reply, ReplyError) and "local_memory" in str(reply)):
+                expect(reply, wanted, f"{size} bytes")
+    # Many that are just short enough to be cached.
+    keys = [b"%d" % n + b"k" * 15_000 for n in range(1_000)]
+    expect(client.pipeline([("GET", key) for key in keys], timeout=20), [None] * 1_000)
+    expect(sidecar.metric("ferrite_sidecar_upstream_reconnects_total"), 0)
+
+
 @test("a reply for which there is no memory is an error for who asked, and the client stays")
 def _(t):
     redis = t.redis()

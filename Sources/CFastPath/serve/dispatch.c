@@ -12,6 +12,8 @@
 #include "serve/read.h"
 #include "serve/slots.h"
 
+/* Looked at for whether there is memory to send it on; a read this large (of its keys) is passed, not cached. */
+#define LARGE_REQUEST_BYTES 16384u
 #define REPLIES_SHARE 16        /* of the budget, for replies still to come */
 #define REPLY_BYTES_LEAST 2048u /* expected of each, however small the last ones were: sizes change without a warning */
 
@@ -100,8 +102,6 @@ static void send_event(struct serve *serve, struct session *session, struct slot
     event->length = (uint32_t)length;
     serve->request_bytes += length;
 }
-
-#define LARGE_REQUEST_BYTES 16384u
 
 /* Swift's order will copy it behind what this batch has asked to be sent before: the link would have to be given up if
  * there were no memory then. */
@@ -242,7 +242,8 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
     if (unlikely(waiting > serve->out_bytes_high)) return stall(serve, session, STALL_OUT);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
-    if (likely(command && command->id == COMMAND_ID_GET && serve->args.count == 2 && session->lane != FP_LANE_PINNED))
+    bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
+    if (likely(is_get && session->lane != FP_LANE_PINNED && length < LARGE_REQUEST_BYTES))
         return read_get(serve, session, command);
     bool arity_fits = command && command_arity_fits(command, serve->args.count);
     if (arity_fits && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
@@ -259,7 +260,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         refuse_arity(serve, session, command);
         return DISPATCH_DONE;
     case COMMAND_READ:
-        if (arity_fits && command->id == COMMAND_ID_MGET) {
+        if (arity_fits && command->id == COMMAND_ID_MGET && length < LARGE_REQUEST_BYTES) {
             bool handled;
             enum dispatched done = read_mget(serve, session, command, raw, length, &handled);
             if (handled) return done;

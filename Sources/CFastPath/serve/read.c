@@ -73,6 +73,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     event->ticket = table_id(&flight->item);
     event->bytes = flight->key; /* the argument may lie in the parser's scratch, which lasts one request */
     event->length = flight->key_length;
+    serve->request_bytes += 2 * flight->key_length; /* of PTTL and GET */
     return DISPATCH_DONE;
 }
 
@@ -120,12 +121,14 @@ static void announce_group(struct serve *serve, struct session *session, struct 
         event->ticket = table_id(&flight->item);
         event->bytes = flight->key;
         event->length = flight->key_length;
+        serve->request_bytes += 2 * flight->key_length; /* of EXISTS and PTTL */
         flight = flight->group_next == TABLE_NONE ? NULL : table_record(&serve->flights, flight->group_next);
     }
     fp_event *event = serve_event(serve, FP_EVENT_MGET);
     event->ticket = table_id(&leader->item);
     event->bytes = raw;
     event->length = (uint32_t)length;
+    serve->request_bytes += length;
 }
 
 enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
