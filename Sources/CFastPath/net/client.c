@@ -177,9 +177,10 @@ static void pass_end_on(struct clients *clients, struct client *client) {
     event->link = session->link;
 }
 
-/* As Redis, which has answered before it notices an orderly end: what was asked is answered first. */
+/* As Redis, which has answered before it notices an orderly end: what was asked is answered first. One that has gone
+ * altogether makes the next send fail. */
 void client_closed(struct clients *clients, struct client *client, int error) {
-    if (error || client->blocked) {
+    if (error) {
         client_end(clients, client);
         return;
     }
