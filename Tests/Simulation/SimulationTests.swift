@@ -1,34 +1,68 @@
 import Glibc
 import Testing
 
+/// Seeds that once failed, and what they found. A seed means what it does only as long as what is drawn from it stays the
+/// same; the line says what to look for then.
+private let kept: [(seed: UInt64, found: String)] = [
+    (55_986, "without tracking, a write between PTTL and GET gives a value the older's time to live"),
+    (13_536, "a script's undeclared write, then a loss: the copy of the epoch before is served while unreachable"),
+    (8_688, "a half-closed client whose blocking command was ended must get no answer to what was behind it"),
+    (5_331, "MULTI refused for want of a link: what follows is carried out at once"),
+]
+
 @Suite("Simulation", .serialized)
 struct SimulationTests {
-    /// FERRITE_SEEDS=A..B, 1..200 if not set.
+    /// FERRITE_SEEDS=A..B, 1..40 if not set; one a line, told when they are clean, for scripts/simulate.
     @Test("Seeds run clean")
     func seeds() throws {
-        let range = getenv("FERRITE_SEEDS").map { String(cString: $0) } ?? "1..200"
+        let range = Self.setting("FERRITE_SEEDS") ?? "1..40"
         let ends = range.split(separator: ".").compactMap { UInt64($0) }
         let last = ends.count > 1 ? ends[1] : ends[0]
-        let lines = getenv("FERRITE_LINES").flatMap { Int(String(cString: $0)) } ?? 60
-        let isVerbose = getenv("FERRITE_VERBOSE") != nil
         var coverage: [String: Int] = [:]
-        let began = clock()
+        var first = ends[0]
         for seed in ends[0]...last {
-            if isVerbose { print("seed \(seed)") }
             let world = try World(seed: seed)
             world.run()
             coverage.merge(world.coverage) { $0 + $1 }
-            if let failure = world.failure {
-                let again = try World(seed: seed, keepsHistory: true)
-                again.run()
-                print("seed \(seed) \(again.failure ?? "does not fail when it is replayed: \(failure)")")
-                print(again.history.suffix(lines).joined(separator: "\n"))
-                Issue.record("seed \(seed): \(failure)")
-                return
+            if let failure = world.failure { return try report(seed, failure) }
+            if seed % 100 == 0 || seed == last {
+                print("clean \(first)..\(seed)")
+                fflush(nil)
+                first = seed + 1
             }
         }
-        let seconds = Double(clock() - began) / Double(CLOCKS_PER_SEC)
-        print("\(last - ends[0] + 1) seeds in \(seconds) s")
-        for (name, count) in coverage.sorted(by: { $0.key < $1.key }) { print("  \(name): \(count)") }
+        print("\(last - ends[0] + 1) seeds in all")
+        for (name, count) in coverage.sorted(by: { $0.key < $1.key }) { print("covered \(name): \(count)") }
     }
+
+    @Test("Seeds that once failed stay clean", arguments: kept.map(\.seed))
+    func keptSeeds(_ seed: UInt64) throws {
+        let world = try World(seed: seed)
+        world.run()
+        #expect(world.failure == nil)
+    }
+
+    @Test("A seed replays exactly")
+    func replay() throws {
+        for seed in [3, 77, 4_242] as [UInt64] {
+            let first = try World(seed: seed, keepsHistory: true)
+            first.run()
+            let second = try World(seed: seed, keepsHistory: true)
+            second.run()
+            #expect(first.history == second.history)
+            #expect(first.coverage == second.coverage)
+        }
+    }
+
+    /* Runs it once more, to tell its story. */
+    private func report(_ seed: UInt64, _ failure: String) throws {
+        let again = try World(seed: seed, keepsHistory: true)
+        again.run()
+        print("seed \(seed) \(again.failure ?? "does not fail when it is replayed: \(failure)")")
+        let lines = Self.setting("FERRITE_LINES").flatMap { Int($0) } ?? 60
+        for line in again.history.suffix(lines) { print("history \(line)") }
+        Issue.record("seed \(seed): \(failure)")
+    }
+
+    private static func setting(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 }

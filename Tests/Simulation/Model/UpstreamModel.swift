@@ -66,6 +66,7 @@ final class UpstreamModel {
     private var nextID = 1
     private var table: [[UInt8]: [Int]] = [:]
     private var tableOrder: [[UInt8]] = []
+    private var broadcast: [[UInt8]] = []
     private var executing: Connection?
     private var ready: [[UInt8]] = []
     private let keyCount: Int
@@ -275,9 +276,8 @@ final class UpstreamModel {
     }
 
     private func announce(_ key: [UInt8]) {
-        for connection in connections {
-            guard case .broadcast(let prefixes) = connection.tracking else { continue }
-            if prefixes.isEmpty || prefixes.contains(where: { key.starts(with: $0) }) { tell(key, to: connection) }
+        if connections.contains(where: { if case .broadcast = $0.tracking { true } else { false } }) {
+            if !broadcast.contains(key) { broadcast.append(key) }
         }
         guard let trackers = table.removeValue(forKey: key) else { return }
         tableOrder.removeAll { $0 == key }
@@ -285,7 +285,24 @@ final class UpstreamModel {
             guard let connection = connections.first(where: { $0.id == id }), connection.tracking != .off else {
                 continue
             }
+            if case .broadcast = connection.tracking { continue }
             tell(key, to: connection)
+        }
+    }
+
+    /* Broadcasts are gathered, and sent when the server has nothing else to do: each key once, sorted. */
+    private func sendBroadcasts() {
+        guard !broadcast.isEmpty else { return }
+        let keys = broadcast.sorted { $0.lexicographicallyPrecedes($1) }
+        broadcast = []
+        for connection in connections {
+            guard case .broadcast(let prefixes) = connection.tracking, connection.protocolVersion == 3 else { continue }
+            let wanted = prefixes.isEmpty ? keys : keys.filter { key in prefixes.contains { key.starts(with: $0) } }
+            if wanted.isEmpty { continue }
+            pushes += 1
+            connection.out.append(text: ">2\r\n$10\r\ninvalidate\r\n")
+            connection.out.appendHead("*", wanted.count)
+            for key in wanted { connection.out.appendBulk(key) }
         }
     }
 
@@ -509,7 +526,9 @@ final class UpstreamModel {
             guard speaksTracking else { return ok(connection) }
             guard connection.tracking == .optIn else {
                 connection.out.append(
-                    text: "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled\r\n"
+                    text: connection.tracking == .off
+                        ? "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled\r\n"
+                        : "-ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.\r\n"
                 )
                 return
             }
@@ -706,6 +725,9 @@ final class UpstreamModel {
     }
 
     private func transfer(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
+        if command == .copy, words[1] == words[2] {
+            return connection.out.append(text: "-ERR source and destination objects are the same\r\n")
+        }
         guard let stored = look(connection, words[1]) else {
             if command == .rename { return connection.out.append(text: "-ERR no such key\r\n") }
             return integer(connection, 0)
@@ -718,7 +740,7 @@ final class UpstreamModel {
             changed(connection.database, words[2])
             ok(connection)
         case .copy:
-            if words[1] == words[2] || (look(connection, words[2]) != nil && words.last != "REPLACE".array) {
+            if (look(connection, words[2]) != nil && words.last != "REPLACE".array) {
                 return integer(connection, 0)
             }
             databases[connection.database][words[2]] = stored
@@ -842,6 +864,7 @@ final class UpstreamModel {
     /* Clients that were blocked go on with what they have sent meanwhile. */
     private func goOn() {
         while let connection = unblocked.popLast() { run(connection) }
+        sendBroadcasts()
     }
 
     // MARK: transactions, scripts, messages

@@ -1,0 +1,145 @@
+import Glibc
+import Testing
+
+/// The model is no better than its likeness: the same commands, on the same connections, to a real redis-server.
+@Suite("The model of the upstream", .serialized)
+struct ModelTests {
+    /// Connections that differ in protocol and tracking, as the sidecar's and its clients' do.
+    private static let openings: [[[String]]] = [
+        [["HELLO", "3"], ["CLIENT", "TRACKING", "ON", "OPTIN"]],
+        [["HELLO", "3"], ["CLIENT", "TRACKING", "ON"]],
+        [["HELLO", "3"], ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "k1"]],
+        [["HELLO", "3"]],
+        [],
+        [],
+    ]
+
+    @Test("It answers and announces as redis-server does", arguments: 1...40 as ClosedRange<UInt64>)
+    func likeness(_ seed: UInt64) throws {
+        guard let redis = try? RealRedis() else {
+            Issue.record("redis-server cannot be started")
+            return
+        }
+        var chance = Chance(seed: seed)
+        let model = UpstreamModel(keys: 4)
+        let sockets = Self.openings.map { _ in redis.connect() }
+        let connections = Self.openings.map { _ in model.connect() }
+        defer { for socket in sockets { close(socket) } }
+        var history: [String] = []
+        func send(_ words: [[UInt8]], _ index: Int) {
+            var bytes: [UInt8] = []
+            bytes.appendCommand(words)
+            history.append("\(index): \(words.map { String(decoding: $0, as: UTF8.self) }.joined(separator: " "))")
+            model.nowNs = Self.nowNs()
+            redis.send(bytes, on: sockets[index])
+            redis.settle()
+            model.receive(bytes, on: connections[index])
+        }
+        for (index, opening) in Self.openings.enumerated() {
+            for words in opening { send(words.map(\.array), index) }
+            _ = redis.received(on: sockets[index])
+            connections[index].out = []
+        }
+        for _ in 0..<400 {
+            let index = chance.below(Self.openings.count)
+            /* Who subscribes in RESP2 may do little else. */
+            let words = index == 5 ? Self.subscription(&chance) : Self.command(&chance)
+            let isBlocked = words[0] == "BLPOP".array
+            send(words, index)
+            for place in sockets.indices {
+                var real = redis.received(on: sockets[place])
+                let ours = connections[place].out
+                connections[place].out = []
+                for _ in 0..<100 where real.count < ours.count {
+                    usleep(1_000)
+                    real += redis.received(on: sockets[place])
+                }
+                if Self.comparable(real, words) != Self.comparable(ours, words) {
+                    Issue.record(
+                        """
+                        seed \(seed), connection \(place), after
+                        \(history.suffix(12).joined(separator: "\n"))
+                        redis-server: \(String(decoding: real, as: UTF8.self).debugDescription)
+                        the model:    \(String(decoding: ours, as: UTF8.self).debugDescription)
+                        """)
+                    return
+                }
+            }
+            if isBlocked, chance.oneIn(2) { send(["RPUSH".array, words[1], [UInt8]("v", chance.below(9))], 4) }
+        }
+    }
+
+    /* Times to live differ by what has passed between the two. */
+    private static func comparable(_ bytes: [UInt8], _ words: [[UInt8]]) -> [UInt8] {
+        guard words[0] == "PTTL".array || words[0] == "EXEC".array else { return bytes }
+        return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n", omittingEmptySubsequences: false).map {
+            $0.first == ":" && $0.count > 4 ? ":many" : String($0)
+        }.joined(separator: "\r\n").array
+    }
+
+    private static func nowNs() -> UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return UInt64(now.tv_sec) * second + UInt64(now.tv_nsec)
+    }
+
+    private static func subscription(_ chance: inout Chance) -> [[UInt8]] {
+        let channel = [UInt8]("c", chance.below(3))
+        return chance.pick([["SUBSCRIBE".array, channel], ["UNSUBSCRIBE".array, channel]])
+    }
+
+    private static func command(_ chance: inout Chance) -> [[UInt8]] {
+        let key = [UInt8]("k", chance.below(4))
+        let other = [UInt8]("k", chance.below(4))
+        let value = [UInt8]("v", chance.below(100))
+        let list = [UInt8]("q", chance.below(2))
+        let long = "100000".array
+        switch chance.below(56) {
+        case 0...4: return ["GET".array, key]
+        case 5...7: return ["CLIENT".array, "CACHING".array, "YES".array]
+        case 8: return ["PTTL".array, key]
+        case 9: return ["MGET".array, key, other]
+        case 10...12: return ["SET".array, key, value]
+        case 13: return ["SET".array, key, value, "PX".array, long]
+        case 14: return ["SET".array, key, value, "NX".array]
+        case 15: return ["SET".array, key, value, "GET".array]
+        case 16: return ["MSET".array, key, value, other, value]
+        case 17: return ["DEL".array, key, other]
+        case 18: return ["EXISTS".array, key, other]
+        case 19: return ["PEXPIRE".array, key, long]
+        case 20: return ["PERSIST".array, key]
+        case 21: return ["APPEND".array, key, value]
+        case 22: return ["GETDEL".array, key]
+        case 23: return ["GETEX".array, key, "PX".array, long]
+        case 24: return ["RENAME".array, key, other]
+        case 25: return ["COPY".array, key, other, "REPLACE".array]
+        case 26: return ["COPY".array, key, other]
+        case 27: return ["MOVE".array, key, "1".array]
+        case 28: return ["TYPE".array, key]
+        case 29: return ["STRLEN".array, key]
+        case 30: return ["FLUSHALL".array]
+        case 31: return ["FLUSHDB".array]
+        case 32: return ["SWAPDB".array, "0".array, "1".array]
+        case 33: return ["DBSIZE".array]
+        case 34: return ["GETSET".array, key, value]
+        case 35: return ["LPUSH".array, list, value, "w".array]
+        case 36: return ["RPUSH".array, list, value]
+        case 37: return ["LPOP".array, list]
+        case 38: return ["LLEN".array, list]
+        case 39: return ["BLPOP".array, list, "0".array]
+        case 40: return ["HSET".array, "h".array, value, "1".array]
+        case 41: return ["HGET".array, "h".array, value]
+        case 42, 43: return ["MULTI".array]
+        case 44, 45: return ["EXEC".array]
+        case 46: return ["DISCARD".array]
+        case 47: return ["WATCH".array, key]
+        case 48: return ["UNWATCH".array]
+        case 49: return ["EVAL".array, UpstreamModel.setScript, "0".array, key, value]
+        case 50: return ["EVAL".array, UpstreamModel.getScript, "0".array, key]
+        case 51, 52: return ["PUBLISH".array, [UInt8]("c", chance.below(3)), value]
+        case 53: return ["SELECT".array, chance.oneIn(3) ? "1".array : "0".array]
+        case 54: return ["PSETEX".array, key, long, value]
+        default: return ["PING".array]
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import Glibc
+
+/// A real redis-server of this test's own, on a Unix socket, stopped when it is let go.
+final class RealRedis {
+    private let folder: String
+    private var pid: pid_t = 0
+    private var control: Int32 = -1
+
+    struct Missing: Error {}
+
+    init() throws {
+        var name = Array("/tmp/ferrite-model-XXXXXX".utf8CString)
+        guard mkdtemp(&name) != nil else { throw Missing() }
+        folder = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let words = [
+            "redis-server", "--port", "0", "--unixsocket", "\(folder)/socket", "--save", "", "--appendonly", "no",
+            "--dir", folder, "--logfile", "\(folder)/log", "--databases", "2",
+        ]
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
+        arguments.append(nil)
+        defer { for argument in arguments { free(argument) } }
+        guard posix_spawnp(&pid, "redis-server", nil, nil, &arguments, environ) == 0 else { throw Missing() }
+        for _ in 0..<500 {
+            control = connect()
+            if control >= 0 { return }
+            usleep(10_000)
+        }
+        throw Missing()
+    }
+
+    deinit {
+        if control >= 0 { close(control) }
+        if pid > 0 {
+            kill(pid, SIGKILL) /* a blocked SIGTERM is inherited */
+            waitpid(pid, nil, 0)
+        }
+        for file in ["socket", "log"] { unlink("\(folder)/\(file)") }
+        rmdir(folder)
+    }
+
+    /// A new connection, or -1.
+    func connect() -> Int32 {
+        let socket = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { path in
+            path.copyBytes(from: "\(folder)/socket".utf8)
+        }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        if result == 0 { return socket }
+        close(socket)
+        return -1
+    }
+
+    func send(_ bytes: [UInt8], on socket: Int32) {
+        var sent = 0
+        while sent < bytes.count {
+            let some = bytes.withUnsafeBytes { write(socket, $0.baseAddress! + sent, bytes.count - sent) }
+            if some <= 0 { return }
+            sent += some
+        }
+    }
+
+    /// Returns when everything that was sent before has been carried out and answered.
+    func settle() {
+        send(Array("PING\r\n".utf8), on: control)
+        var answer = [UInt8](repeating: 0, count: 64)
+        _ = read(control, &answer, answer.count)
+    }
+
+    /// What has come on a connection.
+    func received(on socket: Int32) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var some = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = recv(socket, &some, some.count, 0x40)
+            if count <= 0 { return bytes }
+            bytes += some[0..<count]
+        }
+    }
+}
