@@ -1,7 +1,7 @@
 # The one door: `make` lists what there is. Each target calls one script; CI calls the same ones.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test quick converse bench fmt lint asan soak setup clean
+.PHONY: help build run test quick converse simulate mutate bench fmt lint asan soak setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +20,12 @@ quick: ## unit tests, and conversations on one engine
 
 converse: ## the RESP conversations of Tests/Conversations only
 	@scripts/converse
+
+simulate: ## a minute of new seeds of the simulator that attacks coherence
+	@scripts/simulate
+
+mutate: ## each rule of coherence taken out once: which seed notices?
+	@scripts/mutate
 
 bench: ## the figures, measured against redis-server and twemproxy in the same run
 	@scripts/bench
@@ -40,4 +46,4 @@ setup: ## install what is missing
 	@scripts/setup --tests --lint
 
 clean: ## remove what was built
-	@rm -rf .build .build-asan
+	@rm -rf .build .build-*

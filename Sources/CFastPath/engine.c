@@ -608,8 +608,10 @@ const char *fp_sim_unsound(const fp_engine *engine) {
     if (engine->clients.table.live) return NULL;
     if (engine->serve.slots.live) return "slots are left though no client is connected";
     if (engine->serve.fenced_first) return "fences are waited for though no client is connected";
-    if (engine->serve.dirty || engine->serve.runnable) return "sessions are left in lists though no client is connected";
-    if (engine->clients.large_bytes || engine->clients.turn_first) return "turns are left though no client is connected";
+    if (engine->serve.dirty || engine->serve.runnable)
+        return "sessions are left in lists though no client is connected";
+    if (engine->clients.large_bytes || engine->clients.turn_first)
+        return "turns are left though no client is connected";
     return NULL;
 }
 

@@ -33,7 +33,9 @@ struct EventQueue<Event> {
             var at = 0
             while true {
                 var least = at
-                for child in [2 * at + 1, 2 * at + 2] where child < items.count && isBefore(child, least) { least = child }
+                for child in [2 * at + 1, 2 * at + 2] where child < items.count && isBefore(child, least) {
+                    least = child
+                }
                 if least == at { break }
                 items.swapAt(at, least)
                 at = least

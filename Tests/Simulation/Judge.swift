@@ -52,10 +52,11 @@ extension World {
         }
         for instant in instants.sorted() {
             let found = candidates.map { ranges in ranges.first { $0.from <= instant && instant < $0.end } }
-            if found.contains(where: { $0 == nil }) { continue }
-            for (place, key) in keys.enumerated() {
-                pod.read[key] = max(pod.read[key], found[place]!.from)
-                client.ownRead[key] = max(client.ownRead[key], found[place]!.from)
+            let whole = found.compactMap { $0 }
+            if whole.count < found.count { continue }
+            for (span, key) in zip(whole, keys) {
+                pod.read[key] = max(pod.read[key], span.from)
+                client.ownRead[key] = max(client.ownRead[key], span.from)
             }
             return
         }

@@ -88,7 +88,8 @@ struct Plan {
         case 7: .loading(chance.between(50 * millisecond, second))
         case 8: .password(chance.between(100 * millisecond, second))
         case 9: .trackingRefused(chance.between(100 * millisecond, second))
-        case 10, 11: .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
+        case 10, 11:
+            .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
         case 12: .clientGone(reset: chance.oneIn(2))
         default: .clientDeaf(chance.between(50 * millisecond, 500 * millisecond))
         }

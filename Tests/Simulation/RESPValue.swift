@@ -156,8 +156,8 @@ extension [UInt8] {
         append(contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
-    mutating func appendHead(_ type: Character, _ number: Int) {
-        append(type.asciiValue!)
+    mutating func appendHead(_ type: Unicode.Scalar, _ number: Int) {
+        append(UInt8(truncatingIfNeeded: type.value))
         append(decimal: number)
         append(13)
         append(10)

@@ -61,7 +61,9 @@ final class World {
         snapshot = model.snapshot()
         for index in 0..<plan.pods { pods.append(try Pod(index, plan, seed: seed, nowNs: nowNs)) }
         for _ in 0..<2 { writers.append(model.connect()) }
-        let habits: [SimClient.Habit] = [.plain, .plain, .plain, .transactions, .subscriber, .worker, .scripts, .otherDatabase]
+        let habits: [SimClient.Habit] = [
+            .plain, .plain, .plain, .transactions, .subscriber, .worker, .scripts, .otherDatabase,
+        ]
         let total = plan.pods * plan.clientsPerPod
         for pod in pods {
             for index in 0..<plan.clientsPerPod {
@@ -120,8 +122,7 @@ final class World {
     }
 
     private func run(until endNs: UInt64) {
-        while failure == nil, let next = queue.peekNs, next <= endNs {
-            let (timeNs, event) = queue.pop()!
+        while failure == nil, let next = queue.peekNs, next <= endNs, let (timeNs, event) = queue.pop() {
             steps += 1
             if steps > 400_000 { return fail("it does not come to an end") }
             nowNs = max(nowNs, timeNs)
@@ -306,7 +307,9 @@ final class World {
     }
 
     private func endToEngine(_ wire: Wire) {
-        guard let connection = wire.connection, let (pod, _) = wiresByConnection[connection.id], !wire.isCut else { return }
+        guard let connection = wire.connection, let (pod, _) = wiresByConnection[connection.id], !wire.isCut else {
+            return
+        }
         arrive(&wire.toEngine, plan.delayNs, .endToEngine(pod, wire, 0))
     }
 
@@ -613,7 +616,9 @@ final class World {
             cover("errors")
             noteRefusal(asked, text)
         }
-        if client.isFinal, value.isError { return fail("\(client.name): \(asked.text) failed though all is well: \(value.text)") }
+        if client.isFinal, value.isError {
+            return fail("\(client.name): \(asked.text) failed though all is well: \(value.text)")
+        }
         answer(client, asked, value)
     }
 
@@ -673,14 +678,18 @@ final class World {
             if !value.isError { learn(token: token, keys: [], client, asked) } else { tellOf(token, client) }
         case .exactly(let wanted):
             if !value.isError, value != wanted {
-                fail("\(client.name): \(asked.text) was answered with \(value.text.prefix(80)): replies are out of order")
+                fail(
+                    "\(client.name): \(asked.text) was answered with \(value.text.prefix(80)): replies are out of order"
+                )
             }
         case .plain: break
         case .watch: client.isWatching = !value.isError
         case .multi: client.isInMulti = !value.isError
         case .queued:
             if case .simple(let bytes) = value, bytes == "QUEUED".array { return }
-            if !value.isError, client.isInMulti { fail("\(client.name): \(asked.text) was not queued: \(value.text.prefix(80))") }
+            if !value.isError, client.isInMulti {
+                fail("\(client.name): \(asked.text) was not queued: \(value.text.prefix(80))")
+            }
         case .watchedRead(let key):
             client.watchedRead = nil
             guard let one = hash(value) else { return }
@@ -737,7 +746,9 @@ final class World {
             client.isBlocked = true
         case .subscriber:
             if chance.oneIn(3) {
-                add([chance.oneIn(4) ? "UNSUBSCRIBE".array : "SUBSCRIBE".array, [UInt8]("c", chance.below(2))], .subscribe)
+                add(
+                    [chance.oneIn(4) ? "UNSUBSCRIBE".array : "SUBSCRIBE".array, [UInt8]("c", chance.below(2))],
+                    .subscribe)
             }
         case .otherDatabase:
             if commands.isEmpty, client.asked.isEmpty { add(["SELECT".array, "1".array], .plain) }
@@ -809,7 +820,10 @@ final class World {
             case 6: add(["GETEX".array, key, "PX".array, [UInt8](decimal: 5 + chance.below(300))], .plain)
             case 7: add(["PERSIST".array, key], .plain)
             case 8: add(["EXISTS".array, key, [UInt8]("#", token)], .pass(token: token))
-            case 9: add(["PSETEX".array, key, [UInt8](decimal: 1 + chance.below(300)), value(token)], .write([number], token: token))
+            case 9:
+                add(
+                    ["PSETEX".array, key, [UInt8](decimal: 1 + chance.below(300)), value(token)],
+                    .write([number], token: token))
             default: add(["PING".array], .exactly(.simple("PONG".array)))
             }
         }
@@ -880,7 +894,9 @@ final class World {
         }
         for words in commands {
             if words[0] == "ECHO".array || words[0] == "PING".array || words[0] == "SWAPDB".array { continue }
-            note("writer\(index): \(words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " "))")
+            note(
+                "writer\(index): \(words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " "))"
+            )
             _ = model.perform(words, on: writers[index])
             writers[index].out.removeAll()
         }

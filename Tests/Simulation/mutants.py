@@ -1,5 +1,6 @@
-"""mutants — the rules of coherence, each taken out by one change of the source. A rule that can be taken out without a seed
-noticing is either not needed or not tested. `scripts/mutate` builds and runs them.
+"""mutants — the rules of coherence, each taken out by one change of the source.
+
+A rule that can be taken out without a seed noticing is either not needed or not tested. `scripts/mutate` runs them.
 
 Each: name, file, what stands there, what stands there without the rule.
 """
@@ -13,72 +14,139 @@ HEARTBEAT = "Sources/Sidecar/Upstream/Heartbeat.swift"
 
 MUTANTS = [
     ("fence: none", FLOW + "Fencing.swift",
-     "policy.fence && tracked.tracking ? tracked.heartbeat.fence() : 0", "0"),
+     "policy.fence && tracked.tracking ? tracked.heartbeat.fence() : 0",
+     "0"),
     ("fence: passes as soon as it is sent", FLOW + "Fencing.swift",
      "        tracked.heartbeat.pinged(nowNs)\n",
-     "        tracked.heartbeat.pinged(nowNs)\n        orders.passFence(tracked.heartbeat.sent)\n"),
+     "        tracked.heartbeat.pinged(nowNs)\n"
+     "        orders.passFence(tracked.heartbeat.sent)\n"),
     ("fence: scripts on the tracked link have none", FLOW + "Passthrough.swift",
-     "if event.mayWriteUnknownKeys, fence() != 0 { flags = .fenced }", "_ = event.mayWriteUnknownKeys"),
+     "if event.mayWriteUnknownKeys, fence() != 0 { flags = .fenced }",
+     "_ = event.mayWriteUnknownKeys"),
     ("fence: trust comes back with the first PONG", HEARTBEAT,
-     "if answered >= trustedAt { isLate = false }", "isLate = false"),
+     "if answered >= trustedAt { isLate = false }",
+     "isLate = false"),
     ("own writes: not dropped when parsed", DISPATCH,
-     "        if (writes) {\n            store_drop", "        if (0) {\n            store_drop"),
+     "        if (writes) {\n"
+     "            store_drop",
+     "        if (0) {\n"
+     "            store_drop"),
     ("own writes: flights not closed when parsed", DISPATCH,
-     "            flights_close(serve, hash);\n        }\n        if ((elsewhere", "        }\n        if ((elsewhere"),
+     "            flights_close(serve, hash);\n"
+     "        }\n"
+     "        if ((elsewhere",
+     "        }\n"
+     "        if ((elsewhere"),
     ("own writes: not dropped again before the reply", SLOTS,
      "static void drop_again(struct serve *serve, struct slot *slot) {\n",
-     "static void drop_again(struct serve *serve, struct slot *slot) {\n    if (slot) return;\n"),
+     "static void drop_again(struct serve *serve, struct slot *slot) {\n"
+     "    if (slot) return;\n"),
     ("own writes: flights not spoiled again by another link's write", SLOTS,
-     "        store_drop_hash(serve->store, hash);\n        flights_close(serve, hash);\n    }\n}\n\n/* CLIENT REPLY OFF",
-     "        store_drop_hash(serve->store, hash);\n    }\n}\n\n/* CLIENT REPLY OFF"),
+     "        store_drop_hash(serve->store, hash);\n"
+     "        flights_close(serve, hash);\n"
+     "    }\n"
+     "}\n"
+     "\n"
+     "/* CLIENT REPLY OFF",
+     "        store_drop_hash(serve->store, hash);\n"
+     "    }\n"
+     "}\n"
+     "\n"
+     "/* CLIENT REPLY OFF"),
     ("own writes: EXEC does not drop what was queued", DISPATCH,
-     "            fits = slot_note_hash(serve, slot, hash);\n        }\n    }\n", "            fits = hash || true;\n        }\n    }\n"),
+     "            fits = slot_note_hash(serve, slot, hash);\n"
+     "        }\n"
+     "    }\n",
+     "            fits = hash || true;\n"
+     "        }\n"
+     "    }\n"),
     ("own writes: FLUSHALL drops nothing", DISPATCH,
-     "    store_drop_all(serve->store);\n    flights_close_all(serve);\n    slot->drops_all", "    slot->drops_all"),
+     "    store_drop_all(serve->store);\n"
+     "    flights_close_all(serve);\n"
+     "    slot->drops_all",
+     "    slot->drops_all"),
     ("flights: a push does not spoil them", FLIGHT,
-     "if (flight->hash == hash && flight->armed) flight->spoiled = true;", "if (0) flight->spoiled = true;"),
+     "if (flight->hash == hash && flight->armed) flight->spoiled = true;",
+     "if (0) flight->spoiled = true;"),
     ("flights: the loss of the epoch does not end them", FLOW + "TrackedLink.swift",
-     "epoch: trackedStatus.epoch, trusted", "epoch: 1, trusted"),
+     "epoch: trackedStatus.epoch, trusted",
+     "epoch: 1, trusted"),
     ("flights: an answer that is not stored leaves the older", FLIGHT,
-     "        store_drop(serve->store, flight->key, flight->key_length, flight->hash);\n        return false;",
+     "        store_drop(serve->store, flight->key, flight->key_length, flight->hash);\n"
+     "        return false;",
      "        return false;"),
     ("flights: a closed one takes joiners", FLIGHT,
-     "return flight->closed || flight->era != serve->flight_era ? NULL : flight;", "return flight;"),
+     "return flight->closed || flight->era != serve->flight_era ? NULL : flight;",
+     "return flight;"),
     ("flights: CACHING and its read are parted", FLOW + "ReadThrough.swift",
-     "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: flags))\n            sendMember(event)\n",
-     "            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n            orders.send(tracked.link, Wire.ping)\n"
+     "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: "
+     "flags))\n"
+     "            sendMember(event)\n",
      "            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n"
-     "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .expiry, flags: flags.union(.tracked)))\n            sendMember(event)\n"),
+     "            orders.send(tracked.link, Wire.ping)\n"
+     "            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n"
+     "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .expiry, flags: "
+     "flags.union(.tracked)))\n"
+     "            sendMember(event)\n"),
     ("flights: time to live counts from the answer", FLOW + "ReadThrough.swift",
-     "        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: entry.pointee.sentNs, keep: keep)",
+     "        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: entry.pointee.sentNs, keep: "
+     "keep)",
      "        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: nowNs, keep: keep)"),
     ("flights: misses overtake the writes between them", FLOW + "Flow.swift",
-     "        while index < batch.count {\n            let event = batch[index]\n            switch event.kind {\n",
-     "        while index < batch.count {\n            if batch[index].kind == .miss { fetch(batch, from: index, to: index &+ 1) }\n            index &+= 1\n        }\n"
-     "        index = 0\n        while index < batch.count {\n            let event = batch[index]\n            if event.kind == .miss {\n                index &+= 1\n                continue\n            }\n            switch event.kind {\n"),
+     "        while index < batch.count {\n"
+     "            let event = batch[index]\n"
+     "            switch event.kind {\n",
+     "        while index < batch.count {\n"
+     "            if batch[index].kind == .miss { fetch(batch, from: index, to: index &+ 1) }\n"
+     "            index &+= 1\n"
+     "        }\n"
+     "        index = 0\n"
+     "        while index < batch.count {\n"
+     "            let event = batch[index]\n"
+     "            if event.kind == .miss {\n"
+     "                index &+= 1\n"
+     "                continue\n"
+     "            }\n"
+     "            switch event.kind {\n"),
     ("one client's order: reads do not mind its writes", READ,
-     "return session->filtered && (session->filter >> (hash & 63) & 1);", "return session->filtered && 0;"),
+     "return session->filtered && (session->filter >> (hash & 63) & 1);",
+     "return session->filtered && 0;"),
     ("one client's order: reads do not mind its flights", READ,
-     "return unlikely(session->first) ? flight_find(serve, key) : NULL;", "return session->first && 0 ? flight_find(serve, key) : NULL;"),
+     "return unlikely(session->first) ? flight_find(serve, key) : NULL;",
+     "return session->first && 0 ? flight_find(serve, key) : NULL;"),
     ("one client's order: MGET leaves no mark", READ,
-     "        session->filter |= 1ull << (flight->hash & 63);\n", ""),
+     "        session->filter |= 1ull << (flight->hash & 63);\n",
+     ""),
     ("one instant: MGET joins what is in the air", READ,
-     "    slot->filtered = true;\n    session->filtered++;\n    serve->stats.commands_miss++;\n    serve->stats.keyspace_misses += count;\n    announce_group",
+     "    slot->filtered = true;\n"
+     "    session->filtered++;\n"
+     "    serve->stats.commands_miss++;\n"
+     "    serve->stats.keyspace_misses += count;\n"
+     "    announce_group",
      "    struct store_key first_key = key_of(serve, &serve->args.args[1]);\n"
      "    struct store_value first_value;\n"
      "    if (count > 1 && lookup(serve, &first_key, &first_value)) leader->era--;\n"
-     "    serve->stats.commands_miss++;\n    serve->stats.keyspace_misses += count;\n    announce_group"),
+     "    serve->stats.commands_miss++;\n"
+     "    serve->stats.keyspace_misses += count;\n"
+     "    announce_group"),
     ("epochs: suspension changes nothing", FLOW + "TrackedLink.swift",
-     "        let trusted = tracked.isUp && !tracked.heartbeat.isLate\n", "        let trusted = tracked.isUp\n"),
+     "        let trusted = tracked.isUp && !tracked.heartbeat.isLate\n",
+     "        let trusted = tracked.isUp\n"),
     ("epochs: a lost link changes nothing", FLOW + "TrackedLink.swift",
-     "        let trusted = tracked.isUp && !tracked.heartbeat.isLate\n", "        let trusted = !tracked.heartbeat.isLate\n"),
+     "        let trusted = tracked.isUp && !tracked.heartbeat.isLate\n",
+     "        let trusted = !tracked.heartbeat.isLate\n"),
     ("epochs: what is read past suspect copies leaves them", DISPATCH,
-     "if (!writes && serve->trusted) continue;", "if (!writes) continue;"),
+     "if (!writes && serve->trusted) continue;",
+     "if (!writes) continue;"),
     ("WATCH: reads are served from the store", DISPATCH,
-     "serve->args.count == 2 && session->lane != FP_LANE_PINNED))", "serve->args.count == 2))"),
+     "serve->args.count == 2 && session->lane != FP_LANE_PINNED))",
+     "serve->args.count == 2))"),
     ("fate: a write of unknown fate is called failed", FLOW + "ReadThrough.swift",
-     "                orders.closeSlot(entry.ticket)\n", "                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)\n"),
+     "                orders.closeSlot(entry.ticket)\n",
+     "                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)\n"),
     ("fate: pinned clients outlive their link", FLOW + "Pinning.swift",
-     "        if case .ready = session.pointee.phase {\n            orders.closeClient(client)\n",
-     "        if case .ready = session.pointee.phase {\n            _ = client\n"),
+     "        if case .ready = session.pointee.phase {\n"
+     "            orders.closeClient(client)\n",
+     "        if case .ready = session.pointee.phase {\n"
+     "            _ = client\n"),
 ]

@@ -1,5 +1,6 @@
-"""The fence (rule 3), on real servers: the tracked link alone hears the upstream 20 ms late. What a client has been told by
-another way must never be contradicted by what the pod reads afterwards from its cache.
+"""The fence (rule 3), on real servers: the tracked link alone hears the upstream 20 ms late.
+
+What a client has been told by another way must never be contradicted by what the pod reads afterwards from its cache.
 
 FERRITE_FENCE_ROUNDS: rounds of each way, 25 if not set; `make soak` takes 1,000."""
 

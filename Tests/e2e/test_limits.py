@@ -396,6 +396,24 @@ def _(t):
     expect(sidecar.metric("ferrite_sidecar_upstream_reconnects_total"), 0)
 
 
+@test("a client that asks and ends its side gets the whole reply, full socket or not")
+def _(t):
+    sidecar = t.sidecar(t.redis(), unix=True).wait_until_tracking()
+    # With this many clients a socket of the next is small.
+    crowd = [t.client(sidecar) for _ in range(40)]
+    for client in crowd:
+        expect(client.call("PING"), Status("PONG"))
+    for size in (60_000, 200_000):
+        crowd[0].call("SET", "k", b"x" * size)
+        crowd[0].call("GET", "k")
+        for _ in range(20):
+            with sidecar.client(unix=True) as client:
+                client.send_raw(encode("GET", "k"))
+                client.socket.shutdown(socket.SHUT_WR)
+                time.sleep(0.005)
+                expect(len(client.read(10)), size)
+
+
 @test("a reply for which there is no memory is an error for who asked, and the client stays")
 def _(t):
     redis = t.redis()

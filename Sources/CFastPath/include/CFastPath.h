@@ -174,8 +174,8 @@ void fp_link_finish(fp_engine *engine, fp_link link);
 
 /* Answers a slot with one complete reply; no bytes end it in silence, as CLIENT REPLY OFF wants it. For a RESP2 client
  * the reply of a RESP3 link is rewritten by the command's own rule when `from_resp3`. The keys of a write that did not
- * travel on the tracked link are dropped, and their flights spoiled, before it is delivered (rule 2). With a fence it is
- * delivered when that has passed (rule 3), in the client's order, and what is behind it waits too. */
+ * travel on the tracked link are dropped, and their flights spoiled, before it is delivered (rule 2). With a fence it
+ * is delivered when that has passed (rule 3), in the client's order, and what is behind it waits too. */
 void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool from_resp3, fp_fence fence);
 
 /* Answers with a reply that is followed by more for the same slot (SUBSCRIBE a b gives two). The last by fp_answer,

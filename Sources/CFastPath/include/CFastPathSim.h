@@ -1,8 +1,8 @@
 /* CFastPathSim — the far side of the third network engine, net/sim.c: for tests.
  *
- * An engine that was created with fp_config.sim touches no socket, no clock and no /proc. Its connections are wires whose
- * other ends a test holds in the same thread: what arrives, in which pieces and when, what the engine may send, which
- * connection ends and how, and what time it is, all is the test's choice, so a seed replays exactly.
+ * An engine that was created with fp_config.sim touches no socket, no clock and no /proc. Its connections are wires
+ * whose other ends a test holds in the same thread: what arrives, in which pieces and when, what the engine may send,
+ * which connection ends and how, and what time it is, all is the test's choice, so a seed replays exactly.
  *
  *     fp_sim *sim = fp_sim_create(); fp_sim_time(sim, now);
  *     fp_wire client = fp_sim_connect(sim);               a client of the application connects
@@ -59,8 +59,8 @@ void fp_sim_room(fp_sim *sim, fp_wire wire, size_t bytes);
 /* The turn before had nothing to do. */
 bool fp_sim_is_idle(const fp_sim *sim);
 
-/* Looks at the engine from the inside: its budget's sums, and that nothing is left of clients when there are none. NULL,
- * or what is wrong. */
+/* Looks at the engine from the inside: its budget's sums, and that nothing is left of clients when there are none.
+ * NULL, or what is wrong. */
 const char *fp_sim_unsound(const fp_engine *engine);
 
 #endif

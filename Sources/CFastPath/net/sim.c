@@ -1,8 +1,8 @@
 /* sim — the third network engine: wires in memory, a clock that is set. It decides nothing: the test behind
  * CFastPathSim.h says what arrives and when. Only tests link it.
  *
- * Every piece that is delivered is an allocation of its own size, freed by the loop_recycle after it was handed out, so a
- * sanitizer sees who reads past its end or too late. */
+ * Every piece that is delivered is an allocation of its own size, freed by the loop_recycle after it was handed out, so
+ * a sanitizer sees who reads past its end or too late. */
 #include "net/sim.h"
 
 #include <errno.h>
@@ -28,9 +28,9 @@ struct wire {
     uint8_t *out;
     size_t out_length, out_capacity, out_taken;
     size_t room;
-    int error;        /* of LOOP_CONNECTED, or of LOOP_CLOSED */
-    bool picked_up;   /* LOOP_CONNECTED is to be told */
-    bool ended;       /* LOOP_CLOSED is to be told behind the pieces */
+    int error;      /* of LOOP_CONNECTED, or of LOOP_CLOSED */
+    bool picked_up; /* LOOP_CONNECTED is to be told */
+    bool ended;     /* LOOP_CLOSED is to be told behind the pieces */
     bool end_told;
     bool paused;
     bool wants_room;  /* the last send was short */
@@ -106,7 +106,9 @@ static void mark_changed(fp_sim *sim, struct wire *wire) {
 
 static uint64_t read_clock(void *context) { return ((const fp_sim *)context)->now_ns; }
 
-struct clock sim_clock(struct fp_sim *sim) { return (struct clock){.read = read_clock, .context = sim}; }
+struct clock sim_clock(struct fp_sim *sim) {
+    return (struct clock){.read = read_clock, .context = sim};
+}
 
 fp_sim *fp_sim_create(void) {
     fp_sim *sim = calloc(1, sizeof *sim);
@@ -215,7 +217,8 @@ size_t fp_sim_take(fp_sim *sim, fp_wire number, void *bytes, size_t room) {
     if (some) memcpy(bytes, wire->out + wire->out_taken, some);
     wire->out_taken += some;
     if (out_left(wire) == 0) wire->out_taken = wire->out_length = 0;
-    if (out_left(wire) == 0 && wire->state == FP_WIRE_GONE && !wire->is_changed && !wire->is_ready) wire_free(sim, wire);
+    if (out_left(wire) == 0 && wire->state == FP_WIRE_GONE && !wire->is_changed && !wire->is_ready)
+        wire_free(sim, wire);
     else give_room(sim, wire);
     return some;
 }
@@ -354,8 +357,8 @@ static bool tell(fp_sim *sim, struct wire *wire, struct loop_event *event) {
         wire->first = piece->next;
         piece->next = sim->handed;
         sim->handed = piece;
-        *event = (struct loop_event){
-            .kind = LOOP_DATA, .conn = wire->conn, .bytes = piece->bytes, .length = piece->length};
+        *event =
+            (struct loop_event){.kind = LOOP_DATA, .conn = wire->conn, .bytes = piece->bytes, .length = piece->length};
         return true;
     }
     wire->end_told = true;

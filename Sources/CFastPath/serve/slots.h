@@ -9,8 +9,8 @@
  * allocates.
  *
  * The fence (rule 3): what has come by another link than the tracked one stays in its slot until every push that the
- * upstream sent before it has been applied. A message that answers nothing takes a slot of its own meanwhile. Slots that
- * wait for a fence stand in serve.fenced, the lowest fence first. */
+ * upstream sent before it has been applied. A message that answers nothing takes a slot of its own meanwhile. Slots
+ * that wait for a fence stand in serve.fenced, the lowest fence first. */
 #ifndef FERRITE_SERVE_SLOTS_H
 #define FERRITE_SERVE_SLOTS_H
 

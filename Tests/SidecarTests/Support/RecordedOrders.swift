@@ -98,7 +98,9 @@ final class RecordedOrders: Orders {
     func tell(_ client: ClientID, _ bytes: Bytes, fence: FenceID) {
         note("tell \(client)\(behind(fence)): \(text(bytes))")
     }
-    func passFence(_ fence: FenceID) { if hasFences { note("pass \(fence == .max ? "all fences" : "fence \(fence)")") } }
+    func passFence(_ fence: FenceID) {
+        if hasFences { note("pass \(fence == .max ? "all fences" : "fence \(fence)")") }
+    }
     private func behind(_ fence: FenceID) -> String { fence == 0 ? "" : " behind \(fence)" }
     func pin(_ client: ClientID, _ link: LinkID) { note("pin \(client) to \(link)") }
     func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }

@@ -59,7 +59,7 @@ final class RealRedis {
     func send(_ bytes: [UInt8], on socket: Int32) {
         var sent = 0
         while sent < bytes.count {
-            let some = bytes.withUnsafeBytes { write(socket, $0.baseAddress! + sent, bytes.count - sent) }
+            let some = bytes[sent...].withUnsafeBytes { write(socket, $0.baseAddress, $0.count) }
             if some <= 0 { return }
             sent += some
         }

@@ -154,7 +154,7 @@ final class UpstreamModel {
     func expireSome(_ chance: inout Chance) {
         for database in 0..<2 {
             for key in databases[database].keys.sorted(by: { $0.lexicographicallyPrecedes($1) })
-            where databases[database][key]!.expiresNs <= nowNs && chance.oneIn(2) {
+            where databases[database][key].map({ $0.expiresNs <= nowNs }) == true && chance.oneIn(2) {
                 truth.begin()
                 _ = expireIfNeeded(database, key)
             }
@@ -501,7 +501,8 @@ final class UpstreamModel {
         }
         if !connection.isAuthenticated {
             connection.out.append(
-                text: "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time\r\n"
+                text:
+                    "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time\r\n"
             )
             return
         }
@@ -677,7 +678,8 @@ final class UpstreamModel {
         switch command {
         case .pttl:
             if let stored = look(connection, words[1]) {
-                let left = stored.expiresNs == .max ? -1 : Int(stored.expiresNs / millisecond) - Int(nowNs / millisecond)
+                let left =
+                    stored.expiresNs == .max ? -1 : Int(stored.expiresNs / millisecond) - Int(nowNs / millisecond)
                 integer(connection, left)
             } else {
                 integer(connection, -2)
@@ -782,7 +784,11 @@ final class UpstreamModel {
                 guard case .list(let old) = stored.content else { return wrongType(connection) }
                 items = old
             }
-            if command == .lpush { items.insert(contentsOf: words.dropFirst(2).reversed(), at: 0) } else { items += words.dropFirst(2) }
+            if command == .lpush {
+                items.insert(contentsOf: words.dropFirst(2).reversed(), at: 0)
+            } else {
+                items += words.dropFirst(2)
+            }
             put(connection, words[1], .list(items), expiresNs: stored?.expiresNs ?? .max)
             integer(connection, items.count)
             if connection.database == 0 { ready.append(words[1]) }
@@ -847,7 +853,8 @@ final class UpstreamModel {
         while let key = ready.first {
             ready.removeFirst()
             for connection in connections {
-                guard let blocked = connection.blocked, blocked.keys.contains(key), connection.database == 0, let stored = databases[0][key], case .list(let items) = stored.content
+                guard let blocked = connection.blocked, blocked.keys.contains(key), connection.database == 0,
+                    let stored = databases[0][key], case .list(let items) = stored.content
                 else { continue }
                 connection.blocked = nil
                 connection.out.appendHead("*", 2)
@@ -969,7 +976,8 @@ final class UpstreamModel {
 
     private func subscribe(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
         let isSubscribing = command == .subscribe
-        let names = words.count > 1 ? Array(words.dropFirst()) : connection.channels.sorted { $0.lexicographicallyPrecedes($1) }
+        let names =
+            words.count > 1 ? Array(words.dropFirst()) : connection.channels.sorted { $0.lexicographicallyPrecedes($1) }
         func confirm(_ name: [UInt8]?) {
             connection.out.appendHead(connection.protocolVersion == 3 ? ">" : "*", 3)
             connection.out.appendBulk(isSubscribing ? "subscribe".array : "unsubscribe".array)
