@@ -65,11 +65,14 @@ final class RealRedis {
         }
     }
 
-    /// Returns when everything that was sent before has been carried out and answered.
+    /// Returns when everything that was sent before has been carried out and answered. Twice, since the server writes
+    /// what it has to say in one turn in an order of its own.
     func settle() {
-        send(Array("PING\r\n".utf8), on: control)
-        var answer = [UInt8](repeating: 0, count: 64)
-        _ = read(control, &answer, answer.count)
+        for _ in 0..<2 {
+            send(Array("PING\r\n".utf8), on: control)
+            var answer = [UInt8](repeating: 0, count: 64)
+            _ = read(control, &answer, answer.count)
+        }
     }
 
     /// What has come on a connection.
