@@ -525,9 +525,11 @@ void fp_drop_all(fp_engine *engine) {
 }
 
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspect) {
-    engine->serve.epoch = epoch;
-    engine->serve.trusted = trusted;
-    engine->serve.serve_suspect = serve_suspect;
+    struct serve *serve = &engine->serve;
+    if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
+    serve->epoch = epoch;
+    serve->trusted = trusted;
+    serve->serve_suspect = serve_suspect;
 }
 
 void fp_ttl_default(fp_engine *engine, uint64_t milliseconds) { engine->serve.ttl_default_ms = milliseconds; }

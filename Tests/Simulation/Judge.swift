@@ -6,7 +6,8 @@
 ///     upstream had then;
 /// (4) commands of one client are ordered per key, and a read of several keys is one instant.
 ///
-/// (1) for reads, and (2), hold with tracking and while the upstream is reachable. What is said of own writes holds always.
+/// (1) for reads of every kind, and (2), hold with tracking and while the upstream is reachable. What is said of own writes
+/// holds always.
 extension World {
     /// Values as `read` returned them; nil for an error.
     func judge(_ values: [UInt64], _ keys: [Int], _ asked: Asked, _ client: SimClient) {
@@ -17,6 +18,7 @@ extension World {
             for place in keys.indices {
                 var one = asked
                 one.leastRead = [asked.leastRead[place]]
+                one.leastServed = [asked.leastServed[place]]
                 one.leastWritten = [asked.leastWritten[place]]
                 one.flightsSinceNs = [asked.flightsSinceNs[place]]
                 judge([values[place]], [keys[place]], one, client)
@@ -33,7 +35,7 @@ extension World {
         var candidates: [[(from: Int, end: Int)]] = []
         for (place, key) in keys.enumerated() {
             var ranges: [(from: Int, end: Int)] = []
-            let least = isStrict ? max(asked.leastRead[place], client.ownRead[key]) : 0
+            let least = isStrict ? max(asked.leastRead[place], client.ownRead[key]) : laxLeast(asked, place)
             let timeline = model.truth.timelines[key]
             for index in timeline.indices where timeline[index].value == values[place] {
                 let end = model.truth.end(key, index)
@@ -56,6 +58,7 @@ extension World {
             if whole.count < found.count { continue }
             for (span, key) in zip(whole, keys) {
                 pod.read[key] = max(pod.read[key], span.from)
+                if case .read = asked.kind { pod.served[key] = max(pod.served[key], span.from) }
                 client.ownRead[key] = max(client.ownRead[key], span.from)
             }
             return
@@ -75,6 +78,12 @@ extension World {
         fail(
             "\(client.name) sent \(asked.text) at \(time(asked.atNs)), when the pod had been told of #\(asked.floor)"
                 + "\(isStrict ? "" : " (which does not count now)"): an older value came" + story)
+    }
+
+    /// While the upstream is unreachable reads go no more backwards than while it is not, but for what scripts have told.
+    private func laxLeast(_ asked: Asked, _ place: Int) -> Int {
+        guard plan.isAlwaysTracked, case .read = asked.kind else { return 0 }
+        return asked.leastServed[place]
     }
 
     /// A reply has come that the upstream gave when it carried out `token`.

@@ -42,6 +42,14 @@ struct Plan {
     var delayNs: (low: UInt64, high: UInt64)
     var clientDelayNs: (low: UInt64, high: UInt64)
     var splits: Int
+    /// Of ten plain commands so many more are reads: a cache that is seldom hit shows little.
+    var readsOfTen: Int
+    /// Who has been told of something makes another client look at once, one time in so many; 0: never.
+    var curiosity: Int
+    /// The writers elsewhere pause so many times longer.
+    var writersPause: UInt64
+    /// Keys with large values that nobody writes: they push others out.
+    var fillers: Int
     var roomBytes: Int
     var faults: [(atNs: UInt64, fault: Fault)]
 
@@ -51,7 +59,7 @@ struct Plan {
         commands = 200 + chance.below(150)
         keys = 2 + chance.below(8)
         lengthNs = chance.between(5 * second, 9 * second)
-        localMemory = chance.pick([3 << 20, 8 << 20, 32 << 20])
+        localMemory = chance.pick([3 << 20, 4 << 20, 8 << 20])
         speaksTracking = !chance.oneIn(8)
         tableMax = chance.oneIn(4) ? 1 + chance.below(6) : .max
         valueBytesMax = chance.pick([4, 40, 400, 20_000])
@@ -62,6 +70,10 @@ struct Plan {
         clientDelayNs = (5_000, 100_000)
         splits = chance.pick([0, 2, 6])
         roomBytes = chance.pick([65_536, 65_536, 700, 50])
+        readsOfTen = chance.pick([0, 4, 7])
+        curiosity = chance.pick([0, 1, 2])
+        writersPause = chance.pick([1, 1, 5])
+        fillers = roomBytes > 1_000 && chance.oneIn(6) ? 30 : 0
         config = SidecarConfig()
         config.upstream = UpstreamAddress(host: "127.0.0.1", port: 6379)
         config.maxClients = 32
@@ -75,6 +87,11 @@ struct Plan {
         for _ in 0..<2 + chance.below(3) {
             faults.append((chance.between(second / 2, lengthNs - second / 2), Self.fault(&chance)))
         }
+    }
+
+    /// Whenever a link is up there is tracking on it.
+    var isAlwaysTracked: Bool {
+        speaksTracking && !faults.contains { if case .trackingRefused = $0.fault { true } else { false } }
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {

@@ -46,6 +46,8 @@ final class Pod {
     var floor = 0
     /// By key: a version that began with this command, or later, has been read.
     var read: [Int]
+    /// The same without what scripts have read and written.
+    var served: [Int]
     /// By key: an own write that this command carried out, or a later one, has been answered.
     var written: [Int]
     /// When what is cached was last served though it was suspect, or without tracking.
@@ -62,6 +64,7 @@ final class Pod {
         try engine.attach()
         loop = Loop(engine: engine, policy: FlowPolicy(plan.config, networkName: "sim", seed: seed))
         read = Array(repeating: 0, count: plan.keys)
+        served = read
         written = read
     }
 

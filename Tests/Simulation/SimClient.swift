@@ -36,6 +36,8 @@ struct Asked {
     var floor: Int
     /// By key of `read`: the least version, by the command with which it began.
     var leastRead: [Int]
+    /// The same without what scripts have read and written: what holds while the upstream is unreachable.
+    var leastServed: [Int]
     /// By key of `read`: what must not have ended before.
     var leastWritten: [Int]
     /// By key of `read`: when the oldest read of it was sent that was unanswered in the pod, this one included.
@@ -69,6 +71,8 @@ final class SimClient {
     var ownWritten: [Int]
     var isBlocked = false
     var isFinal = false
+    /// It has queued these writes behind a MULTI; EXEC comes with what it does next.
+    var queued: (tokens: [Int], keys: [Int])?
 
     init(_ index: Int, _ pod: Pod, _ habit: Habit, commands: Int, keys: Int) {
         self.index = index
@@ -87,6 +91,7 @@ final class SimClient {
         asked = []
         isConnected = false
         isBlocked = false
+        queued = nil
         watchedRead = nil
         protocolVersion = 2
     }

@@ -15,6 +15,7 @@ final class World {
         case endToClient(SimClient, fp_wire)
         case wake(Pod)
         case act(SimClient)
+        case look(SimClient, Int)
         case write(Int)
         case fault(Int)
         case thaw
@@ -61,6 +62,11 @@ final class World {
         snapshot = model.snapshot()
         for index in 0..<plan.pods { pods.append(try Pod(index, plan, seed: seed, nowNs: nowNs)) }
         for _ in 0..<2 { writers.append(model.connect()) }
+        for filler in 0..<plan.fillers {
+            let value = [UInt8](repeating: UInt8(ascii: "f"), count: 150_000)
+            _ = model.perform(["SET".array, [UInt8]("f", filler), value], on: writers[0])
+            writers[0].out.removeAll()
+        }
         let habits: [SimClient.Habit] = [
             .plain, .plain, .plain, .transactions, .subscriber, .worker, .scripts, .otherDatabase,
         ]
@@ -165,9 +171,16 @@ final class World {
         case .toClient(let client, let wire, let bytes):
             if client.wire == wire { hear(client, bytes) }
         case .endToClient(let client, let wire):
-            if client.wire == wire { disconnected(client) }
+            if client.wire == wire {
+                closed(client)
+                disconnected(client)
+            }
         case .act(let client):
             act(client)
+        case .look(let client, let key):
+            if client.isConnected, !client.isBlocked, client.commandsLeft > 0, client.asked.count < 40 {
+                ask(client, [["GET".array, [UInt8]("k", key)]], [.read([key])])
+            }
         case .write(let index):
             write(index)
         case .fault(let index):
@@ -276,7 +289,10 @@ final class World {
 
     private func arrive(_ channel: inout Channel, _ range: (low: UInt64, high: UInt64), _ event: Event) {
         if channel.heldUntilNs == .max { return }
-        let timeNs = max(channel.lastNs, max(channel.heldUntilNs, nowNs + delay(range) + channel.extraNs))
+        var timeNs = max(channel.lastNs, nowNs + delay(range) + channel.extraNs)
+        /* What was held comes in pieces too. */
+        if timeNs < channel.heldUntilNs { timeNs = channel.heldUntilNs + chance.below(range.high) }
+        timeNs = max(timeNs, channel.lastNs)
         channel.lastNs = timeNs
         queue.push(timeNs, event)
     }
@@ -502,6 +518,16 @@ final class World {
         }
     }
 
+    /// The pod has closed it: of what was not answered nobody knows whether it was done. What was done counts like an
+    /// own write: nothing from before it may be served.
+    private func closed(_ client: SimClient) {
+        for asked in client.asked {
+            guard case .write(let keys, let token) = asked.kind else { continue }
+            let number = model.truth.execution(of: token)
+            for key in keys { client.pod.written[key] = max(client.pod.written[key], number) }
+        }
+    }
+
     private func disconnected(_ client: SimClient) {
         guard client.isConnected else { return }
         note("\(client.name) is disconnected with \(client.asked.count) unanswered")
@@ -546,7 +572,8 @@ final class World {
             client.asked.append(
                 Asked(
                     kind: kind, words: words, atNs: nowNs, floor: client.pod.floor,
-                    leastRead: keys.map { client.pod.read[$0] }, leastWritten: keys.map { client.pod.written[$0] },
+                    leastRead: keys.map { client.pod.read[$0] }, leastServed: keys.map { client.pod.served[$0] },
+                    leastWritten: keys.map { client.pod.written[$0] },
                     flightsSinceNs: keys.map { oldestRead(of: $0, client.pod) }))
             note("\(client.name) → \(client.asked[client.asked.count - 1].text)")
         }
@@ -564,6 +591,14 @@ final class World {
             }
         }
         return oldest
+    }
+
+    /// Something has become known in a pod, perhaps of this key: somebody looks at once.
+    private func arouse(_ pod: Pod, _ key: Int?) {
+        guard plan.curiosity > 0, !isHealed, chance.oneIn(plan.curiosity) else { return }
+        let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
+        let reader = chance.pick(others)
+        queue.push(nowNs + chance.below(60_000), .look(reader, key ?? self.key()))
     }
 
     private func act(_ client: SimClient) {
@@ -637,6 +672,7 @@ final class World {
     /// Something that carries a token has come from the upstream.
     private func tellOf(_ token: Int, _ client: SimClient) {
         client.pod.floor = max(client.pod.floor, model.truth.execution(of: token))
+        arouse(client.pod, nil)
     }
 
     private func answer(_ client: SimClient, _ asked: Asked, _ value: RESPValue) {
@@ -665,10 +701,14 @@ final class World {
             guard let one = hash(value) else { return fail("\(client.name): \(asked.text) got \(value.text)") }
             judge([one], [key], asked, client)
         case .write(let keys, let token):
-            if !value.isError { learn(token: token, keys: keys, client, asked) }
+            if !value.isError {
+                learn(token: token, keys: keys, client, asked)
+                arouse(client.pod, keys.first)
+            }
         case .script(let keys, let token):
             if value.isError { return }
             learn(token: token, keys: [], client, asked)
+            arouse(client.pod, keys[0])
             /* Only announcements tell what it has written: it counts like what was read. */
             for key in keys where client.pod.loop.flow.status.tracking {
                 client.pod.read[key] = max(client.pod.read[key], model.truth.execution(of: token))
@@ -698,6 +738,7 @@ final class World {
         case .exec(let tokens, let keys, let isWatched):
             guard case .array = value else { return }
             for one in tokens { learn(token: one, keys: keys, client, asked) }
+            arouse(client.pod, keys[0])
             if isWatched, let watched = client.watchedRead { judgeWatch(client, asked, tokens[0], watched) }
         case .pop:
             client.isBlocked = false
@@ -763,11 +804,14 @@ final class World {
         }
     }
 
-    private func addPlain(_ add: ([[UInt8]], Asked.Kind) -> Void) {
+    private func addPlain(_ add: ([[UInt8]], Asked.Kind) -> Void, mayRead: Bool = true) {
         let number = key()
         let key = [UInt8]("k", number)
         let token = token()
-        switch chance.below(30) {
+        if mayRead, plan.fillers > 0, chance.oneIn(4) {
+            return add(["GET".array, [UInt8]("f", chance.below(plan.fillers))], .plain)
+        }
+        switch mayRead && chance.below(10) < plan.readsOfTen ? chance.below(13) : chance.below(30) {
         case 0...9:
             add(["GET".array, key], .read([number]))
         case 10...12:
@@ -843,11 +887,21 @@ final class World {
     }
 
     private func addTransaction(_ client: SimClient, _ add: ([[UInt8]], Asked.Kind) -> Void) {
+        if let queued = client.queued {
+            client.queued = nil
+            return add(["EXEC".array], .exec(tokens: queued.tokens, keys: queued.keys, isWatched: false))
+        }
         let number = key()
         let key = [UInt8]("k", number)
-        switch chance.below(3) {
+        switch chance.below(4) {
         case 0:
             addPlain(add)
+        case 3:
+            /* EXEC comes later. */
+            let token = token()
+            add(["MULTI".array], .multi)
+            add(["SET".array, key, value(token)], .queued)
+            client.queued = ([token], [number])
         case 1:
             /* An optimistic write, in one burst: what it read shows whether it may go through. */
             let token = token()
@@ -873,7 +927,7 @@ final class World {
     private func write(_ index: Int) {
         if isHealed { return }
         defer {
-            let pause = plan.lengthNs / UInt64(plan.commands / 2)
+            let pause = plan.lengthNs / UInt64(plan.commands / 2) * plan.writersPause
             queue.push(nowNs + chance.between(pause / 4, pause * 3), .write(index))
         }
         if chance.oneIn(20) { snapshot = model.snapshot() }
@@ -882,7 +936,7 @@ final class World {
         var commands: [[[UInt8]]] = []
         func add(_ words: [[UInt8]], _ kind: Asked.Kind) { commands.append(words) }
         switch chance.below(6) {
-        case 0...2: addPlain(add)
+        case 0...2: addPlain(add, mayRead: false)
         case 3:
             let token = token()
             add(["SET".array, [UInt8]("k", key()), value(token)], .plain)

@@ -55,12 +55,13 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
         const struct resp_arg *key = &serve->args.args[index];
         uint64_t hash = store_hash(serve->store, key->bytes, key->length);
         session->filter |= 1ull << (hash & 63);
-        /* Rule 6: what a read brings while the store's copy is suspect is newer, and the copy not served after it. */
-        if (!writes && serve->trusted) continue;
+        /* Rule 6: what a read brings may be newer than the copy, but not on the tracked link while all is of its epoch. */
+        if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;
         if (writes) {
             store_drop(serve->store, key->bytes, key->length, hash);
             flights_close(serve, hash);
         }
+        slot->looks = !writes;
         if ((elsewhere || !writes) && !slot_note_hash(serve, slot, hash)) return false;
         if (session->in_multi &&
             !buffer_append(&session->multi_hashes, serve->budget, BUDGET_SLOTS, &hash, sizeof hash))

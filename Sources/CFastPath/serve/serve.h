@@ -58,6 +58,7 @@ struct serve {
 
     uint32_t epoch;
     bool trusted;
+    bool has_others; /* there may be entries of other epochs */
     bool serve_suspect;
     bool held;
     bool allow_admin;

@@ -66,19 +66,35 @@ static void free_hashes(struct serve *serve, struct slot *slot) {
     slot->hashes = NULL;
 }
 
+static uint64_t hash_of(const struct slot *slot, uint32_t index) {
+    return slot->hashes ? slot->hashes[index] : slot->hash;
+}
+
+/* Rule 6: what was read may be newer than a suspect copy of it, which must not be served behind it. A copy that is
+ * trusted has heard of the change before the reply may go: by the tracked link's order, or by the fence. */
+static void drop_looked_at(struct serve *serve, struct slot *slot) {
+    for (uint32_t i = 0; i < slot->hash_count; i++) {
+        if (serve->trusted) store_drop_hash_of_others(serve->store, hash_of(slot, i), serve->epoch);
+        else store_drop_hash(serve->store, hash_of(slot, i));
+    }
+}
+
 /* Rule 2, second half: the keys of a write that travelled elsewhere than on the tracked link. Between its parsing and
  * its answer another client's flight, on the tracked link, may have read and stored the value before the write: the two
  * links have no order. On the tracked link this cannot be, since every flight begun after the parsing is behind the
  * write on the wire; so there a slot notes no hashes. */
 static void drop_again(struct serve *serve, struct slot *slot) {
+    if (slot->looks) {
+        drop_looked_at(serve, slot);
+        return;
+    }
     if (slot->drops_all) {
         store_drop_all(serve->store);
         flights_close_all(serve);
     }
     for (uint32_t i = 0; i < slot->hash_count; i++) {
-        uint64_t hash = slot->hashes ? slot->hashes[i] : slot->hash;
-        store_drop_hash(serve->store, hash);
-        flights_close(serve, hash);
+        store_drop_hash(serve->store, hash_of(slot, i));
+        flights_close(serve, hash_of(slot, i));
     }
 }
 
@@ -281,6 +297,7 @@ void fence_passed(struct serve *serve, uint64_t fence) {
     while (serve->fenced_first && serve->fenced_first->fence <= fence) {
         struct slot *slot = serve->fenced_first;
         leave_fence(serve, slot);
+        if (slot->looks) drop_looked_at(serve, slot);
         took(serve, slot);
         if (slot->session->first == slot) deliver(serve, slot->session);
     }

@@ -25,6 +25,7 @@ struct slot {
     bool answered;
     bool filtered; /* counts in session.filtered */
     bool drops_all;
+    bool looks;      /* its hashes are of keys that it reads */
     bool is_read;    /* GET or MGET: a miss */
     bool is_message; /* answers nothing: waits for its fence only */
     bool after_held; /* `after` is complete and counts in session.held_bytes */

@@ -241,18 +241,24 @@ uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, 
     return dropped;
 }
 
-uint32_t store_drop_hash(struct store *store, uint64_t hash) {
+static uint32_t drop_hash(struct store *store, uint64_t hash, const uint32_t *kept_epoch) {
     uint32_t dropped = 0;
     struct entry *entry;
     store->lent = NULL;
     struct index_probe probe = index_probe(&store->index, hash);
     while ((entry = index_probe_next(&store->index, &probe))) {
-        if (entry->hash != (uint32_t)hash) continue;
+        if (entry->hash != (uint32_t)hash || (kept_epoch && entry->epoch == *kept_epoch)) continue;
         if (entry_is_current(store, entry)) dropped++;
         store_unlink(store, entry);
         probe = index_probe(&store->index, hash);
     }
     return dropped;
+}
+
+uint32_t store_drop_hash(struct store *store, uint64_t hash) { return drop_hash(store, hash, NULL); }
+
+uint32_t store_drop_hash_of_others(struct store *store, uint64_t hash, uint32_t epoch) {
+    return drop_hash(store, hash, &epoch);
 }
 
 void store_drop_all(struct store *store) {

@@ -76,6 +76,8 @@ bool store_put(struct store *store, const struct store_key *key, const uint8_t *
 uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, uint64_t hash);
 /* Drops every entry with this hash: at worst too many, never too few. */
 uint32_t store_drop_hash(struct store *store, uint64_t hash);
+/* The same, but for entries of this epoch. */
+uint32_t store_drop_hash_of_others(struct store *store, uint64_t hash, uint32_t epoch);
 /* Drops everything in O(1); the memory comes back in slices by store_tick or when a put needs it. */
 void store_drop_all(struct store *store);
 
