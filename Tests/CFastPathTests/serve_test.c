@@ -398,6 +398,44 @@ TEST("rule 6: while entries are suspect, what another command reads of a key tak
     world_end(world);
 }
 
+TEST("rule 6: a copy of an earlier epoch is not served behind a read that the present one answered") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    have(world, "GET other\r\n", "$1\r\n1\r\n");
+    world->serve.epoch++;
+    world->serve.has_others = true;
+    have(world, "GET new\r\n", "$1\r\n1\r\n");
+    ask(world, &world->a, "GETRANGE k 0 -1\r\n");
+    ask(world, &world->a, "GETRANGE new 0 -1\r\n");
+    answer(world, event_at(world, 0)->ticket, "$1\r\n2\r\n");
+    answer(world, event_at(world, 1)->ticket, "$1\r\n1\r\n");
+    world->serve.trusted = false;
+    world->serve.serve_suspect = true;
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS);
+    ask(world, &world->a, "GET other\r\n");
+    ask(world, &world->a, "GET new\r\n");
+    EXPECT(world->serve.event_count == 3);
+    world_end(world);
+}
+
+TEST("rule 6: a read on another link takes the copy along when the tracked one is lost before its fence has passed") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "GET k\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, "$1\r\n2\r\n", 1);
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$1\r\n1\r\n"));
+    world->serve.trusted = false;
+    world->serve.serve_suspect = true;
+    fence_passed(&world->serve, UINT64_MAX);
+    EXPECT(says(world, &world->a, "$1\r\n2\r\n"));
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 1)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
 TEST("what cannot be sent is refused at once and drops nothing; the store goes on answering") {
     struct world *world = world_make();
     have(world, "GET k\r\n", "$1\r\n1\r\n");
