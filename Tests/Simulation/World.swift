@@ -369,6 +369,7 @@ final class World {
             guard let wire = pod.trackedWire else { return }
             wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
             wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length)
+            lookAround(pod, wire.toEngine.heldUntilNs)
         case .halfOpen:
             guard let wire = pod.trackedWire else { return }
             wire.toEngine.heldUntilNs = .max
@@ -599,6 +600,14 @@ final class World {
         let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
         let reader = chance.pick(others)
         queue.push(nowNs + chance.below(60_000), .look(reader, key ?? self.key()))
+    }
+
+    /// What was held arrives from then on: many look.
+    private func lookAround(_ pod: Pod, _ timeNs: UInt64) {
+        let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
+        for _ in 0..<12 {
+            queue.push(timeNs + chance.below(2 * plan.delayNs.high), .look(chance.pick(others), key()))
+        }
     }
 
     private func act(_ client: SimClient) {

@@ -34,25 +34,16 @@ MUTANTS = [
     ("own writes: flights not closed when parsed", DISPATCH,
      "            flights_close(serve, hash);\n"
      "        }\n"
-     "        if ((elsewhere",
+     "        slot->looks",
      "        }\n"
-     "        if ((elsewhere"),
+     "        slot->looks"),
     ("own writes: not dropped again before the reply", SLOTS,
      "static void drop_again(struct serve *serve, struct slot *slot) {\n",
      "static void drop_again(struct serve *serve, struct slot *slot) {\n"
      "    if (slot) return;\n"),
     ("own writes: flights not spoiled again by another link's write", SLOTS,
-     "        store_drop_hash(serve->store, hash);\n"
-     "        flights_close(serve, hash);\n"
-     "    }\n"
-     "}\n"
-     "\n"
-     "/* CLIENT REPLY OFF",
-     "        store_drop_hash(serve->store, hash);\n"
-     "    }\n"
-     "}\n"
-     "\n"
-     "/* CLIENT REPLY OFF"),
+     "        flights_close(serve, hash_of(slot, i));\n",
+     ""),
     ("own writes: EXEC does not drop what was queued", DISPATCH,
      "            fits = slot_note_hash(serve, slot, hash);\n"
      "        }\n"
@@ -136,8 +127,8 @@ MUTANTS = [
      "if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;",
      "if (!writes) continue;"),
     ("WATCH: reads are served from the store", DISPATCH,
-     "serve->args.count == 2 && session->lane != FP_LANE_PINNED))",
-     "serve->args.count == 2))"),
+     "is_get && session->lane != FP_LANE_PINNED && length",
+     "is_get && length"),
     ("fate: a write of unknown fate is called failed", FLOW + "ReadThrough.swift",
      "                orders.closeSlot(entry.ticket)\n",
      "                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)\n"),

@@ -65,7 +65,7 @@ static void book_kernel(struct clients *clients, struct client *client, size_t b
 static void measure_kernel(struct clients *clients, struct client *client) {
     const struct socket_buffers *buffers = client->narrow ? &clients->narrow : &clients->wide;
     size_t to_come = client->paused ? 2 * (size_t)buffers->receive_bytes : 0;
-    book_kernel(clients, client, SOCKET_RECORD_BYTES + socket_memory(client->conn.fd) + to_come);
+    book_kernel(clients, client, SOCKET_RECORD_BYTES + loop_memory(clients->loop, &client->conn) + to_come);
 }
 
 #define SAMPLE_CLIENTS 16u

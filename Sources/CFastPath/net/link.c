@@ -268,7 +268,7 @@ bool links_flush(struct links *links) {
 }
 
 static void measure_kernel(struct links *links, struct link *link) {
-    kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + socket_memory(link->conn.fd));
+    kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + loop_memory(links->loop, &link->conn));
 }
 
 void links_settle(struct links *links) {

@@ -71,6 +71,7 @@ struct loop_ops {
     bool (*listen)(struct loop *loop, int fd, uint32_t tag);
     void (*unlisten)(struct loop *loop, uint32_t tag);
     int (*open)(struct loop *loop); /* what stands for a socket; NULL: a real one */
+    uint32_t (*memory)(struct loop *loop, const struct loop_conn *conn); /* NULL: what the kernel says */
     bool (*add)(struct loop *loop, struct loop_conn *conn, int fd);
     bool (*connect)(struct loop *loop, struct loop_conn *conn, int fd, const void *address, uint32_t address_length);
     void (*pause)(struct loop *loop, struct loop_conn *conn);
@@ -120,6 +121,10 @@ static inline bool loop_add(struct loop *loop, struct loop_conn *conn, int fd) {
 static inline int loop_open(struct loop *loop, const struct socket_address *address,
                             const struct socket_buffers *buffers) {
     return unlikely(loop->ops->open) ? loop->ops->open(loop) : socket_for_link(address, buffers);
+}
+/* Bytes that what waits in the socket costs outside the process. */
+static inline uint32_t loop_memory(struct loop *loop, const struct loop_conn *conn) {
+    return unlikely(loop->ops->memory) ? loop->ops->memory(loop, conn) : socket_memory(conn->fd);
 }
 /* The same for a socket still to be connected: LOOP_CONNECTED tells, then it receives. */
 static inline bool loop_connect(struct loop *loop, struct loop_conn *conn, int fd, const void *address,

@@ -258,6 +258,11 @@ static int sim_open(struct loop *loop) {
     return FD_BASE + (int)wire->number;
 }
 
+static uint32_t sim_memory(struct loop *loop, const struct loop_conn *conn) {
+    const struct wire *wire = wire_at(sim_of(loop), (fp_wire)(conn->fd - FD_BASE));
+    return wire ? (uint32_t)(wire->out_length - wire->out_taken) : 0;
+}
+
 static bool sim_add(struct loop *loop, struct loop_conn *conn, int fd) {
     take_over(loop, conn, fd);
     wire_of(loop, conn)->is_accepted = false;
@@ -402,6 +407,7 @@ static const struct loop_ops sim_ops = {
     .listen = sim_listen,
     .unlisten = sim_unlisten,
     .open = sim_open,
+    .memory = sim_memory,
     .add = sim_add,
     .connect = sim_connect,
     .pause = sim_pause,
