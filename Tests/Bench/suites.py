@@ -13,6 +13,7 @@ import threading
 import time
 
 import kernel
+import truth
 from report import Samples, Section, mib, number
 from servers import Client, ErrorReply, Failure, Ferrite, Nutcracker, Redis
 
@@ -666,5 +667,5 @@ def redis_benchmark(options):
 
 
 SUITES = {"hit": hit, "miss": miss, "absent": absent, "pass": passed, "tail": tail, "size": size, "memory": memory,
-          "start": start, "freshness": freshness, "flight": flight, "down": down,
-          "standard": standard}
+          "start": start, "freshness": freshness, "staleness": truth.staleness, "fence": truth.fence,
+          "flight": flight, "down": down, "standard": standard}
