@@ -1,6 +1,7 @@
 """soak — the long runs of scripts/soak. Prints each command as one could type it, its figures, and a last line
 "N passed, M failed"."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ sys.path.insert(0, str(ROOT / "Tests" / "harness"))
 import servers  # noqa: E402
 
 COHERENCE_ROUNDS = 20
+FENCE_ROUNDS = 1000
 
 
 class Soak:
@@ -48,9 +50,14 @@ class Soak:
                 print(f"FAILED: ferrite ended with {code}\n{sidecar.log()}")
             self.count(code == 0)
 
+    def fence(self):
+        words = [sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), "test_fence"]
+        result = subprocess.run(words, env={**os.environ, "FERRITE_FENCE_ROUNDS": str(FENCE_ROUNDS)})
+        self.count(result.returncode == 0)
+
     def coherence(self):
         for number in range(COHERENCE_ROUNDS):
-            result = subprocess.run([sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), "coherence", "meddled"])
+            result = subprocess.run([sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), "coherence", "meddled", "losses"])
             print(f"round {number + 1} of {COHERENCE_ROUNDS} ended with {result.returncode}", flush=True)
             self.count(result.returncode == 0)
 
@@ -59,6 +66,7 @@ def main():
     soak = Soak(int(sys.argv[1]))
     for network in servers.network_engines():
         soak.benchmarks(network)
+    soak.fence()
     soak.coherence()
     print(f"{soak.passed} passed, {soak.failed} failed")
     return 1 if soak.failed else 0

@@ -4,6 +4,7 @@
     meddler.greet = lambda connection: connection.sendall(b"garbage")   what happens at accept; True ends the connection
     meddler.alter = lambda data: data.replace(b"$1", b"$9")             changes what the upstream sends
     meddler.lag = 0.02                                                  tracked links hear the upstream this much later
+    meddler.silence()                                                   tracked links carry nothing from now on
     meddler.behave()                                                    an honest proxy again
 
 `greet` and `alter` are looked at anew for each connection and each piece of data, `lag` for each piece.
@@ -29,6 +30,7 @@ class Meddler:
         self.lag = 0
         self.accepted = 0
         self.pairs = set()
+        self.tracked = set()
         self.lock = threading.Lock()
         self.listener = socket.create_server((HOST, 0), backlog=128)
         self.address = self.listener.getsockname()
@@ -46,6 +48,11 @@ class Meddler:
             self.pairs.clear()
         for one in sockets:
             close(one, reset)
+
+    def silence(self):
+        """The tracked links that there are carry nothing any more, in neither direction, and nobody is told."""
+        for late in list(self.tracked):
+            late.is_silent = True
 
     def _accept(self):
         while True:
@@ -82,8 +89,12 @@ class Meddler:
                 data = source.recv(65536)
                 if not data:
                     break
-                if not from_upstream and b"TRACKING" in data and self.lag:
-                    late.begin()
+                if not from_upstream and b"TRACKING" in data:
+                    self.tracked.add(late)
+                    if self.lag:
+                        late.begin()
+                if late.is_silent:
+                    continue
                 if from_upstream and self.alter:
                     data = self.alter(data)
                     if data is None:
@@ -101,6 +112,7 @@ class Meddler:
             self.pairs.discard(target)
         close(source)
         close(target)
+        self.tracked.discard(late)
         late.end()
 
     def __enter__(self):
@@ -118,6 +130,7 @@ class Late:
         self.target = target
         self.pieces = queue.SimpleQueue()
         self.is_used = False
+        self.is_silent = False
 
     def begin(self):
         self.is_used = True
