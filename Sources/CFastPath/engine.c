@@ -35,6 +35,7 @@ struct fp_engine {
     struct links links;
     struct loop *loop;
     struct clock clock;
+    uint64_t traced_ns; /* when the trace was last taken */
     uint32_t listeners;
     char unix_path[108];
     char network_reason[256];
@@ -514,12 +515,13 @@ void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t l
 void fp_drop(fp_engine *engine, const void *key, size_t length) {
     struct serve *serve = &engine->serve;
     uint64_t hash = store_hash(serve->store, key, (uint32_t)length);
-    store_drop(serve->store, key, (uint32_t)length, hash);
+    trace_note(serve->trace, hash, FP_TRACE_CHANGED, store_drop(serve->store, key, (uint32_t)length, hash));
     flights_spoil_armed(serve, hash);
     serve->stats.invalidations++;
 }
 
 void fp_drop_all(fp_engine *engine) {
+    trace_note_all(engine->serve.trace, FP_TRACE_FLUSHED);
     store_drop_all(engine->store);
     flights_close_all(&engine->serve);
 }
@@ -530,6 +532,25 @@ void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspec
     serve->epoch = epoch;
     serve->trusted = trusted;
     serve->serve_suspect = serve_suspect;
+}
+
+/* ---- one key's life ---- */
+
+void fp_trace(fp_engine *engine, const void *key, size_t length) {
+    struct trace *trace = engine->serve.trace;
+    trace->wanted = length ? (uint32_t)store_hash(engine->store, key, (uint32_t)length) : TRACE_OFF;
+    trace->count = 0;
+}
+
+uint32_t fp_trace_take(fp_engine *engine, const fp_trace_record **records) {
+    struct trace *trace = engine->serve.trace;
+    uint32_t count = trace->count;
+    bool hits_only = count == 1 && trace->records[0].kind == FP_TRACE_HIT;
+    if (hits_only && engine->serve.now_ns - engine->traced_ns < NS_PER_S) return 0;
+    if (count) engine->traced_ns = engine->serve.now_ns;
+    trace->count = 0;
+    *records = trace->records;
+    return count;
 }
 
 void fp_ttl_default(fp_engine *engine, uint64_t milliseconds) { engine->serve.ttl_default_ms = milliseconds; }

@@ -56,7 +56,8 @@ struct ConfigLoaderTests {
             "max_clients": ("1", "2", "3"), "idle_timeout": ("1", "2", "3"), "drain_timeout": ("1", "2", "3"),
             "metrics.enabled": ("false", "true", "false"), "metrics.bind": ("\"::1\"", "127.0.0.1", "::"),
             "metrics.port": ("11", "12", "13"), "log_level": ("\"debug\"", "trace", "error"),
-            "log_format": ("\"json\"", "pretty", "json"), "prefetch.enabled": ("true", "false", "true"),
+            "log_format": ("\"json\"", "pretty", "json"), "trace_key": ("\"a\"", "b", "c"),
+            "prefetch.enabled": ("true", "false", "true"),
             "prefetch.patterns": ("[\"a:*\"]", "b:*", "c:*,d:*"),
         ]
         #expect(Set(samples.keys) == Set(ConfigKey.all.map(\.name)))

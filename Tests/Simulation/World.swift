@@ -369,7 +369,7 @@ final class World {
             guard let wire = pod.trackedWire else { return }
             wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
             wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length)
-            lookAround(pod, wire.toEngine.heldUntilNs)
+            if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
         case .halfOpen:
             guard let wire = pod.trackedWire else { return }
             wire.toEngine.heldUntilNs = .max

@@ -301,3 +301,31 @@ def _(t):
     expect(client.pipeline([("GET", "a"), ("GET", "b")]), [b"1", b"2"])
     time.sleep(0.5)
     expect(client.pipeline([("GET", "a"), ("GET", "b")]), [None, None])
+
+
+@test("trace_key tells the life of one key, and of no other")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"trace_key": "k", "log_level": "error"}).wait_until_tracking()
+    client, writer = t.client(sidecar), t.client(redis)
+    for key in ("k", "other"):
+        writer.call("SET", key, "12345")
+        client.call("GET", key)
+    for _ in range(3):
+        client.call("GET", "k")
+    before = sidecar.metric("ferrite_sidecar_invalidations_total")
+    writer.call("SET", "k", "1")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_invalidations_total") > before, what="the announcement")
+    client.call("GET", "k")
+    client.call("SET", "k", "2")
+    client.call("FLUSHALL")
+    told = ["fetched from the upstream", "kept, 5 bytes", "answered from the copy, 3 times", "announced a change",
+            "fetched from the upstream", "kept, 1 bytes", "written by a client of this pod", "everything is dropped"]
+
+    def lines():
+        return [line for line in sidecar.log().splitlines() if "key=k" in line]
+    wait_until(lambda: "everything is dropped" in str(lines()), what="the last line")
+    rest = iter(lines())
+    for words in told:
+        expect_true(any(words in line for line in rest), f"'{words}' is not told in its place: {lines()}")
+    expect_true("key=other" not in sidecar.log(), "another key is told of")

@@ -58,7 +58,8 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
         /* Rule 6: what a read brings may be newer than the copy, but not on the tracked link while all is of its epoch. */
         if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;
         if (writes) {
-            store_drop(serve->store, key->bytes, key->length, hash);
+            uint32_t dropped = store_drop(serve->store, key->bytes, key->length, hash);
+            trace_note(serve->trace, hash, FP_TRACE_WRITTEN, dropped);
             flights_close(serve, hash);
         }
         slot->looks = !writes;
@@ -71,6 +72,7 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
 }
 
 static void drop_all(struct serve *serve, struct session *session, struct slot *slot) {
+    trace_note_all(serve->trace, FP_TRACE_FLUSHED);
     store_drop_all(serve->store);
     flights_close_all(serve);
     slot->drops_all = slot->lane != FP_LANE_TRACKED;

@@ -35,6 +35,7 @@ struct flight *flight_start(struct serve *serve, const struct store_key *key, en
     flight->bucket_next = *bucket;
     *bucket = flight->item.index;
     serve->stats.flights_started++;
+    trace_note(serve->trace, key->hash, FP_TRACE_FETCH, 0);
     return flight;
 }
 
@@ -101,6 +102,7 @@ static bool keep_or_drop(struct serve *serve, struct flight *flight, const struc
     bool may_keep = flight->armed && flight->keep && !spoiled && value->type == '$' && value->number >= 0;
     if (spoiled) serve->stats.flights_spoiled++;
     if (!may_keep) {
+        trace_note(serve->trace, flight->hash, spoiled ? FP_TRACE_SPOILED : FP_TRACE_NOT_KEPT, 0);
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
         return false;
     }
@@ -109,6 +111,7 @@ static bool keep_or_drop(struct serve *serve, struct flight *flight, const struc
     bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until,
                           serve->epoch, serve->now_ms);
     serve->stats.fills += kept;
+    trace_note(serve->trace, flight->hash, kept ? FP_TRACE_FILLED : FP_TRACE_NOT_KEPT, (uint64_t)value->length);
     return kept;
 }
 

@@ -21,9 +21,19 @@ static bool is_filtered(const struct session *session, uint64_t hash) {
 /* Rule 6: an entry of an ended or suspended epoch is suspect, and served only while the upstream is unreachable. */
 static bool lookup(struct serve *serve, const struct store_key *key, struct store_value *value) {
     if (store_get(serve->store, key, serve->now_ms, value) != STORE_HIT) return false;
-    if (unlikely(serve->now_ms >= value->fresh_until)) return false;
-    if (likely(serve->trusted && value->epoch == serve->epoch)) return true;
-    if (!serve->serve_suspect) return false;
+    if (unlikely(serve->now_ms >= value->fresh_until)) {
+        trace_note(serve->trace, key->hash, FP_TRACE_STALE, 0);
+        return false;
+    }
+    if (likely(serve->trusted && value->epoch == serve->epoch)) {
+        trace_note(serve->trace, key->hash, FP_TRACE_HIT, 1);
+        return true;
+    }
+    if (!serve->serve_suspect) {
+        trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT, value->epoch);
+        return false;
+    }
+    trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT_HIT, value->epoch);
     serve->stats.suspect_served++;
     return true;
 }
@@ -67,6 +77,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     serve->stats.keyspace_misses++;
     if (joined) {
         serve->stats.flights_joined++;
+        trace_note(serve->trace, key.hash, FP_TRACE_JOIN, 0);
         return DISPATCH_DONE;
     }
     fp_event *event = serve_event(serve, FP_EVENT_MISS);

@@ -12,6 +12,7 @@
 bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max) {
     serve->budget = budget;
     serve->store = store;
+    serve->trace = store_trace(store);
     serve->ttl_default_ms = 300000;
     strcpy(serve->upstream_version, "7.0.0");
     strcpy(serve->upstream_mode, "standalone");

@@ -48,6 +48,8 @@ struct serve {
     uint32_t event_count;
     size_t request_bytes; /* of this batch's events: what Swift's orders will copy */
 
+    struct trace *trace; /* the store's */
+
     struct buffer refusal; /* what a command for a shared link is answered with, because it could not be sent */
 
     struct session *dirty;    /* have something to send */

@@ -74,8 +74,10 @@ static uint64_t hash_of(const struct slot *slot, uint32_t index) {
  * trusted has heard of the change before the reply may go: by the tracked link's order, or by the fence. */
 static void drop_looked_at(struct serve *serve, struct slot *slot) {
     for (uint32_t i = 0; i < slot->hash_count; i++) {
-        if (serve->trusted) store_drop_hash_of_others(serve->store, hash_of(slot, i), serve->epoch);
-        else store_drop_hash(serve->store, hash_of(slot, i));
+        uint64_t hash = hash_of(slot, i);
+        uint32_t dropped = serve->trusted ? store_drop_hash_of_others(serve->store, hash, serve->epoch)
+                                          : store_drop_hash(serve->store, hash);
+        if (dropped) trace_note(serve->trace, hash, FP_TRACE_LOOKED_AT, dropped);
     }
 }
 
@@ -89,11 +91,12 @@ static void drop_again(struct serve *serve, struct slot *slot) {
         return;
     }
     if (slot->drops_all) {
+        trace_note_all(serve->trace, FP_TRACE_FLUSHED);
         store_drop_all(serve->store);
         flights_close_all(serve);
     }
     for (uint32_t i = 0; i < slot->hash_count; i++) {
-        store_drop_hash(serve->store, hash_of(slot, i));
+        trace_note(serve->trace, hash_of(slot, i), FP_TRACE_ANSWERED, store_drop_hash(serve->store, hash_of(slot, i)));
         flights_close(serve, hash_of(slot, i));
     }
 }

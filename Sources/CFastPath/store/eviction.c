@@ -75,6 +75,7 @@ void eviction_begin(struct store *store, struct entry *entry, size_t bytes, uint
 
 static void evict(struct store *store, struct entry *entry) {
     store->evicted_total++;
+    trace_note(&store->trace, entry->hash, FP_TRACE_EVICTED, 0);
     store_unlink(store, entry);
 }
 

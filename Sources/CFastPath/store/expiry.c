@@ -13,6 +13,7 @@ bool expiry_drop_if_dead(struct store *store, struct entry *entry, uint64_t now_
     }
     if (entry_has_expired(entry, now_ms)) {
         store->expired_total++;
+        trace_note(&store->trace, entry->hash, FP_TRACE_EXPIRED, 0);
         store_unlink(store, entry);
         return true;
     }

@@ -13,6 +13,7 @@
 
 struct store {
     struct index index;
+    struct trace trace;
     struct hash_secrets secrets;
     uint64_t generation; /* of entries put now; an entry keeps the low half */
     uint16_t clock;      /* advances with each 64th of the slabs' bytes put: see eviction.h */

@@ -54,6 +54,7 @@ struct store *store_create(const struct store_options *options, struct budget *b
     slab_init(&store->slab, &store->arena, (uint64_t *)(base + plan.bitmaps), (struct run *)(base + plan.runs),
               base + plan.frames, plan.frame_count);
 
+    store->trace.wanted = TRACE_OFF;
     store->budget = budget;
     store->eviction = (uint8_t)options->eviction;
     store->value_bytes_max = options->value_bytes_max;
@@ -102,6 +103,10 @@ static inline struct entry *find(const struct store *store, const struct store_k
             return entry;
     }
     return NULL;
+}
+
+struct trace *store_trace(struct store *store) {
+    return &store->trace;
 }
 
 void store_unlink(struct store *store, struct entry *entry) {
@@ -166,6 +171,7 @@ static void link_entry(struct store *store, struct entry *entry, uint64_t hash) 
         if (slab_trim(&store->slab, FRAME_BYTES) > 0) continue;
         uint32_t neighbour = index_neighbour(&store->index, hash, store_random(store));
         store->evicted_total++;
+        trace_note(&store->trace, index_entry(&store->index, neighbour)->hash, FP_TRACE_EVICTED, 0);
         store_unlink(store, index_entry(&store->index, neighbour));
     }
     entry->flags = ENTRY_USED | ENTRY_LINKED;

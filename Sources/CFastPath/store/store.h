@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/budget.h"
+#include "base/trace.h"
 
 struct store;
 
@@ -93,6 +94,9 @@ size_t store_give_back(struct store *store, size_t bytes);
 /* A bounded slice of background work (at most `steps` entries looked at): expired entries, remains of drop_all, pages
  * and index that are not needed any more. */
 void store_tick(struct store *store, uint64_t now_ms, uint32_t steps);
+
+/* The life of one key here; where there is more to say of it than the store knows, its callers note it too. */
+struct trace *store_trace(struct store *store);
 
 struct store_stats {
     uint64_t entries; /* live now (an upper bound right after drop_all) */

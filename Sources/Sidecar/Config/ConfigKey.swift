@@ -195,6 +195,12 @@ extension ConfigKey {
         ConfigKey(
             "log_format", \.logFormat, .choice, .logging,
             "pretty for people, json for log collectors: one object a line. Both go to standard error."),
+        ConfigKey(
+            "trace_key", \.traceKey,
+            .text(name: "key", expected: "a key as the application spells it, e.g. \"user:1\""),
+            .logging, isSecret: true,
+            "Writes the life of one key to the log, at whatever level: asked for, fetched, kept, announced as changed, dropped and why. To see where an answer came from; a line each, so not for a key of thousands of requests a second that miss."
+        ),
 
         ConfigKey(
             "prefetch.enabled", \.prefetch.enabled, .boolean, .prefetch,

@@ -75,6 +75,7 @@ struct SidecarConfig: Sendable, Equatable {
     var allowAdmin = false
 
     var logLevel = LogLevel.info
+    var traceKey = ""
     var logFormat = LogFormat.pretty
 
     var prefetch = Prefetch()

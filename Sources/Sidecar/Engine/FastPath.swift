@@ -254,6 +254,17 @@ struct FastPath: Orders, @unchecked Sendable {
     func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool) { fp_trust(engine, epoch, trusted, serveSuspect) }
     func setDefaultTTL(milliseconds: UInt64) { fp_ttl_default(engine, milliseconds) }
 
+    // MARK: one key's life
+
+    /// An empty key ends it.
+    func trace(_ key: [UInt8]) { key.withUnsafeBufferPointer { fp_trace(engine, $0.baseAddress, $0.count) } }
+
+    func takeTrace() -> [KeyEvent] {
+        var records: UnsafePointer<fp_trace_record>?
+        let count = fp_trace_take(engine, &records)
+        return UnsafeBufferPointer(start: records, count: Int(count)).map { KeyEvent($0.kind, $0.number) }
+    }
+
     // MARK: the command table, memory, numbers
 
     func learnCommands(_ reply: Bytes) -> UInt32 { fp_commands_learn(engine, reply.baseAddress, reply.count) }

@@ -3,9 +3,12 @@
 final class Loop {
     let engine: FastPath
     private(set) var flow: Flow<FastPath>
+    private let isTracing: Bool
 
-    init(engine: FastPath, policy: FlowPolicy) {
+    init(engine: FastPath, policy: FlowPolicy, traceKey: String = "") {
         self.engine = engine
+        isTracing = !traceKey.isEmpty
+        engine.trace(Array(traceKey.utf8))
         flow = Flow(orders: engine, policy: policy, nowNs: engine.nowNs)
     }
 
@@ -41,6 +44,10 @@ final class Loop {
             services.resolve { [executor = services.executor] resolution in
                 executor.enqueue { $0.flow.resolved(resolution, nowNs: $0.engine.nowNs) }
             }
+        }
+        if isTracing {
+            let events = engine.takeTrace()
+            if !events.isEmpty { services.log(events) }
         }
         if !flow.notices.isEmpty {
             services.log(flow.notices)

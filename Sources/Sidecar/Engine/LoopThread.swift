@@ -98,11 +98,15 @@ final class LoopServices: Sendable {
     private let resolver = ControlWorker(name: "ferrite-dns", isUrgent: true)
     private let upstream: UpstreamAddress
     private let writeLog: @Sendable (UpstreamNotice) -> Void
+    private let writeTrace: @Sendable (KeyEvent) -> Void
 
     init(engine: FastPath, config: SidecarConfig, log: Logger) {
         executor = LoopExecutor(control: ControlWorker(name: "ferrite-control"), wake: { engine.wake() })
         upstream = config.upstream
         writeLog = { $0.write(to: log, upstream: config.upstream.description) }
+        var trace = log
+        trace.logLevel = .info
+        writeTrace = { [trace] in trace.info("\($0)", metadata: ["key": "\(config.traceKey)"]) }
     }
 
     @inline(__always)
@@ -114,6 +118,10 @@ final class LoopServices: Sendable {
 
     func log(_ notices: [UpstreamNotice]) {
         executor.control.run { [writeLog] in notices.forEach(writeLog) }
+    }
+
+    func log(_ events: [KeyEvent]) {
+        executor.control.run { [writeTrace] in events.forEach(writeTrace) }
     }
 }
 
@@ -178,7 +186,7 @@ private final class LoopStart: Sendable {
         let last: StatsSnapshot
         do {
             let policy = FlowPolicy(config, networkName: facts.networkName, seed: SystemRandomNumberGenerator.seed())
-            let loop = Loop(engine: engine, policy: policy)
+            let loop = Loop(engine: engine, policy: policy, traceKey: config.traceKey)
             loop.run(with: handle.services)
             last = loop.snapshot()
         }
