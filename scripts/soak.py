@@ -57,7 +57,8 @@ class Soak:
 
     def coherence(self):
         for number in range(COHERENCE_ROUNDS):
-            result = subprocess.run([sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), "coherence", "meddled", "losses"])
+            words = [sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), "coherence", "meddled", "losses"]
+            result = subprocess.run(words)
             print(f"round {number + 1} of {COHERENCE_ROUNDS} ended with {result.returncode}", flush=True)
             self.count(result.returncode == 0)
 

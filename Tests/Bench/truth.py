@@ -28,7 +28,8 @@ def fence(bench):
     ], ["command", "connections", "us without", "us with", "with / without", "latency us without", "with"])
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(bench.redis())
-        subjects = {setting: stack.enter_context(bench.ferrite(upstream, fence=setting)) for setting in ("false", "true")}
+        subjects = {setting: stack.enter_context(bench.ferrite(upstream, fence=setting))
+                    for setting in ("false", "true")}
         for command, words in FENCED.items():
             for connections in (1, 16):
                 bench.say(f"fence: {command}, {connections} connections")
@@ -89,9 +90,9 @@ def staleness(bench):
         f"{KEYS:,} keys, written by a client of the upstream itself at {WRITES_PER_SECOND:,} a second for {seconds} s, "
         f"in bursts of {BURST}. Two sidecars, two readers of each, which read random keys as fast as they can and now "
         "and then write a key of their own, read at once by another connection of the same pod. Staleness: how long "
-        "before the read was sent the writer had sent the next value (so its way to the upstream and the upstream's own "
-        "time count too); 0 when it had not. Backwards: an older value than one that the same reader had before. The "
-        "sidecars share a core, the upstream, writer and readers the other.",
+        "before the read was sent the writer had sent the next value (so its way to the upstream and the upstream's "
+        "own time count too); 0 when it had not. Backwards: an older value than one that the same reader had before. "
+        "The sidecars share a core, the upstream, writer and readers the other.",
     ], ["reads", "staleness p50 us", "p99 us", "max us", "stale", "of the stale p50 us", "p99 us", "backwards",
         "own writes missed", "aim"])
     with bench.redis() as upstream, bench.ferrite(upstream) as near, bench.ferrite(upstream) as far:

@@ -329,3 +329,4 @@ def _(t):
     for words in told:
         expect_true(any(words in line for line in rest), f"'{words}' is not told in its place: {lines()}")
     expect_true("key=other" not in sidecar.log(), "another key is told of")
+    expect_true("trace_key" not in sidecar.page("/stats")[1], "a key's name is told over HTTP")

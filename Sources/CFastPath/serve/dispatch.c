@@ -55,7 +55,7 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
         const struct resp_arg *key = &serve->args.args[index];
         uint64_t hash = store_hash(serve->store, key->bytes, key->length);
         session->filter |= 1ull << (hash & 63);
-        /* Rule 6: what a read brings may be newer than the copy, but not on the tracked link while all is of its epoch. */
+        /* Rule 6: what a read brings may be newer than the copy; not on the tracked link while all is of its epoch. */
         if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;
         if (writes) {
             uint32_t dropped = store_drop(serve->store, key->bytes, key->length, hash);

@@ -14,6 +14,8 @@ struct ConfigKey: Sendable {
     var flag: String?
     /// Never shown.
     var isSecret = false
+    /// Its value is a key of the application: not shown over HTTP.
+    var namesKey = false
 
     /// Reads a text (environment, flag) or a TOML value into its place. Throws the clause that says what is wrong.
     var applyText: @Sendable (String, inout SidecarConfig) throws(ConfigMistake) -> Void
@@ -44,7 +46,7 @@ struct ConfigKey: Sendable {
 
     init<Value: Sendable>(
         _ name: String, _ path: any WritableKeyPath<SidecarConfig, Value> & Sendable, _ type: ConfigType<Value>,
-        _ group: Group, flag: String? = nil, isSecret: Bool = false, _ help: String
+        _ group: Group, flag: String? = nil, isSecret: Bool = false, namesKey: Bool = false, _ help: String
     ) {
         self.name = name
         self.group = group
@@ -53,6 +55,7 @@ struct ConfigKey: Sendable {
         self.help = help
         self.flag = flag
         self.isSecret = isSecret
+        self.namesKey = namesKey
         applyText = { text, config throws(ConfigMistake) in
             do throws(ConfigType<Value>.Mistake) {
                 config[keyPath: path] = try type.fromText(text)
@@ -198,7 +201,7 @@ extension ConfigKey {
         ConfigKey(
             "trace_key", \.traceKey,
             .text(name: "key", expected: "a key as the application spells it, e.g. \"user:1\""),
-            .logging, isSecret: true,
+            .logging, namesKey: true,
             "Writes the life of one key to the log, at whatever level: asked for, fetched, kept, announced as changed, dropped and why. To see where an answer came from; a line each, so not for a key of thousands of requests a second that miss."
         ),
 

@@ -87,6 +87,6 @@ enum StatsJSON {
 
     /// Secrets are left out; a TOML value as `ConfigKey.show` writes it is JSON as well.
     private static func config(_ resolved: ResolvedConfig) -> [(String, JSON)] {
-        ConfigKey.all.filter { !$0.isSecret }.map { ($0.name, .raw($0.show(resolved.config))) }
+        ConfigKey.all.filter { !$0.isSecret && !$0.namesKey }.map { ($0.name, .raw($0.show(resolved.config))) }
     }
 }
