@@ -63,6 +63,7 @@ let package = Package(
         .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),
         .testTarget(
             name: "Simulation", dependencies: ["Sidecar", "CFastPath"], path: "Tests/Simulation",
+            exclude: ["mutants.py"],
             swiftSettings: swiftSettings),
         .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: swiftSettings),
     ],
