@@ -24,6 +24,7 @@ struct SimulationTests {
             let world = try World(seed: seed)
             world.run()
             coverage.merge(world.coverage) { $0 + $1 }
+            if world.coverage["commands", default: 0] < 200 { coverage["seeds of under 200 commands", default: 0] += 1 }
             if let failure = world.failure { return try report(seed, failure) }
             if seed % 100 == 0 || seed == last {
                 print("clean \(first)..\(seed)")

@@ -570,6 +570,7 @@ final class World {
             if case .read(let read) = kind { keys = read }
             if case .scriptRead(let key) = kind { keys = [key] }
             if case .watchedRead(let key) = kind { keys = [key] }
+            cover("commands")
             client.asked.append(
                 Asked(
                     kind: kind, words: words, atNs: nowNs, floor: client.pod.floor,
