@@ -1,0 +1,123 @@
+import CFastPath
+
+/// Clients — connections of the application: they come, ask, are told, and go.
+extension World {
+    func connect(_ client: SimClient) {
+        client.forget()
+        client.wire = fp_sim_connect(client.pod.sim)
+        client.isConnected = true
+        let wire = Wire(client.wire, .client(client))
+        client.pod.add(wire)
+        fp_sim_room(client.pod.sim, client.wire, plan.roomBytes)
+        stir(client.pod)
+        if client.habit != .otherDatabase, chance.oneIn(2) {
+            client.protocolVersion = 3
+            ask(client, [["HELLO".array, "3".array]], [.plain])
+        }
+    }
+
+    /// The pod has closed it: of what was not answered nobody knows whether it was done. What was done counts like an
+    /// own write: nothing from before it may be served.
+    func closed(_ client: SimClient) {
+        for asked in client.asked {
+            guard case .write(let keys, let token) = asked.kind else { continue }
+            let number = model.truth.execution(of: token)
+            for key in keys { client.pod.written[key] = max(client.pod.written[key], number) }
+        }
+    }
+
+    func disconnected(_ client: SimClient) {
+        guard client.isConnected else { return }
+        note("\(client.name) is disconnected with \(client.asked.count) unanswered")
+        cover("disconnections")
+        client.forget()
+        if client.isFinal { return fail("\(client.name) was closed though all is well") }
+        queue.push(nowNs + chance.between(millisecond, 200 * millisecond), .act(client))
+    }
+
+    func token() -> Int {
+        nextToken += 1
+        return nextToken - 1
+    }
+
+    func value(_ token: Int) -> [UInt8] {
+        var bytes = [UInt8]("v", token)
+        if chance.oneIn(2) {
+            bytes.append(UInt8(ascii: "-"))
+            bytes.append(contentsOf: repeatElement(UInt8(ascii: "x"), count: chance.below(plan.valueBytesMax)))
+        }
+        if keepsHistory { valueNames[Truth.hash(bytes)] = "v\(token)" }
+        return bytes
+    }
+
+    func hash(_ value: RESPValue) -> UInt64? {
+        switch value {
+        case .bulk(let bytes): Truth.hash(bytes)
+        case .null: 0
+        default: nil
+        }
+    }
+
+    /// Sends commands in one piece.
+    func ask(_ client: SimClient, _ commands: [[[UInt8]]], _ kinds: [Asked.Kind]) {
+        var bytes: [UInt8] = []
+        for (words, kind) in zip(commands, kinds) {
+            bytes.appendCommand(words)
+            var keys: [Int] = []
+            if case .read(let read) = kind { keys = read }
+            if case .scriptRead(let key) = kind { keys = [key] }
+            if case .watchedRead(let key) = kind { keys = [key] }
+            cover("commands")
+            client.asked.append(
+                Asked(
+                    kind: kind, words: words, atNs: nowNs, floor: client.pod.floor,
+                    leastRead: keys.map { client.pod.read[$0] }, leastServed: keys.map { client.pod.served[$0] },
+                    leastWritten: keys.map { client.pod.written[$0] },
+                    flightsSinceNs: keys.map { oldestRead(of: $0, client.pod) }))
+            note("\(client.name) → \(client.asked[client.asked.count - 1].text)")
+        }
+        client.commandsLeft -= commands.count
+        guard let wire = client.pod.wire(client.wire) else { return }
+        let pod = client.pod
+        send(bytes, &wire.toEngine, plan.clientDelayNs) { .toEngine(pod, wire, $0) }
+    }
+
+    func oldestRead(of key: Int, _ pod: Pod) -> UInt64 {
+        var oldest = nowNs
+        for client in clients where client.pod === pod {
+            for asked in client.asked {
+                if case .read(let keys) = asked.kind, keys.contains(key) { oldest = min(oldest, asked.atNs) }
+            }
+        }
+        return oldest
+    }
+
+    /// Something has become known in a pod, perhaps of this key: somebody looks at once.
+    func arouse(_ pod: Pod, _ key: Int?) {
+        guard plan.curiosity > 0, !isHealed, chance.oneIn(plan.curiosity) else { return }
+        let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
+        let reader = chance.pick(others)
+        queue.push(nowNs + chance.below(60_000), .look(reader, key ?? self.key()))
+    }
+
+    /// What was held arrives from then on: many look.
+    func lookAround(_ pod: Pod, _ timeNs: UInt64) {
+        let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
+        for _ in 0..<12 {
+            queue.push(timeNs + chance.below(2 * plan.delayNs.high), .look(chance.pick(others), key()))
+        }
+    }
+
+    func act(_ client: SimClient) {
+        guard client.commandsLeft > 0 else { return }
+        if !client.isConnected { connect(client) }
+        if !client.isBlocked, client.asked.count < 40 {
+            var commands: [[[UInt8]]] = []
+            var kinds: [Asked.Kind] = []
+            for _ in 0..<1 + chance.below(chance.oneIn(3) ? 8 : 2) { generate(client, &commands, &kinds) }
+            if !commands.isEmpty { ask(client, commands, kinds) }
+        }
+        let pause = plan.lengthNs / UInt64(plan.commands) * UInt64(plan.clientsPerPod * plan.pods)
+        queue.push(nowNs + chance.between(pause / 4, pause * 3), .act(client))
+    }
+}

@@ -1,0 +1,191 @@
+/// Commands — what clients and writers elsewhere ask for.
+extension World {
+    // MARK: what they do
+
+    func key() -> Int { chance.oneIn(2) ? 0 : chance.below(plan.keys) }
+
+    func generate(_ client: SimClient, _ commands: inout [[[UInt8]]], _ kinds: inout [Asked.Kind]) {
+        func add(_ words: [[UInt8]], _ kind: Asked.Kind) {
+            commands.append(words)
+            kinds.append(kind)
+        }
+        switch client.habit {
+        case .plain: addPlain(add)
+        case .scripts: chance.oneIn(2) ? addScript(add) : addPlain(add)
+        case .transactions: addTransaction(client, add)
+        case .worker:
+            if chance.oneIn(2) { return addPlain(add) }
+            add(["BLPOP".array, "q0".array, "q1".array, chance.pick(["0.05".array, "0.3".array, "2".array])], .pop)
+            client.isBlocked = true
+        case .subscriber:
+            if chance.oneIn(3) {
+                add(
+                    [chance.oneIn(4) ? "UNSUBSCRIBE".array : "SUBSCRIBE".array, [UInt8]("c", chance.below(2))],
+                    .subscribe)
+            }
+        case .otherDatabase:
+            if commands.isEmpty, client.asked.isEmpty { add(["SELECT".array, "1".array], .plain) }
+            let key = [UInt8]("k", key())
+            let token = token()
+            switch chance.below(4) {
+            case 0: add(["SET".array, key, value(token)], .pass(token: token))
+            case 1: add(["DEL".array, key, [UInt8]("#", token)], .pass(token: token))
+            case 2: add(["MOVE".array, key, "0".array], .plain)
+            default: add(["GET".array, key], .plain)
+            }
+        }
+    }
+
+    func addPlain(_ add: ([[UInt8]], Asked.Kind) -> Void, mayRead: Bool = true) {
+        let number = key()
+        let key = [UInt8]("k", number)
+        let token = token()
+        if mayRead, plan.fillers > 0, chance.oneIn(4) {
+            return add(["GET".array, [UInt8]("f", chance.below(plan.fillers))], .plain)
+        }
+        switch mayRead && chance.below(10) < plan.readsOfTen ? chance.below(13) : chance.below(30) {
+        case 0...9:
+            add(["GET".array, key], .read([number]))
+        case 10...12:
+            let keys = (0..<1 + chance.below(4)).map { _ in self.key() }
+            add(["MGET".array] + keys.map { [UInt8]("k", $0) }, .read(keys))
+        case 13...15:
+            add(["SET".array, key, value(token)], .write([number], token: token))
+        case 16:
+            let ms = [UInt8](decimal: 1 + chance.below(400))
+            add(["SET".array, key, value(token), "PX".array, ms], .write([number], token: token))
+        case 17:
+            let other = self.key()
+            if other == number { return add(["GET".array, key], .read([number])) }
+            let second = self.token()
+            add(
+                ["MSET".array, key, value(token), [UInt8]("k", other), value(second)],
+                .write([number, other], token: token))
+        case 18:
+            add(["DEL".array, key, [UInt8]("#", token)], .write([number], token: token))
+        case 19:
+            add(["APPEND".array, key, value(token)], .write([number], token: token))
+        case 20:
+            add(["PEXPIRE".array, key, [UInt8](decimal: 1 + chance.below(300))], .plain)
+        case 21:
+            add(["RENAME".array, key, [UInt8]("k", self.key())], .plain)
+        case 22:
+            add(["COPY".array, key, [UInt8]("k", self.key()), "REPLACE".array], .plain)
+        case 23:
+            add(["HSET".array, "h".array, [UInt8]("#", token), "1".array], .pass(token: token))
+        case 24:
+            add(["HGET".array, "h".array, [UInt8]("#", token)], .pass(token: token))
+        case 25:
+            add(["ECHO".array, [UInt8]("e", token)], .exactly(.bulk([UInt8]("e", token))))
+        case 26:
+            add(["XPENDING".array, "x".array, [UInt8]("#", token)], .pass(token: token))
+        case 27:
+            add(["RPUSH".array, [UInt8]("q", chance.below(2)), value(token)], .pass(token: token))
+        case 28:
+            add(["PUBLISH".array, [UInt8]("c", chance.below(2)), [UInt8]("#", token)], .pass(token: token))
+        default:
+            switch chance.below(12) {
+            case 0: add(["FLUSHALL".array], .plain)
+            case 1:
+                /* Nothing announces it: another pod's is a documented limit. */
+                if pods.count == 1 { add(["SWAPDB".array, "0".array, "1".array], .plain) }
+            case 2: add(["MOVE".array, key, "1".array], .plain)
+            case 3: add(["GETDEL".array, key], .plain)
+            case 4: add(["SET".array, key, value(token), "NX".array], .write([number], token: token))
+            case 5: add(["SET".array, key, value(token), "GET".array], .write([number], token: token))
+            case 6: add(["GETEX".array, key, "PX".array, [UInt8](decimal: 5 + chance.below(300))], .plain)
+            case 7: add(["PERSIST".array, key], .plain)
+            case 8: add(["EXISTS".array, key, [UInt8]("#", token)], .pass(token: token))
+            case 9:
+                add(
+                    ["PSETEX".array, key, [UInt8](decimal: 1 + chance.below(300)), value(token)],
+                    .write([number], token: token))
+            default: add(["PING".array], .exactly(.simple("PONG".array)))
+            }
+        }
+    }
+
+    func addScript(_ add: ([[UInt8]], Asked.Kind) -> Void) {
+        let number = key()
+        let key = [UInt8]("k", number)
+        if chance.oneIn(3) {
+            add(["EVAL".array, UpstreamModel.getScript, "0".array, key], .scriptRead(number))
+        } else {
+            let token = token()
+            add(
+                ["EVAL".array, UpstreamModel.setScript, "0".array, key, value(token)],
+                .script([number], token: token))
+        }
+    }
+
+    func addTransaction(_ client: SimClient, _ add: ([[UInt8]], Asked.Kind) -> Void) {
+        if let queued = client.queued {
+            client.queued = nil
+            return add(["EXEC".array], .exec(tokens: queued.tokens, keys: queued.keys, isWatched: false))
+        }
+        let number = key()
+        let key = [UInt8]("k", number)
+        switch chance.below(4) {
+        case 0:
+            addPlain(add)
+        case 3:
+            /* EXEC comes later. */
+            let token = token()
+            add(["MULTI".array], .multi)
+            add(["SET".array, key, value(token)], .queued)
+            client.queued = ([token], [number])
+        case 1:
+            /* An optimistic write, in one burst: what it read shows whether it may go through. */
+            let token = token()
+            add(["WATCH".array, key], .watch)
+            add(["GET".array, key], .watchedRead(number))
+            add(["MULTI".array], .multi)
+            add(["SET".array, key, value(token)], .queued)
+            add(["EXEC".array], .exec(tokens: [token], keys: [number], isWatched: true))
+        default:
+            let other = self.key()
+            let first = token(), second = token()
+            add(["UNWATCH".array], .plain)
+            add(["MULTI".array], .multi)
+            add(["SET".array, key, value(first)], .queued)
+            if other != number { add(["SET".array, [UInt8]("k", other), value(second)], .queued) }
+            let tokens = other == number ? [first] : [first, second]
+            add(["EXEC".array], .exec(tokens: tokens, keys: [number, other], isWatched: false))
+        }
+    }
+
+    // MARK: writers elsewhere
+
+    func write(_ index: Int) {
+        if isHealed { return }
+        defer {
+            let pause = plan.lengthNs / UInt64(plan.commands / 2) * plan.writersPause
+            queue.push(nowNs + chance.between(pause / 4, pause * 3), .write(index))
+        }
+        if chance.oneIn(20) { snapshot = model.snapshot() }
+        if chance.oneIn(5) { model.expireSome(&chance) }
+        if isDown || nowNs < frozenUntilNs || writers[index].isClosed || model.isLoading { return }
+        var commands: [[[UInt8]]] = []
+        func add(_ words: [[UInt8]], _ kind: Asked.Kind) { commands.append(words) }
+        switch chance.below(6) {
+        case 0...2: addPlain(add, mayRead: false)
+        case 3:
+            let token = token()
+            add(["SET".array, [UInt8]("k", key()), value(token)], .plain)
+            add(["PUBLISH".array, [UInt8]("c", chance.below(2)), [UInt8]("#", self.token())], .plain)
+        case 4:
+            add(["SET".array, [UInt8]("k", key()), value(token())], .plain)
+            add(["RPUSH".array, [UInt8]("q", chance.below(2)), [UInt8]("v", self.token())], .plain)
+        default: addScript(add)
+        }
+        for words in commands {
+            if words[0] == "ECHO".array || words[0] == "PING".array || words[0] == "SWAPDB".array { continue }
+            note(
+                "writer\(index): \(words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " "))"
+            )
+            _ = model.perform(words, on: writers[index])
+            writers[index].out.removeAll()
+        }
+        flushModel()
+    }
+}

@@ -1,0 +1,128 @@
+import CFastPath
+
+/// Faults — what goes wrong, and how it is mended.
+extension World {
+    func cut(_ pod: Pod, _ wire: Wire, reset: Bool) {
+        if let connection = wire.connection, !connection.isClosed {
+            model.close(connection)
+            wiresByConnection[connection.id] = nil
+        }
+        if reset {
+            queue.push(nowNs + chance.below(millisecond), .endToEngine(pod, wire, 104))
+        } else {
+            arrive(&wire.toEngine, plan.delayNs, .endToEngine(pod, wire, 0))
+        }
+        wire.isCut = true
+    }
+
+    func cutAll(reset: Bool) {
+        for pod in pods { for wire in pod.links { cut(pod, wire, reset: reset) } }
+        for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
+    }
+
+    func inject(_ fault: Plan.Fault) {
+        if isHealed { return }
+        note("fault: \(fault)")
+        cover("fault \("\(fault)".prefix { $0 != "(" })")
+        let pod = chance.pick(pods)
+        switch fault {
+        case .cut(let reset, let all):
+            for wire in pod.links where all || chance.oneIn(2) { cut(pod, wire, reset: reset) }
+        case .blackhole(let length):
+            guard let wire = pod.trackedWire else { return }
+            wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
+            wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length)
+            if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
+        case .halfOpen:
+            guard let wire = pod.trackedWire else { return }
+            wire.toEngine.heldUntilNs = .max
+            wire.fromEngine.heldUntilNs = .max
+        case .freeze(let length):
+            frozenUntilNs = max(frozenUntilNs, nowNs + length)
+            queue.push(frozenUntilNs, .thaw)
+        case .restart(let length):
+            stop()
+            queue.push(nowNs + length, .heal(fault))
+        case .failover(let isEmpty):
+            stop()
+            isDown = false
+            model.failOver(to: isEmpty ? nil : snapshot)
+            for index in writers.indices { writers[index] = model.connect() }
+        case .loading(let length):
+            stop()
+            isDown = false
+            model.isLoading = true
+            for index in writers.indices { writers[index] = model.connect() }
+            queue.push(nowNs + length, .heal(fault))
+        case .password(let length):
+            model.password = "changed".array
+            for wire in pod.links { cut(pod, wire, reset: true) }
+            queue.push(nowNs + length, .heal(fault))
+        case .trackingRefused(let length):
+            model.refusesTracking = true
+            for wire in pod.links { cut(pod, wire, reset: true) }
+            queue.push(nowNs + length, .heal(fault))
+        case .lag(let extra, let length):
+            guard let wire = pod.trackedWire else { return }
+            wire.toEngine.extraNs = extra
+            queue.push(nowNs + length, .heal(fault))
+        case .clientGone(let reset):
+            let client = chance.pick(clients)
+            guard client.isConnected, let wire = client.pod.wire(client.wire) else { return }
+            if reset {
+                wire.isCut = true
+                queue.push(nowNs, .endToEngine(client.pod, wire, 104))
+                disconnected(client)
+            } else {
+                arrive(&wire.toEngine, plan.clientDelayNs, .endToEngine(client.pod, wire, 0))
+                client.commandsLeft = 0
+            }
+        case .clientDeaf(let length):
+            let client = chance.pick(clients)
+            client.deafUntilNs = nowNs + length
+            queue.push(client.deafUntilNs, .heal(fault))
+        }
+    }
+
+    /// All connections are reset and none is taken.
+    func stop() {
+        isDown = true
+        for pod in pods { for wire in pod.links { cut(pod, wire, reset: true) } }
+        model.restart()
+    }
+
+    func heal(_ fault: Plan.Fault) {
+        switch fault {
+        case .restart:
+            isDown = false
+            for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
+        case .loading: model.isLoading = false
+        case .password: model.password = nil
+        case .trackingRefused:
+            model.refusesTracking = false
+            /* The sidecar asks again with its next link only. */
+            for pod in pods { for wire in pod.links where chance.oneIn(2) { cut(pod, wire, reset: true) } }
+        case .lag:
+            for pod in pods { for wire in pod.links { wire.toEngine.extraNs = 0 } }
+        case .clientDeaf:
+            for client in clients {
+                if let wire = client.pod.wire(client.wire) { take(client.pod, wire) }
+                stir(client.pod)
+            }
+        default: break
+        }
+    }
+
+    func heal() {
+        note("all is healed")
+        isHealed = true
+        plan.delayNs = (20_000, 200_000)
+        for pod in pods { for wire in pod.links { wire.toEngine.extraNs = 0 } }
+        isDown = false
+        model.isLoading = false
+        model.password = nil
+        model.refusesTracking = false
+        for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
+        for client in clients { client.commandsLeft = 0 }
+    }
+}

@@ -1,0 +1,99 @@
+/// Lists — lists with blocking pop, and a hash.
+extension UpstreamModel {
+    func collect(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
+        let stored = look(connection, words[1])
+        switch command {
+        case .lpush, .rpush:
+            var items: [[UInt8]] = []
+            if let stored {
+                guard case .list(let old) = stored.content else { return wrongType(connection) }
+                items = old
+            }
+            if command == .lpush {
+                items.insert(contentsOf: words.dropFirst(2).reversed(), at: 0)
+            } else {
+                items += words.dropFirst(2)
+            }
+            put(connection, words[1], .list(items), expiresNs: stored?.expiresNs ?? .max)
+            integer(connection, items.count)
+            if connection.database == 0 { ready.append(words[1]) }
+        case .lpop:
+            guard let stored else { return null(connection) }
+            guard case .list(let items) = stored.content else { return wrongType(connection) }
+            connection.out.appendBulk(items[0])
+            pop(connection.database, words[1], items)
+        case .llen:
+            if let stored {
+                guard case .list(let items) = stored.content else { return wrongType(connection) }
+                integer(connection, items.count)
+            } else {
+                integer(connection, 0)
+            }
+            registerRead([words[1]], by: connection)
+        case .blpop:
+            block(words, connection)
+        case .hset:
+            var fields: [[UInt8]: [UInt8]] = [:]
+            if let stored {
+                guard case .hash(let old) = stored.content else { return wrongType(connection) }
+                fields = old
+            }
+            integer(connection, fields[words[2]] == nil ? 1 : 0)
+            fields[words[2]] = words[3]
+            put(connection, words[1], .hash(fields), expiresNs: stored?.expiresNs ?? .max)
+        default:
+            if let stored {
+                guard case .hash(let fields) = stored.content else { return wrongType(connection) }
+                if let value = fields[words[2]] { connection.out.appendBulk(value) } else { null(connection) }
+            } else {
+                null(connection)
+            }
+            registerRead([words[1]], by: connection)
+        }
+    }
+
+    func pop(_ database: Int, _ key: [UInt8], _ items: [[UInt8]]) {
+        let rest = Array(items.dropFirst())
+        let expires = databases[database][key]?.expiresNs ?? .max
+        databases[database][key] = rest.isEmpty ? nil : Stored(content: .list(rest), expiresNs: expires)
+        changed(database, key)
+    }
+
+    func block(_ words: [[UInt8]], _ connection: Connection) {
+        let keys = Array(words[1..<words.count - 1])
+        for key in keys {
+            guard let stored = look(connection, key) else { continue }
+            guard case .list(let items) = stored.content else { return wrongType(connection) }
+            connection.out.appendHead("*", 2)
+            connection.out.appendBulk(key)
+            connection.out.appendBulk(items[0])
+            return pop(connection.database, key, items)
+        }
+        if isInExec { return nullArray(connection) }
+        let seconds = Double(String(decoding: words[words.count - 1], as: UTF8.self)) ?? 0
+        connection.blocked = (keys, seconds == 0 ? .max : nowNs + UInt64(seconds * 1e9))
+    }
+
+    func serveBlocked() {
+        while let key = ready.first {
+            ready.removeFirst()
+            for connection in connections {
+                guard let blocked = connection.blocked, blocked.keys.contains(key), connection.database == 0,
+                    let stored = databases[0][key], case .list(let items) = stored.content
+                else { continue }
+                connection.blocked = nil
+                connection.out.appendHead("*", 2)
+                connection.out.appendBulk(key)
+                connection.out.appendBulk(items[0])
+                pop(0, key, items)
+                unblocked.append(connection)
+            }
+        }
+    }
+
+    /* Clients that were blocked go on with what they have sent meanwhile. */
+    func goOn() {
+        while let connection = unblocked.popLast() { run(connection) }
+        sendBroadcasts()
+    }
+}

@@ -1,0 +1,115 @@
+/// Transactions — what is carried out as one: MULTI, scripts; and messages.
+extension UpstreamModel {
+    func transact(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
+        switch command {
+        case .multi:
+            if connection.queued != nil {
+                return connection.out.append(text: "-ERR MULTI calls can not be nested\r\n")
+            }
+            connection.queued = []
+            connection.isQueueBroken = false
+            ok(connection)
+        case .discard:
+            guard connection.queued != nil else { return connection.out.append(text: "-ERR DISCARD without MULTI\r\n") }
+            connection.queued = nil
+            unwatch(connection)
+            ok(connection)
+        case .exec:
+            exec(connection)
+        case .watch:
+            if connection.queued != nil {
+                return connection.out.append(text: "-ERR WATCH inside MULTI is not allowed\r\n")
+            }
+            for key in words.dropFirst() {
+                _ = expireIfNeeded(connection.database, key)
+                connection.watched.append((connection.database, key))
+            }
+            ok(connection)
+        case .unwatch:
+            unwatch(connection)
+            ok(connection)
+        case .eval:
+            eval(words, connection)
+        case .publish:
+            publish(words, connection)
+        default:
+            subscribe(command, words, connection)
+        }
+    }
+
+    func unwatch(_ connection: Connection) {
+        connection.watched = []
+        connection.isDirty = false
+    }
+
+    func exec(_ connection: Connection) {
+        guard let queued = connection.queued else {
+            return connection.out.append(text: "-ERR EXEC without MULTI\r\n")
+        }
+        connection.queued = nil
+        /* A watched key that has expired meanwhile counts as changed. */
+        for watch in connection.watched where databases[watch.database][watch.key]?.expiresNs ?? .max <= nowNs {
+            connection.isDirty = true
+        }
+        let isDirty = connection.isDirty
+        unwatch(connection)
+        if connection.isQueueBroken {
+            return connection.out.append(
+                text: "-EXECABORT Transaction discarded because of previous errors.\r\n")
+        }
+        if isDirty { return nullArray(connection) }
+        connection.out.appendHead("*", queued.count)
+        isInExec = true
+        for words in queued {
+            if let command = Self.commands[words[0]] { carryOut(command, words, on: connection) }
+        }
+        isInExec = false
+    }
+
+    /// The scripts it understands, word for word.
+    static let setScript = "return redis.call('SET', ARGV[1], ARGV[2])".array
+    static let getScript = "return redis.call('GET', ARGV[1])".array
+
+    func eval(_ words: [[UInt8]], _ connection: Connection) {
+        let numberOfKeys = Int(String(decoding: words[2], as: UTF8.self)) ?? 0
+        let arguments = Array(words.dropFirst(3 + numberOfKeys))
+        if words[1] == Self.setScript {
+            put(connection, arguments[0], .string(arguments[1]))
+            ok(connection)
+        } else if words[1] == Self.getScript {
+            read(arguments[0], connection)
+            registerRead([arguments[0]], by: connection)
+        } else {
+            connection.out.append(text: "-ERR Error compiling script\r\n")
+        }
+    }
+
+    func publish(_ words: [[UInt8]], _ connection: Connection) {
+        var receivers = 0
+        for other in connections where other.channels.contains(words[1]) {
+            receivers += 1
+            other.out.appendHead(other.protocolVersion == 3 ? ">" : "*", 3)
+            other.out.appendBulk("message".array)
+            other.out.appendBulk(words[1])
+            other.out.appendBulk(words[2])
+        }
+        integer(connection, receivers)
+    }
+
+    func subscribe(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
+        let isSubscribing = command == .subscribe
+        let names =
+            words.count > 1 ? Array(words.dropFirst()) : connection.channels.sorted { $0.lexicographicallyPrecedes($1) }
+        func confirm(_ name: [UInt8]?) {
+            connection.out.appendHead(connection.protocolVersion == 3 ? ">" : "*", 3)
+            connection.out.appendBulk(isSubscribing ? "subscribe".array : "unsubscribe".array)
+            if let name { connection.out.appendBulk(name) } else { null(connection) }
+            integer(connection, connection.channels.count)
+        }
+        for name in names {
+            if isSubscribing { connection.channels.insert(name) } else { connection.channels.remove(name) }
+            confirm(name)
+        }
+        if names.isEmpty { confirm(nil) }
+    }
+}
