@@ -90,6 +90,7 @@ extension World {
             judge([one], [key], asked, client)
         case .write(let keys, let token):
             if !value.isError {
+                cover("rule 2: own writes")
                 learn(token: token, keys: keys, client, asked)
                 arouse(client.pod, keys.first)
             }
@@ -148,7 +149,7 @@ extension World {
     func judgeWatch(_ client: SimClient, _ asked: Asked, _ token: Int, _ watched: (key: Int, value: UInt64)) {
         let number = model.truth.execution(of: token)
         guard let last = model.truth.timelines[watched.key].last(where: { $0.from < number }) else { return }
-        cover("watched transactions")
+        cover("rule 5: watched transactions")
         if last.value != watched.value {
             fail(
                 "\(client.name): EXEC went through though k\(watched.key) was \(shorten(last.value)) and not"

@@ -24,6 +24,7 @@ extension World {
                     .subscribe)
             }
         case .otherDatabase:
+            cover("rule 8: commands in another database")
             if commands.isEmpty, client.asked.isEmpty { add(["SELECT".array, "1".array], .plain) }
             let key = [UInt8]("k", key())
             let token = token()
@@ -87,8 +88,9 @@ extension World {
             switch chance.below(12) {
             case 0: add(["FLUSHALL".array], .plain)
             case 1:
-                /* Nothing announces it: another pod's is a documented limit. */
-                if pods.count == 1 { add(["SWAPDB".array, "0".array, "1".array], .plain) }
+                /* Nothing announces it: another pod's, and one that is carried out behind the end of its link, are documented
+                   limits. */
+                if pods.count == 1, plan.forgetsNothing { add(["SWAPDB".array, "0".array, "1".array], .plain) }
             case 2: add(["MOVE".array, key, "1".array], .plain)
             case 3: add(["GETDEL".array, key], .plain)
             case 4: add(["SET".array, key, value(token), "NX".array], .write([number], token: token))

@@ -89,6 +89,16 @@ struct Plan {
         }
     }
 
+    /// Nothing that was sent on a link is carried out when the link has been given up.
+    var forgetsNothing: Bool {
+        !faults.contains {
+            switch $0.fault {
+            case .blackhole, .halfOpen, .freeze: true
+            default: false
+            }
+        }
+    }
+
     /// Whenever a link is up there is tracking on it.
     var isAlwaysTracked: Bool {
         speaksTracking && !faults.contains { if case .trackingRefused = $0.fault { true } else { false } }

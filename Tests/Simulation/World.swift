@@ -1,4 +1,5 @@
 import CFastPath
+import Glibc
 
 @testable import Sidecar
 
@@ -82,6 +83,9 @@ final class World {
         for index in 0..<2 { queue.push(nowNs + chance.below(200 * millisecond), .write(index)) }
         for (index, fault) in plan.faults.enumerated() { queue.push(second + fault.atNs, .fault(index)) }
         for pod in pods { wake(pod, at: nowNs) }
+        if keepsHistory, let key = getenv("FERRITE_TRACE") {
+            for pod in pods { pod.loop.engine.trace(Array(String(cString: key).utf8)) }
+        }
     }
 
     deinit { for pod in pods { pod.destroy() } }
@@ -220,6 +224,7 @@ final class World {
         } while (!fp_sim_is_idle(pod.sim) || pod.loop.flow.deadlineNs <= nowNs) && rounds < 20_000 && failure == nil
         if rounds >= 20_000 { fail("pod\(pod.index) does not come to rest") }
         pod.loop.forgetNotices()
+        if keepsHistory { for event in pod.loop.engine.takeTrace() { note("pod\(pod.index): \(event)") } }
         let status = pod.loop.flow.status
         if !status.tracking || status.state == .unreachable { pod.laxNs = nowNs }
         wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
@@ -307,16 +312,20 @@ final class World {
         let status = pod.loop.flow.status
         let engine = pod.loop.engine
         let values = engine.stats()
-        for (name, labels, shown) in [
-            ("ferrite_keyspace_hits_total", "", "hits"), ("ferrite_keyspace_misses_total", "", "misses"),
-            ("ferrite_sidecar_invalidations_total", "", "invalidations"), ("ferrite_sidecar_fills_total", "", "fills"),
-            ("ferrite_evicted_keys_total", "", "evictions"), ("ferrite_expired_keys_total", "", "expiries"),
+        for (name, shown) in [
+            ("ferrite_keyspace_hits_total", "hits"), ("ferrite_keyspace_misses_total", "misses"),
+            ("ferrite_sidecar_fills_total", "rule 1: copies kept"),
+            ("ferrite_sidecar_flights_spoiled_total", "rule 4: flights spoiled"),
+            ("ferrite_sidecar_flights_joined_total", "rule 5: flights joined"),
+            ("ferrite_sidecar_suspect_served_total", "rule 6: suspect copies served"),
+            ("ferrite_expired_keys_total", "rule 7: expiries"),
+            ("ferrite_sidecar_invalidations_total", "invalidations"), ("ferrite_evicted_keys_total", "evictions"),
         ] {
-            if let offset = engine.metricOffset(name, labels) { coverage[shown, default: 0] += Int(values[offset]) }
+            if let offset = engine.metricOffset(name, "") { coverage[shown, default: 0] += Int(values[offset]) }
         }
-        coverage["fences", default: 0] += Int(status.fences)
-        coverage["reconnects", default: 0] += Int(status.reconnects)
-        coverage["suspensions", default: 0] += Int(status.heartbeatsLate)
+        coverage["rule 3: fences", default: 0] += Int(status.fences)
+        coverage["rule 6: epochs ended", default: 0] += Int(status.reconnects)
+        coverage["rule 6: suspensions", default: 0] += Int(status.heartbeatsLate)
         coverage["read timeouts", default: 0] += Int(status.timeouts)
         coverage["pushes", default: 0] += model.pushes
     }
