@@ -524,6 +524,19 @@ TEST("CLIENT REPLY OFF: what a silent write drops is dropped again by the next r
     world_end(world);
 }
 
+TEST("CLIENT REPLY OFF: a silent read drops nothing") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "GET k\r\n");
+    answer(world, event_at(world, 0)->ticket, "");
+    ask(world, &world->a, "CLIENT REPLY ON\r\n");
+    answer(world, event_at(world, 1)->ticket, "+OK\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$1\r\n1\r\n"));
+    world_end(world);
+}
+
 TEST("an MGET waits for the client's own answers rather than fill the table of flights") {
     struct world *world = world_make();
     world->budget.total = 40u << 20;

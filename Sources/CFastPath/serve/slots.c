@@ -108,6 +108,7 @@ static void drop_again(struct serve *serve, struct slot *slot) {
 static void keep_silent(struct serve *serve, struct slot *slot) {
     struct session *session = slot->session;
     struct buffer *kept = &session->silent_hashes;
+    if (slot->looks) return; /* nobody is told what was read */
     const uint64_t *hashes = slot->hashes ? slot->hashes : &slot->hash;
     size_t bytes = slot->hash_count * sizeof *hashes;
     session->silent_all |= slot->drops_all || kept->length + bytes > SILENT_HASH_BYTES_MAX ||
