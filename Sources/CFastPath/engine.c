@@ -512,6 +512,8 @@ void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t l
     if (flight) flight_fail(&engine->serve, flight, error, length, true);
 }
 
+void fp_flights_close(fp_engine *engine) { flights_close_all(&engine->serve); }
+
 void fp_drop(fp_engine *engine, const void *key, size_t length) {
     struct serve *serve = &engine->serve;
     uint64_t hash = store_hash(serve->store, key, (uint32_t)length);

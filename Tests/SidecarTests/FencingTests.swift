@@ -98,7 +98,7 @@ struct FencingTests {
         let world = fenced()
         _ = world.turn(.pinned(3, link: 2, "EXEC"), .pinned(4, link: 2, "EXEC"))
         _ = world.turn(.reply(2, "*0"))
-        #expect(world.turn(.down(1)).prefix(2) == ["trust 1 not", "pass all fences"])
+        #expect(world.turn(.down(1)).prefix(3) == ["trust 1 not", "close flights", "pass all fences"])
         #expect(world.turn(.reply(2, "*1|:1")) == ["answer 4: *1|:1|"])
     }
 
@@ -109,9 +109,10 @@ struct FencingTests {
         #expect(world.turn(.reply(2, "*0")) == ["answer 3 behind 1: *0|", "send 1: PING"])
         /* The fence is a heartbeat too. */
         let late = world.pass(ms: 500)
-        #expect(late.prefix(2) == ["trust 1 not", "pass all fences"])
+        #expect(late.prefix(3) == ["trust 1 not", "close flights", "pass all fences"])
         #expect(world.status.state == .suspended)
-        #expect(world.turn(.reply(2, "*1|:1")) == ["answer 4: *1|:1|", "send 1: PING"])
+        /* Who has heard this must join no fetch that began before. */
+        #expect(world.turn(.reply(2, "*1|:1")) == ["close flights", "answer 4: *1|:1|", "send 1: PING"])
         /* The first PONG says that it lives, but what the second reply knew may still be on its way. */
         #expect(world.turn(.reply(1, "+PONG")).suffix(1) == ["trust 1 not"])
         #expect(world.turn(.reply(2, "*1|:2")) == ["answer 5 behind 3: *1|:2|", "send 1: PING"])

@@ -26,6 +26,9 @@ MUTANTS = [
     ("fence: trust comes back with the first PONG", HEARTBEAT,
      "if answered >= trustedAt { isLate = false }",
      "isLate = false"),
+    ("fence: a silent link's fetches take who was told otherwise", FLOW + "Fencing.swift",
+     "        if tracked.heartbeat.isSilent { orders.closeFlights() }\n",
+     ""),
     ("own writes: not dropped when parsed", DISPATCH,
      "        if (writes) {\n"
      "            store_drop",

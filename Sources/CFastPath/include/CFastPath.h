@@ -232,6 +232,9 @@ void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, s
 /* The same for an error that ends the flight: its link is lost, or there is none. */
 void fp_flight_fail(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
+/* Those that are under way take nobody else, and what they bring is not kept. */
+void fp_flights_close(fp_engine *engine);
+
 /* A push: drops the name in every database and spoils its armed flights. */
 void fp_drop(fp_engine *engine, const void *key, size_t length);
 /* A null push, or the end of all certainty: drops everything and spoils all flights. */

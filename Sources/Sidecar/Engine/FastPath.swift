@@ -248,6 +248,7 @@ struct FastPath: Orders, @unchecked Sendable {
         fp_flight_timeout(engine, flight, error.baseAddress, error.count)
     }
     func fail(_ flight: FlightID, _ error: Bytes) { fp_flight_fail(engine, flight, error.baseAddress, error.count) }
+    func closeFlights() { fp_flights_close(engine) }
     @inline(__always)
     func drop(_ key: Bytes) { fp_drop(engine, key.baseAddress, key.count) }
     func dropAll() { fp_drop_all(engine) }

@@ -11,12 +11,15 @@
 /// wrote come behind its reply. There the PING is sent right behind the command, and costs no further round trip.
 ///
 /// Nothing waits without tracking, since there is no announcement to wait for; nor while the link is silent or lost,
-/// since then no entry of its epoch is served until it has been fetched again.
+/// since then no entry of its epoch is served until it has been fetched again. Nor does a fetch that is under way take
+/// anybody then who has been told of more: it may have read before that.
 extension Flow {
     /// The fence for what has come just now by a link other than the tracked one.
     @inline(__always)
     mutating func fence() -> FenceID {
-        policy.fence && tracked.tracking ? tracked.heartbeat.fence() : 0
+        guard policy.fence, tracked.tracking else { return 0 }
+        if tracked.heartbeat.isSilent { orders.closeFlights() }
+        return tracked.heartbeat.fence()
     }
 
     /// Ends every turn: one PING for all that asked for a fence.
@@ -45,5 +48,8 @@ extension Flow {
     }
 
     /// Nothing need wait any longer: no entry of the epoch is served untried.
-    func passAllFences() { orders.passFence(.max) }
+    func passAllFences() {
+        orders.closeFlights()
+        orders.passFence(.max)
+    }
 }

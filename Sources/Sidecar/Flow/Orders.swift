@@ -32,6 +32,8 @@ protocol Orders {
     func fill(_ flight: FlightID, _ reply: Bytes)
     func timeOut(_ flight: FlightID, _ error: Bytes)
     func fail(_ flight: FlightID, _ error: Bytes)
+    /// Those that are under way take nobody else, and are not kept.
+    func closeFlights()
     func drop(_ key: Bytes)
     func dropAll()
     func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool)

@@ -101,6 +101,9 @@ final class RecordedOrders: Orders {
     func passFence(_ fence: FenceID) {
         if hasFences { note("pass \(fence == .max ? "all fences" : "fence \(fence)")") }
     }
+    func closeFlights() {
+        if hasFences { note("close flights") }
+    }
     private func behind(_ fence: FenceID) -> String { fence == 0 ? "" : " behind \(fence)" }
     func pin(_ client: ClientID, _ link: LinkID) { note("pin \(client) to \(link)") }
     func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }
