@@ -31,7 +31,8 @@ extension World {
         case .blackhole(let length):
             guard let wire = pod.trackedWire else { return }
             wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
-            wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length)
+            /* Half of them in one direction only. */
+            if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
             if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
         case .halfOpen:
             guard let wire = pod.trackedWire else { return }

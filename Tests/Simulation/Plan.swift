@@ -5,7 +5,7 @@ struct Plan {
     enum Fault: Equatable {
         /// Upstream connections of a pod end, orderly or by a reset; some of them or all.
         case cut(reset: Bool, all: Bool)
-        /// The pod's tracked connection carries nothing for this long; nothing is lost.
+        /// The pod's tracked connection carries nothing for this long, or nothing to the pod; nothing is lost.
         case blackhole(UInt64)
         /// It carries nothing ever again, and neither side is told.
         case halfOpen
