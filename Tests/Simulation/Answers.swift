@@ -47,7 +47,7 @@ extension World {
 
     /// The sidecar says that a write has not been carried out: then it must never be.
     func noteRefusal(_ asked: Asked, _ text: [UInt8]) {
-        guard text.starts(with: "ERR upstream".utf8) || text.starts(with: "ERR local_memory".utf8) else { return }
+        guard isOwn(text) else { return }
         switch asked.kind {
         case .write(_, let token), .script(_, let token): refused.append((token, asked.text))
         case .pass(let token):
@@ -55,6 +55,11 @@ extension World {
             if !reads.contains(asked.words[0]) { refused.append((token, asked.text)) }
         default: break
         }
+    }
+
+    /// An error that the upstream has not said.
+    func isOwn(_ error: [UInt8]) -> Bool {
+        error.starts(with: "ERR upstream".utf8) || error.starts(with: "ERR local_memory".utf8)
     }
 
     /// Something that carries a token has come from the upstream.
@@ -104,7 +109,11 @@ extension World {
                 client.ownRead[key] = max(client.ownRead[key], model.truth.execution(of: token))
             }
         case .pass(let token):
-            if !value.isError { learn(token: token, keys: [], client, asked) } else { tellOf(token, client) }
+            if case .error(let text) = value {
+                if !isOwn(text) { tellOf(token, client) }
+            } else {
+                learn(token: token, keys: [], client, asked)
+            }
         case .exactly(let wanted):
             if !value.isError, value != wanted {
                 fail(
