@@ -39,7 +39,7 @@ def is_free(port):
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((servers.HOST, port))
+            probe.bind(("", port))  # who has it on any address is in the way of the metrics page
         except OSError:
             return False
         return True
@@ -199,7 +199,7 @@ def main():
     say(f"\n{bold('listening')}")
     say(f"    sidecar    {servers.HOST}:{port}          redis-cli -p {port}")
     say(f"    metrics    http://{servers.HOST}:{metrics_port}/metrics  /stats  /healthz  /readyz")
-    say(f"    upstream   {upstream[0]}:{upstream[1]}          redis-cli -h {upstream[0]} -p {upstream[1]}")
+    say(f"    upstream   {servers.spelled(upstream)}          redis-cli -h {upstream[0]} -p {upstream[1]}")
     say(f"    log        {sidecar.log_path}")
     if options.once:
         return stop(sidecar)

@@ -219,6 +219,9 @@ struct ConfigLoaderTests {
             (["enabled": "false"], "enabled"), (["bind": ""], "bind"), (["bind": "::1 ::1"], "bind"),
             (["upstream": "127.0.0.1:6379"], "upstream"), (["upstream": "localhost"], "upstream"),
             (["upstream": "localhost", "bind": "0.0.0.0"], "upstream"), (["read_timeout": "6s"], "link_timeout"),
+            (["bind": "0.0.0.0,127.0.0.1"], "bind"), (["bind": "::1,0:0:0:0:0:0:0:1"], "bind"),
+            (["upstream": "LOCALHOST"], "upstream"), (["upstream": "localhost", "bind": "::1"], "upstream"),
+            (["upstream": "127.0.0.1:9091"], "upstream"), (["upstream": "[0:0::1]:6379", "bind": "::1"], "upstream"),
         ] as [([String: String], String)])
     func combinations(_ flags: [String: String], _ key: String) {
         let found = problems(loader(nil, ["upstream": "r"].merging(flags) { $1 }))
@@ -231,7 +234,8 @@ struct ConfigLoaderTests {
             ["bind": "", "unix_socket": "/s"], ["port": "9091", "metrics.enabled": "false"],
             ["port": "0", "metrics.port": "0"],
             ["upstream": "127.0.0.1:6380"], ["upstream": "127.0.0.1:6379", "port": "6380"],
-            ["upstream": "10.0.0.1:6379"],
+            ["upstream": "10.0.0.1:6379"], ["bind": "0.0.0.0,::"], ["bind": "127.0.0.1,127.0.0.2"],
+            ["upstream": "127.0.0.1:9091", "metrics.enabled": "false"],
         ] {
             _ = try loader(nil, ["upstream": "r"].merging(flags) { $1 }).load()
         }

@@ -91,6 +91,16 @@ def _(t):
     refused("--sidecar", "--config", "/nosuch/file.toml", words=["/nosuch/file.toml"])
 
 
+@test("a listener that cannot be had is refused with its key and what can be done", once=True)
+def _(t):
+    with socket.create_server((servers.HOST, 0)) as taken, tempfile.NamedTemporaryFile() as file:
+        upstream = ["--sidecar", "--upstream", "127.0.0.1:7000", "--set", "metrics.enabled=false"]
+        refused(*upstream, "--port", str(taken.getsockname()[1]), words=["already in use", "--port"])
+        port = ["--port", str(servers.free_port())]
+        refused(*upstream, *port, "--unix-socket", file.name, words=["already in use", "no socket", "--unix-socket"])
+        refused(*upstream, *port, "--unix-socket", "/nosuch/socket", words=["No such file", "--unix-socket"])
+
+
 @test("the documented configuration is accepted, with a warning for what does nothing yet", once=True)
 def _(t):
     path = config_file("""[sidecar]

@@ -233,6 +233,12 @@ class Redis(Process):
         return 0
 
 
+def spelled(address):
+    """HOST:PORT, with an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Sidecar(Process):
     """A real ferrite in front of an upstream."""
 
@@ -243,7 +249,7 @@ class Sidecar(Process):
         self.port = port or free_port()
         self.metrics_port = metrics_port or free_port()
         self.network = network or network_engines()[0]
-        arguments = [ferrite_binary(), "--sidecar", "--upstream", "%s:%d" % upstream, "--bind", HOST,
+        arguments = [ferrite_binary(), "--sidecar", "--upstream", spelled(upstream), "--bind", HOST,
                      "--port", self.port, "--metrics-port", self.metrics_port, "--network", self.network]
         folder = tempfile.mkdtemp(prefix="ferrite-test-")
         self.unix_path = os.path.join(folder, "socket") if unix else None

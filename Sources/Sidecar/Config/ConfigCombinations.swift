@@ -19,8 +19,13 @@ enum ConfigCombinations {
                 "bind", with: ["unix_socket"], "is empty and there is no unix_socket: nothing would listen",
                 "an address or a unix_socket")
         }
-        if Set(config.bind).count < config.bind.count {
+        let bound = config.bind.compactMap { NumericAddress($0) }
+        if Set(bound.map(\.text)).count < bound.count {
             refuse("bind", "names an address twice", "each address once")
+        } else if let all = bound.first(where: \.isWildcard),
+            let one = bound.first(where: { $0 != all && $0.family == all.family })
+        {
+            refuse("bind", "names \(one.text) beside \(all.text), which is all of them", "one of the two")
         }
         if config.metrics.enabled, !config.bind.isEmpty, config.port != 0, config.port == config.metrics.port {
             refuse(
@@ -35,10 +40,15 @@ enum ConfigCombinations {
                 "username", with: ["password", "password_file"], "is given without a password",
                 "a password or password_file as well")
         }
-        if isOwnListener(config) {
+        if isHere(config.upstream, config.bind, config.port) {
             refuse(
                 "upstream", with: ["port", "bind"], "\(config.upstream) is where this sidecar itself would listen",
                 "the central server, or another port for the sidecar, e.g. --port 6380")
+        } else if config.metrics.enabled, isHere(config.upstream, [config.metrics.bind], config.metrics.port) {
+            refuse(
+                "upstream", with: ["metrics.port", "metrics.bind"],
+                "\(config.upstream) is where this sidecar's metrics page would listen",
+                "the central server, or another port for the metrics page, e.g. --metrics-port 9092")
         }
         if config.linkTimeoutMs < config.readTimeoutMs {
             refuse(
@@ -49,14 +59,15 @@ enum ConfigCombinations {
         return problems
     }
 
-    /// What can be told without asking the resolver.
-    private static func isOwnListener(_ config: SidecarConfig) -> Bool {
-        guard !config.upstream.host.isEmpty, config.port != 0, config.upstream.port == config.port else { return false }
-        let host = config.upstream.host
-        let local = host == "localhost" || NumericAddress(host)?.isLoopback == true
-        return config.bind.contains { bind in
-            if bind == host || (bind == "127.0.0.1" && host == "localhost") { return true }
-            return local && NumericAddress(bind)?.isWildcard == true
+    /// Whether an upstream is a listener of this process, as far as that can be told without asking the resolver.
+    private static func isHere(_ upstream: UpstreamAddress, _ bind: [String], _ port: UInt16) -> Bool {
+        guard !upstream.host.isEmpty, port != 0, upstream.port == port else { return false }
+        let address = NumericAddress(upstream.host)
+        let isLocalhost = upstream.host.lowercased() == "localhost"
+        return bind.compactMap { NumericAddress($0) }.contains { listener in
+            if listener == address { return true }
+            if isLocalhost, ["127.0.0.1", "::1"].contains(listener.text) { return true }
+            return listener.isWildcard && (isLocalhost || address?.isLoopback == true)
         }
     }
 }

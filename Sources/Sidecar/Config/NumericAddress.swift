@@ -5,22 +5,26 @@ struct NumericAddress: Sendable, Equatable {
     enum Family: Sendable { case v4, v6 }
 
     let family: Family
+    /// As the kernel writes it: an address has one spelling only.
     let text: String
 
     /// nil for names and anything else.
     init?(_ text: String) {
         var v4 = in_addr()
         var v6 = in6_addr()
+        var buffer = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         if inet_pton(AF_INET, text, &v4) == 1 {
             family = .v4
+            inet_ntop(AF_INET, &v4, &buffer, socklen_t(buffer.count))
         } else if inet_pton(AF_INET6, text, &v6) == 1 {
             family = .v6
+            inet_ntop(AF_INET6, &v6, &buffer, socklen_t(buffer.count))
         } else {
             return nil
         }
-        self.text = text
+        self.text = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    var isLoopback: Bool { text == "::1" || (family == .v4 && text.hasPrefix("127.")) }
+    var isLoopback: Bool { text == "::1" || text.hasPrefix("127.") || text.hasPrefix("::ffff:127.") }
     var isWildcard: Bool { text == "0.0.0.0" || text == "::" }
 }

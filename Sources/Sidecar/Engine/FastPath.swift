@@ -3,6 +3,7 @@
 /// A trivial value around the engine's pointer, so that using it costs the C call alone. Everything but `wake` is for
 /// the loop thread. Bytes of an event live until the next turn; orders copy what they are given.
 import CFastPath
+import Glibc
 
 /// A connection of the application. Zero means none, in every id.
 typealias ClientID = fp_client
@@ -110,6 +111,12 @@ struct EngineError: Error, CustomStringConvertible {
     fileprivate init(_ error: fp_error?, while doing: String) {
         description = error.map { String(cString: $0) } ?? "\(doing) failed"
     }
+
+    /// Of a listener: with what can be done about it.
+    fileprivate init(_ error: fp_error?, while doing: String, ifTaken: String, else otherwise: String) {
+        let what = EngineError(error, while: doing).description
+        description = what + "; " + (what.hasSuffix(String(cString: strerror(EADDRINUSE))) ? ifTaken : otherwise)
+    }
 }
 
 struct EngineSettings {
@@ -177,14 +184,23 @@ struct FastPath: Orders, @unchecked Sendable {
         var error: fp_error?
         var bound: UInt16 = 0
         guard fp_listen_tcp(engine, address, port, &bound, &error) else {
-            throw EngineError(error, while: "listening on \(address) port \(port)")
+            throw EngineError(
+                error, while: "listening on \(address) port \(port)",
+                ifTaken: "another process has that port; choose another with port (--port)",
+                else: "bind (--bind) and port (--port) say where")
         }
         return bound
     }
 
     func listen(unixSocket path: String) throws(EngineError) {
         var error: fp_error?
-        guard fp_listen_unix(engine, path, &error) else { throw EngineError(error, while: "listening on \(path)") }
+        guard fp_listen_unix(engine, path, &error) else {
+            throw EngineError(
+                error, while: "listening on \(path)",
+                ifTaken:
+                    "another process listens there, or it is no socket; choose another with unix_socket (--unix-socket)",
+                else: "unix_socket (--unix-socket) says where")
+        }
     }
 
     func unlisten() { fp_unlisten(engine) }
