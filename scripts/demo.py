@@ -219,8 +219,11 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        say("\nstopping")
-        servers.stop_gently()
+        say("\nstopping; clients that are connected have 5 seconds (Ctrl-C again does not wait)")
+        try:
+            servers.stop_gently()
+        except KeyboardInterrupt:
+            say("stopped at once")
         sys.exit(0)
     except RuntimeError as error:
         sys.exit(str(error))

@@ -37,6 +37,7 @@ struct Ferrite: ParsableCommand {
     var network: NetworkOptions
 
     func run() throws {
+        StandardDescriptors.fill()
         let resolved = load()
         if configuration.checkConfig {
             print(resolved.text(), terminator: "")

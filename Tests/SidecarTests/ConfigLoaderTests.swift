@@ -182,6 +182,8 @@ struct ConfigLoaderTests {
         let resolved = try loader(nil, ["upstream": "r"], env: env).load()
         #expect(resolved.config.port == 6379)
         #expect(resolved.sources.keys.sorted() == ["upstream"])
+        let named = try loader("[sidecar]\nupstream = \"r\"\n", env: ["FERRITE_SIDECAR_UPSTREAM": "tcp://s:1"]).load()
+        #expect(named.config.upstream.description == "s:1")
     }
 
     @Test("a variable that is nearly a key is ignored with a warning")

@@ -120,7 +120,9 @@ struct PassthroughTests {
         let resp2 = world.turn(.reply(1, "=14|txt:# Server|"))
         #expect(resp2.count == 1)
         #expect(resp2[0].hasPrefix("answer 3: $"))
-        #expect(resp2[0].contains("# Server||# Sidecar|network_engine:epoll|mode:read-through|upstream:up:1|"))
+        #expect(
+            resp2[0].contains(
+                "# Server||# Sidecar|network_engine:epoll|network_reason:|mode:read-through|upstream:up:1|"))
         #expect(resp2[0].contains("|tracking:on|"))
         #expect(resp2[0].hasSuffix("|hits:7||"))
         _ = world.turn(.ask(4, "INFO", "everything", resp3: true))

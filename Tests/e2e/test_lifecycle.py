@@ -101,6 +101,21 @@ def _(t):
         refused(*upstream, *port, "--unix-socket", "/nosuch/socket", words=["No such file", "--unix-socket"])
 
 
+@test("started with standard descriptors closed, it writes its log nowhere else", once=True)
+def _(t):
+    port = servers.free_port()
+    words = [servers.ferrite_binary(), "--sidecar", "--upstream", "127.0.0.1:7000", "--port", str(port),
+             "--set", "metrics.enabled=false"]
+    child = subprocess.Popen(["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "bash", *words])
+    try:
+        wait_until(lambda: not connect((servers.HOST, port)).close(), what="the listener")
+        for number in range(3):
+            expect(os.readlink(f"/proc/{child.pid}/fd/{number}"), "/dev/null")
+    finally:
+        child.kill()
+        child.wait()
+
+
 @test("the documented configuration is accepted, with a warning for what does nothing yet", once=True)
 def _(t):
     path = config_file("""[sidecar]

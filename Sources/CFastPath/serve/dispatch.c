@@ -224,8 +224,11 @@ static void refuse_arity(struct serve *serve, struct session *session, const str
 
 static enum dispatched answer_locally(struct serve *serve, struct session *session, const struct command *command,
                                       const uint8_t *raw, size_t length) {
-    if (command->id == COMMAND_ID_INFO)
-        return travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
+    if (command->id == COMMAND_ID_INFO) {
+        enum dispatched done = travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
+        serve->stats.commands_passed += done == DISPATCH_DONE;
+        return done;
+    }
     if (!local_answer(serve, session, command)) return pin(serve, session);
     serve->stats.commands_local++;
     serve_count(serve, command->id, false);

@@ -129,8 +129,10 @@ struct ConfigLoader {
         for key in ConfigKey.all {
             let name = key.environmentName
             guard let text = environment[name], !text.isEmpty else { continue }
-            /* Kubernetes sets FERRITE_SIDECAR_PORT=tcp://10.0.0.1:6379 for a Service called ferrite-sidecar. */
-            if text.hasPrefix("tcp://") || text.hasPrefix("udp://") { continue }
+            /* Kubernetes sets FERRITE_SIDECAR_PORT=tcp://10.0.0.1:6379 for a Service called ferrite-sidecar; the upstream
+               may be written so. */
+            let isOfService = text.hasPrefix("tcp://") || text.hasPrefix("udp://")
+            if isOfService, key.name != "upstream" { continue }
             state.apply(key, from: .environment(name: name)) { config throws(ConfigMistake) in
                 try key.applyText(text, &config)
             }

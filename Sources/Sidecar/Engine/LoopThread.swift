@@ -27,7 +27,7 @@ final class LoopHandle: Sendable {
     let bound: [String]
     /// "io_uring" or "epoll".
     let networkName: String
-    /// Why `auto` fell back to epoll; empty otherwise.
+    /// Why it is that one.
     let networkReason: String
     fileprivate let services: LoopServices
     private let end = Mutex(End())
@@ -179,13 +179,19 @@ private final class LoopStart: Sendable {
         }
         facts.networkName = engine.networkName
         facts.networkReason = engine.networkReason
+        if facts.networkReason.isEmpty {
+            facts.networkReason =
+                config.network == .auto ? "auto: a probe succeeded" : "network = \(config.network.rawValue)"
+        }
         return facts
     }
 
     private func serve(_ facts: Facts, _ handle: LoopHandle) {
         let last: StatsSnapshot
         do {
-            let policy = FlowPolicy(config, networkName: facts.networkName, seed: SystemRandomNumberGenerator.seed())
+            let policy = FlowPolicy(
+                config, networkName: facts.networkName, networkReason: facts.networkReason,
+                seed: SystemRandomNumberGenerator.seed())
             let loop = Loop(engine: engine, policy: policy, traceKey: config.traceKey)
             loop.run(with: handle.services)
             last = loop.snapshot()

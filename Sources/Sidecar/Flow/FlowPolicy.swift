@@ -18,10 +18,11 @@ struct FlowPolicy: Sendable {
     var clientsMax: Int
     /// Of the jitter.
     var seed: UInt64
-    /// Told in INFO.
+    /// Told in INFO: which engine it is, and why.
     var networkName: String
+    var networkReason: String
 
-    init(_ config: SidecarConfig, networkName: String, seed: UInt64) {
+    init(_ config: SidecarConfig, networkName: String, networkReason: String = "", seed: UInt64) {
         upstream = config.upstream.description
         numericAddress = Resolver.numeric(config.upstream)
         credentials = Credentials(username: config.username, password: config.password)
@@ -36,6 +37,7 @@ struct FlowPolicy: Sendable {
         clientsMax = Int(config.maxClients)
         self.seed = seed
         self.networkName = networkName
+        self.networkReason = networkReason
     }
 
     /* A day is for ever here, and sums of deadlines must not overflow. */

@@ -107,6 +107,7 @@ extension Flow {
         var text = """
             # Sidecar\r
             network_engine:\(policy.networkName)\r
+            network_reason:\(policy.networkReason)\r
             mode:\(policy.mode)\r
             upstream:\(status.address)\r
             upstream_state:\(status.state.rawValue)\r

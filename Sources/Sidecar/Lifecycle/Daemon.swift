@@ -120,7 +120,7 @@ enum Daemon {
             "budget": "\(ByteSize.show(config.localMemory))", "pid": "\(getpid())",
         ]
         if let metrics { metadata["metrics"] = "\(metrics)" }
-        if !loop.networkReason.isEmpty { metadata["network_reason"] = "\(loop.networkReason)" }
+        metadata["network_reason"] = "\(loop.networkReason)"
         log.notice("ferrite \(Version.current) listening on \(loop.bound.joined(separator: ", "))", metadata: metadata)
         for warning in resolved.warnings { log.warning("\(warning)") }
         let needed = FileLimit.needed(clientsMax: config.maxClients)

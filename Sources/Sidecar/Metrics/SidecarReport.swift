@@ -17,7 +17,7 @@ struct SidecarFacts: Sendable {
     var listeners: [String]
     /// "io_uring" or "epoll".
     var networkName: String
-    /// Why it is not the first choice; empty if it is.
+    /// Why it is that one.
     var networkReason: String
     /// Wall clock, Unix time.
     var startSeconds: Double
