@@ -80,8 +80,9 @@ def by_exec(rounds, protocol):
     for _ in range(ROUNDS):
         value = rounds.begin()
         rounds.writer.call("SET", "k", value)
+        rounds.writer.call("SET", "told", value)
         client.call("MULTI")
-        client.call("GET", "k")
+        client.call("GET", "told")
         expect(client.call("EXEC"), [value])
         rounds.look()
 

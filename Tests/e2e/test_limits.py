@@ -84,7 +84,8 @@ def _(t):
         except (Closed, OSError):
             break
     time.sleep(0.5)
-    expect(first.call("GET", "k"), value)
+    # Memory is short: who reads may be closed in that moment, and is served when he comes again.
+    wait_until(lambda: t.client(sidecar).call("GET", "k") == value, what="an answer for who reads")
     t.note(f"{len(clients)} clients, peak {peak_bytes(sidecar) / MB:.1f} MB")
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
 

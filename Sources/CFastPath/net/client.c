@@ -69,6 +69,12 @@ static void measure_kernel(struct clients *clients, struct client *client) {
 }
 
 #define SAMPLE_CLIENTS 16u
+#define SPARE_SHARE 32 /* so much of the budget is kept for those who read */
+
+bool clients_near_the_end(const struct clients *clients) {
+    const struct budget *budget = clients->serve->budget;
+    return budget->used - budget->used_by[BUDGET_SLABS] + budget->total / SPARE_SHARE > budget->total;
+}
 
 void clients_sample_kernel(struct clients *clients) {
     uint32_t places = clients->table.used < SAMPLE_CLIENTS ? clients->table.used : SAMPLE_CLIENTS;
@@ -77,9 +83,8 @@ void clients_sample_kernel(struct clients *clients) {
         struct client *client = table_record(&clients->table, clients->sample_cursor++);
         if (!(client->item.generation & 1)) continue;
         measure_kernel(clients, client);
-        /* The store has given all it can: who takes memory by not reading pays first. */
-        const struct budget *budget = clients->serve->budget;
-        if (budget->used <= budget->total || !client->blocked) continue;
+        /* Who takes memory by not reading pays first, and before somebody who reads finds none. */
+        if (!client->blocked || !clients_near_the_end(clients)) continue;
         clients->serve->stats.clients_starved++;
         client_end(clients, client);
     }

@@ -84,6 +84,8 @@ void clients_settle(struct clients *clients);
 /* Measures what the kernel holds for the next few clients and books it. At a steady pace, for replies that wait in the
  * kernel unread cannot be seen otherwise before its buffer is full. */
 void clients_sample_kernel(struct clients *clients);
+/* The store has given nearly all it can. */
+bool clients_near_the_end(const struct clients *clients);
 /* Takes the turn from those who do not use it. From time to time. */
 void clients_pass_turns(struct clients *clients);
 /* Closes clients that were silent for too long; returns when to look again (UINT64_MAX: never). */
