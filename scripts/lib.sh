@@ -24,3 +24,6 @@ wants_help() {
 
 # Prints the comment at the head of a script, from its second line to the first that is no comment.
 show_head() { sed -n '2,${/^#/!q;s/^# \{0,1\}//;p}' "$1"; }
+
+# SwiftPM asks the compiler for colour when it writes to a terminal, and builds all anew when that differs from before.
+swift_build() { swift build --no-color-diagnostics "$@"; }

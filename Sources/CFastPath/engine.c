@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "CFastPath.h"
@@ -22,6 +23,8 @@
 _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
 #define LISTEN_BACKLOG 511
+#define LISTEN_ATTEMPTS 50
+#define LISTEN_INTERVAL_NS 20000000
 #define TICK_NS (100 * NS_PER_MS)   /* background work of the store */
 #define MEASURE_NS (10 * NS_PER_MS) /* of what is resident, while there is work */
 #define TICK_STEPS 1024u
@@ -230,9 +233,20 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
 const char *fp_network_name(const fp_engine *engine) { return loop_name(engine->loop); }
 const char *fp_network_reason(const fp_engine *engine) { return engine->network_reason; }
 
+/* The kernel takes a killed process's ring down in the background, and its listeners with it, after the process has
+ * gone: who is started in its place finds the address taken for some milliseconds more. */
+static int listen_soon(const fp_engine *engine, const struct socket_address *address) {
+    int fd;
+    for (int attempt = 0;; attempt++) {
+        fd = socket_listen(address, &engine->clients.narrow, LISTEN_BACKLOG);
+        if (fd != -EADDRINUSE || attempt == LISTEN_ATTEMPTS) return fd;
+        nanosleep(&(struct timespec){.tv_nsec = LISTEN_INTERVAL_NS}, NULL);
+    }
+}
+
 static bool listen_on(fp_engine *engine, const struct socket_address *address, const char *what, int *fd,
                       fp_error *error) {
-    *fd = socket_listen(address, &engine->clients.narrow, LISTEN_BACKLOG);
+    *fd = listen_soon(engine, address);
     if (*fd >= 0 && loop_listen(engine->loop, *fd, engine->listeners++)) return true;
     snprintf(engine->error, sizeof engine->error, "cannot listen on %s: %s", what,
              *fd < 0 ? strerror(-*fd) : "no room for a further listener");

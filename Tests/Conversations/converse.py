@@ -287,8 +287,8 @@ class Play:
                 time.sleep(0.0003)
             try:
                 sock.sendall(piece)
-            except OSError as error:
-                raise Mismatch(steps[position - 1].line, "to be read", f"closed by peer ({error})") from None
+            except OSError:
+                break  # closed already; what was answered before that can still be read, and is what is expected
         return position
 
     def step(self, step):

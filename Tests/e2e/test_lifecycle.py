@@ -101,6 +101,22 @@ def _(t):
         refused(*upstream, *port, "--unix-socket", "/nosuch/socket", words=["No such file", "--unix-socket"])
 
 
+@test("a listener's address that is about to be free is waited for: a killed process's ring goes after it", once=True)
+def _(t):
+    upstream = t.redis()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "socket")
+        with socket.create_server((servers.HOST, 0)) as taken, socket.socket(socket.AF_UNIX) as taken_too:
+            taken_too.bind(path)
+            taken_too.listen()
+            sidecar = t.sidecar(upstream, "--unix-socket", path, port=taken.getsockname()[1], wait=False)
+            time.sleep(0.3)
+            expect_true(sidecar.is_alive(), "it gave up at once")
+        sidecar.wait_until_up()
+        with Client(path) as client:
+            expect(client.call("PING"), "PONG")
+
+
 @test("started with standard descriptors closed, it writes its log nowhere else", once=True)
 def _(t):
     port = servers.free_port()

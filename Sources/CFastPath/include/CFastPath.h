@@ -82,7 +82,7 @@ const char *fp_network_name(const fp_engine *engine);
 const char *fp_network_reason(const fp_engine *engine);
 
 /* Listens on a numeric IPv4 or IPv6 address (port 0: the kernel's choice, returned in *bound) or on a Unix socket,
- * whose stale file is replaced. False and *error otherwise. */
+ * whose stale file is replaced. Waits up to a second for an address that is taken. False and *error otherwise. */
 bool fp_listen_tcp(fp_engine *engine, const char *address, uint16_t port, uint16_t *bound, fp_error *error);
 bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error);
 /* Closes the listeners (and removes the Unix socket's file). Clients stay. */
