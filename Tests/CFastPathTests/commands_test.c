@@ -166,14 +166,14 @@ TEST("what the upstream names and we do not is learnt, once, with its way") {
     EXPECT(learn(resp2) == 6);
     EXPECT(learn(resp2) == 0);
     const struct command *set = find("JSON.SET k"), *get = find("json.get k"), *create = find("ft.create");
-    EXPECT(set && set->kind == COMMAND_WRITE && set->drops == COMMAND_DROPS_KEYS && set->resp2 == RESP2_SEPARATE);
+    EXPECT(set && set->kind == COMMAND_UNKEYED && set->drops == COMMAND_DROPS_KEYS && set->resp2 == RESP2_SEPARATE);
     EXPECT(keys_are("json.set k . v", "k"));
     EXPECT(get && get->kind == COMMAND_PASS && get->drops == COMMAND_DROPS_NOTHING && !strcmp(get->name, "json.get"));
     EXPECT(create && create->kind == COMMAND_UNKEYED);
     EXPECT(find("x.wait") && find("x.wait")->kind == COMMAND_STATE && keys_are("x.wait a b 0", "a b"));
     EXPECT(find("get")->arity == 2);
     EXPECT(find("box") && find("box")->kind == COMMAND_STATE && find("box nosuch") == find("box"));
-    EXPECT(find("box put k") && find("box put k")->kind == COMMAND_WRITE && keys_are("box put k", "k"));
+    EXPECT(find("box put k") && find("box put k")->kind == COMMAND_UNKEYED && keys_are("box put k", "k"));
     EXPECT(commands_row(commands, set->id) == set && !commands_row(commands, COMMAND_ID_COUNT + 6));
     end();
 }
@@ -184,7 +184,7 @@ TEST("COMMAND of a RESP3 link, and of servers older than Redis 7, is learnt from
                  "1\r\na\r\n:1\r\n*0\r\n"
                  "_\r\n*7\r\n$2\r\nm2\r\n:2\r\n~1\r\n+write\r\n:1\r\n:1\r\n:1\r\n~0\r\n") == 2);
     EXPECT(learn("*2\r\n*-1\r\n*6\r\n$2\r\nm3\r\n:2\r\n*1\r\n+write\r\n:1\r\n:-1\r\n:2\r\n") == 1);
-    EXPECT(find("m1")->kind == COMMAND_PASS && find("m2")->kind == COMMAND_WRITE && keys_are("m3 a b c", "a c"));
+    EXPECT(find("m1")->kind == COMMAND_PASS && find("m2")->kind == COMMAND_UNKEYED && keys_are("m3 a b c", "a c"));
     end();
 }
 

@@ -291,15 +291,19 @@ TEST("commands are counted by name, answered or failed") {
     world_end(world);
 }
 
-TEST("rule 5: a command whose keys are unknown stands before every read of its client") {
-    struct world *world = world_make();
-    have(world, "GET k\r\n", "$1\r\nv\r\n");
-    session_init(&world->a, 1);
-    world->a.protocol = 3;
-    ask(world, &world->a, "EVAL script 0\r\n");
-    ask(world, &world->a, "GET k\r\n");
-    EXPECT(world->serve.event_count == 2 && event_at(world, 1)->kind == FP_EVENT_MISS);
-    world_end(world);
+TEST("rule 5: a command that may read or write what it does not name stands before every read of its client") {
+    static const char *const commands[] = {
+        "EVAL script 0\r\n",   "EVAL_RO script 0\r\n",       "EVALSHA_RO sha 1 l\r\n", "FCALL_RO function 1 l\r\n",
+        "SORT_RO l GET *\r\n", "SORT l BY nosort GET *\r\n", "SORT l STORE m\r\n",     "DBSIZE\r\n"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        struct world *world = world_make();
+        have(world, "GET k\r\n", "$1\r\nv\r\n");
+        world->a.protocol = 3;
+        ask(world, &world->a, commands[i]);
+        ask(world, &world->a, "GET k\r\n");
+        EXPECT(world->serve.event_count == 2 && event_at(world, 1)->kind == FP_EVENT_MISS);
+        world_end(world);
+    }
 }
 
 TEST("a client changes lane only when nothing of its own is in flight") {
@@ -319,6 +323,18 @@ TEST("a write on another link than the tracked one drops its keys again when ans
     world->a.lane = FP_LANE_PINNED;
     ask(world, &world->a, "SET k new\r\n");
     have(world, "GET k\r\n", "$3\r\nold\r\n"); /* read on the tracked link before the write ran on the pinned one */
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    world->serve.event_count = 0;
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("MIGRATE, too, though it names keys") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "MIGRATE host 6379 k 0 100\r\n");
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
     answer(world, event_at(world, 0)->ticket, "+OK\r\n");
     world->serve.event_count = 0;
     ask(world, &world->b, "GET k\r\n");
@@ -416,6 +432,50 @@ TEST("rule 6: a copy of an earlier epoch is not served behind a read that the pr
     ask(world, &world->a, "GET other\r\n");
     ask(world, &world->a, "GET new\r\n");
     EXPECT(world->serve.event_count == 3);
+    world_end(world);
+}
+
+/* Three copies: of an epoch that is over, of this one, and of this one after SORT. */
+static void sort_among_suspects(struct world *world, const char *const *commands, uint32_t count) {
+    have(world, "GET old\r\n", "$1\r\n1\r\n");
+    world->serve.epoch++;
+    world->serve.has_others = true;
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    for (uint32_t i = 0; i < count; i++) ask(world, &world->a, commands[i]);
+    for (uint32_t i = 0; i < count; i++) answer(world, event_at(world, i)->ticket, "*1\r\n$1\r\n2\r\n");
+    world->serve.event_count = 0;
+    have(world, "GET new\r\n", "$1\r\n1\r\n");
+}
+
+TEST("rule 6: what SORT has read of keys it does not name takes all suspect copies along, and only those") {
+    static const char *const sort[] = {"SORT l BY nosort GET *\r\n"};
+    static const char *const queued[] = {"MULTI\r\n", "SORT_RO l GET *\r\n", "EXEC\r\n"};
+    for (int transaction = 0; transaction < 2; transaction++) {
+        struct world *world = world_make();
+        if (transaction) world->a.lane = FP_LANE_PINNED;
+        sort_among_suspects(world, transaction ? queued : sort, transaction ? 3 : 1);
+        world->serve.trusted = false;
+        world->serve.serve_suspect = true;
+        ask(world, &world->b, "GET k\r\n");
+        ask(world, &world->b, "GET new\r\n");
+        EXPECT(world->serve.event_count == 0);
+        ask(world, &world->b, "GET old\r\n");
+        EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
+        world_end(world);
+    }
+}
+
+TEST("rule 6: while the epoch is suspended its own copies are suspect as well") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    world->serve.trusted = false;
+    world->serve.serve_suspect = true;
+    ask(world, &world->a, "SORT_RO l GET *\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$1\r\n1\r\n"));
+    answer(world, event_at(world, 0)->ticket, "*1\r\n$1\r\n2\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 1)->kind == FP_EVENT_MISS);
     world_end(world);
 }
 

@@ -222,6 +222,18 @@ bool command_next_key(const struct command *command, const struct resp_arg *args
     }
 }
 
+bool command_names_its_keys(const struct command *command) {
+    switch (command->id) {
+    case COMMAND_ID_SORT:
+    case COMMAND_ID_SORT_RO:
+    case COMMAND_ID_EVAL_RO:
+    case COMMAND_ID_EVALSHA_RO:
+    case COMMAND_ID_FCALL_RO: return false;
+    default:
+        return command->id < COMMAND_ID_COUNT && command->keys != COMMAND_KEYS_NONE && command->kind != COMMAND_UNKEYED;
+    }
+}
+
 enum resp2_rule command_resp2(const struct command *command, uint32_t count) {
     switch (command->id) {
     case COMMAND_ID_LPOP: /* a count makes nothing a null array */
@@ -301,7 +313,7 @@ static void set_way(struct command *row, const struct flags *flags) {
     row->drops = keyed && flags->write ? COMMAND_DROPS_KEYS : COMMAND_DROPS_NOTHING;
     row->resp2 = RESP2_SEPARATE;
     if (flags->pinned) row->kind = COMMAND_STATE;
-    else if (flags->write) row->kind = keyed ? COMMAND_WRITE : COMMAND_UNKEYED;
+    else if (flags->write) row->kind = COMMAND_UNKEYED;
     else row->kind = flags->readonly ? COMMAND_PASS : COMMAND_STATE;
 }
 

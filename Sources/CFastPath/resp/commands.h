@@ -67,13 +67,17 @@ static inline bool command_arity_fits(const struct command *command, uint32_t co
  * RESP2_SEPARATE only because options change the reply and the count tells which were given. */
 enum resp2_rule command_resp2(const struct command *command, uint32_t count);
 
+/* False when it may read or write keys that it does not name: a script, a module's command, SORT with BY or GET, or what
+ * has no keys at all and looks at all of them. */
+bool command_names_its_keys(const struct command *command);
+
 /* Walks the keys of a request: sets *key to the argument number of the next one and returns true; start with
  * *cursor = 0. False at the end, or when the request does not fit its own key rule. */
 bool command_next_key(const struct command *command, const struct resp_arg *args, uint32_t count, uint32_t *cursor,
                       uint32_t *key);
 
 /* Adds rows from the upstream's reply to COMMAND (complete, RESP2 or RESP3) for names that the table does not have:
- * write flag -> COMMAND_WRITE when its keys can be named, else COMMAND_UNKEYED; readonly -> COMMAND_PASS;
+ * write flag -> COMMAND_UNKEYED, for a module may write more than the keys it names; readonly -> COMMAND_PASS;
  * blocking/pubsub/admin/noscript, movablekeys or none of these -> COMMAND_STATE; resp2 = RESP2_SEPARATE.
  * Returns how many; at most 2,048 are learnt. Rows never move or change once there. */
 uint32_t commands_learn(struct commands *commands, const uint8_t *reply, size_t n);

@@ -79,16 +79,18 @@ static void drop_all(struct serve *serve, struct session *session, struct slot *
     if (session->in_multi) session->multi_all = true;
 }
 
-/* Unknown commands, and those whose keys cannot be named, stand in the filter with every bit. */
+/* Unknown commands, and those that do not name all their keys, stand in the filter with every bit. */
 static bool note_effects(struct serve *serve, struct session *session, struct slot *slot,
                          const struct command *command) {
     slot->filtered = true;
     session->filtered++;
-    if (!command || command->keys == COMMAND_KEYS_NONE || command->kind == COMMAND_UNKEYED)
-        session->filter = UINT64_MAX;
+    if (!command || !command_names_its_keys(command)) session->filter = UINT64_MAX;
     if (!command) return true;
-    if (command->drops == COMMAND_DROPS_ALL) drop_all(serve, session, slot);
-    return drop_keys(serve, session, slot, command);
+    slot->looks_around = command->id == COMMAND_ID_SORT || command->id == COMMAND_ID_SORT_RO;
+    if (session->in_multi) session->multi_looks_around |= slot->looks_around;
+    if (command->drops != COMMAND_DROPS_ALL) return drop_keys(serve, session, slot, command);
+    drop_all(serve, session, slot);
+    return true;
 }
 
 static void send_event(struct serve *serve, struct session *session, struct slot *slot, fp_event_kind kind,
@@ -151,6 +153,7 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
     bool fits = true;
     if (command->id == COMMAND_ID_EXEC) {
         slot->drops_all |= session->multi_all;
+        slot->looks_around = session->multi_looks_around;
         for (size_t at = 0; at < session->multi_hashes.length && fits; at += sizeof(uint64_t)) {
             uint64_t hash;
             memcpy(&hash, session->multi_hashes.bytes + at, sizeof hash);
@@ -158,7 +161,7 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
         }
     }
     buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
-    session->in_multi = session->multi_all = false;
+    session->in_multi = session->multi_all = session->multi_looks_around = false;
     return fits;
 }
 

@@ -29,7 +29,7 @@ static bool lookup(struct serve *serve, const struct store_key *key, struct stor
         trace_note(serve->trace, key->hash, FP_TRACE_HIT, 1);
         return true;
     }
-    if (!serve->serve_suspect) {
+    if (!serve->serve_suspect || value->epoch < serve->suspect_from) {
         trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT, value->epoch);
         return false;
     }

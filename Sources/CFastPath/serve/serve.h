@@ -60,7 +60,8 @@ struct serve {
 
     uint32_t epoch;
     bool trusted;
-    bool has_others; /* there may be entries of other epochs */
+    bool has_others;       /* there may be entries of other epochs */
+    uint32_t suspect_from; /* entries of epochs before are not served at all: somebody may have read what is newer */
     bool serve_suspect;
     bool held;
     bool allow_admin;

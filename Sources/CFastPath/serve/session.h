@@ -43,9 +43,10 @@ struct session {
     uint8_t stall;    /* enum stall */
     bool closing;     /* no further command is read; closes when all is sent */
     bool is_dirty, is_runnable;
-    bool pin_refused; /* the command in hand asked for a link that could not be had */
-    bool in_multi;    /* between MULTI and EXEC on its pinned link */
-    bool multi_all;   /* what is queued drops everything */
+    bool pin_refused;        /* the command in hand asked for a link that could not be had */
+    bool in_multi;           /* between MULTI and EXEC on its pinned link */
+    bool multi_all;          /* what is queued drops everything */
+    bool multi_looks_around; /* what is queued reads keys that it does not name */
     uint8_t name_length;
     char name[SESSION_NAME_MAX];
     fp_link link;               /* pinned */

@@ -81,11 +81,18 @@ static void drop_looked_at(struct serve *serve, struct slot *slot) {
     }
 }
 
+/* The same for keys that we do not know. While the epoch is suspended its own copies are suspect as well. */
+static void forget_suspects(struct serve *serve) {
+    if (serve->trusted) serve->suspect_from = serve->epoch;
+    else store_drop_all(serve->store);
+}
+
 /* Rule 2, second half: the keys of a write that travelled elsewhere than on the tracked link. Between its parsing and
  * its answer another client's flight, on the tracked link, may have read and stored the value before the write: the two
  * links have no order. On the tracked link this cannot be, since every flight begun after the parsing is behind the
  * write on the wire; so there a slot notes no hashes. */
 static void drop_again(struct serve *serve, struct slot *slot) {
+    if (slot->looks_around) forget_suspects(serve);
     if (slot->looks) {
         drop_looked_at(serve, slot);
         return;
@@ -302,6 +309,7 @@ void fence_passed(struct serve *serve, uint64_t fence) {
         struct slot *slot = serve->fenced_first;
         leave_fence(serve, slot);
         if (slot->looks) drop_looked_at(serve, slot);
+        if (slot->looks_around) forget_suspects(serve);
         took(serve, slot);
         if (slot->session->first == slot) deliver(serve, slot->session);
     }

@@ -25,10 +25,11 @@ struct slot {
     bool answered;
     bool filtered; /* counts in session.filtered */
     bool drops_all;
-    bool looks;      /* its hashes are of keys that it reads */
-    bool is_read;    /* GET or MGET: a miss */
-    bool is_message; /* answers nothing: waits for its fence only */
-    bool after_held; /* `after` is complete and counts in session.held_bytes */
+    bool looks;        /* its hashes are of keys that it reads */
+    bool looks_around; /* SORT: reads keys that it does not name */
+    bool is_read;      /* GET or MGET: a miss */
+    bool is_message;   /* answers nothing: waits for its fence only */
+    bool after_held;   /* `after` is complete and counts in session.held_bytes */
     struct session *session;
     struct slot *next;
     struct slot *wait_prev, *wait_next; /* other waiters of `flight`; once answered, of a fence */
