@@ -196,10 +196,10 @@ static size_t client_share(const fp_engine *engine, uint64_t few) {
 /* What a client may leave unread before its requests wait, and how much of these is kept before it is not read from. */
 static void set_client_shares(fp_engine *engine) {
     size_t share = client_share(engine, 8);
-    engine->serve.out_bytes_high = share < BLOCK_ROOM ? BLOCK_ROOM : share > 1 << 20 ? 1 << 20 : share;
+    engine->clients.out_share = share < BLOCK_ROOM ? BLOCK_ROOM : share > 1 << 20 ? 1 << 20 : share;
     /* A quarter less than the share, so that what comes until the pause takes effect does not double the inbox. */
     share = client_share(engine, 2) / 4 * 3;
-    engine->clients.in_bytes_high = share < BLOCK_ROOM ? BLOCK_ROOM : share;
+    engine->clients.in_share = share < BLOCK_ROOM ? BLOCK_ROOM : share;
 }
 
 bool fp_attach(fp_engine *engine, fp_error *error) {
@@ -380,6 +380,7 @@ fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
         recycle(engine);
         see_time(engine);
         uint64_t wake_ns = background(engine);
+        clients_sip(&engine->clients);
         if (serve->runnable) clients_run(&engine->clients);
         if (engine->links.waiting_count) links_run(&engine->links);
         bool busy = clients_flush(&engine->clients);

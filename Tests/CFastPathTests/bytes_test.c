@@ -114,22 +114,42 @@ TEST("a chain moved behind another keeps the order, and an empty one changes not
     struct chain one = {0}, two = {0}, none = {0};
     EXPECT(chain_append(&one, &pool, "abc", 3));
     EXPECT(chain_append(&two, &pool, "def", 3));
-    chain_move(&one, &none);
-    chain_move(&one, &two);
+    chain_move(&one, &none, &pool);
+    chain_move(&one, &two, &pool);
     EXPECT(two.head == NULL && two.bytes == 0);
     EXPECT(chain_append(&one, &pool, "ghi", 3));
     uint8_t text[9];
     struct iovec iov[4];
     size_t n = 0;
     int count = chain_iovecs(&one, iov, 4);
+    EXPECT(count == 1 && pool.live_count == 1);
     for (int i = 0; i < count; i++) {
         memcpy(text + n, iov[i].iov_base, iov[i].iov_len);
         n += iov[i].iov_len;
     }
     EXPECT(n == 9 && memcmp(text, "abcdefghi", 9) == 0);
-    chain_move(&two, &one);
+    chain_move(&two, &one, &pool);
     EXPECT(two.bytes == 9 && one.head == NULL);
     chain_clear(&two, &pool);
+    block_pool_deinit(&pool);
+}
+
+TEST("what does not fit behind, or is lent, is moved as it is") {
+    struct budget budget;
+    budget_init(&budget, 1 << 20);
+    struct block_pool pool;
+    block_pool_init(&pool, &budget, 8);
+    struct chain one = {0}, two = {0};
+    static uint8_t bytes[BLOCK_ROOM];
+    EXPECT(chain_append(&one, &pool, "a", 1) && chain_append(&two, &pool, bytes, BLOCK_ROOM));
+    chain_move(&one, &two, &pool);
+    EXPECT(one.bytes == 1 + BLOCK_ROOM && pool.live_count == 2);
+    int released = 0;
+    EXPECT(chain_append(&one, &pool, "b", 1) && chain_lend(&two, &pool, bytes, 3, count_release, &released, NULL));
+    chain_move(&one, &two, &pool);
+    EXPECT(one.bytes == 5 + BLOCK_ROOM && released == 0);
+    chain_clear(&one, &pool);
+    EXPECT(released == 1);
     block_pool_deinit(&pool);
 }
 
@@ -158,7 +178,7 @@ TEST("a long reply lies in one piece, is charged as such, and comes back whole")
     EXPECT(budget.used == 0);
 }
 
-TEST("what is known to come is reserved without doubling") {
+TEST("what is known to come is reserved without waste") {
     struct budget budget;
     budget_init(&budget, 3 << 20);
     struct buffer buffer = {0};

@@ -154,8 +154,14 @@ bool chain_lend(struct chain *chain, struct block_pool *pool, const uint8_t *byt
     return true;
 }
 
-void chain_move(struct chain *to, struct chain *from) {
+void chain_move(struct chain *to, struct chain *from, struct block_pool *pool) {
     if (!from->head) return;
+    const struct block *head = from->head;
+    if (head == from->tail && !head->release && from->bytes <= chain_tail_room(to)) {
+        chain_append(to, pool, head->bytes + head->start, from->bytes);
+        chain_clear(from, pool);
+        return;
+    }
     link_behind(to, from->head, from->tail);
     to->bytes += from->bytes;
     *from = (struct chain){0};
@@ -212,13 +218,12 @@ static bool set_capacity(struct buffer *buffer, struct budget *budget, enum budg
     return true;
 }
 
-/* Makes capacity for at least n bytes more. */
+/* Makes capacity for at least n bytes more; by half of what there is, so that a byte is copied a few times at most. */
 static bool buffer_grow(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n) {
-    if (n > SIZE_MAX / 2 - buffer->length) return false;
-    size_t needed = buffer->length + n;
-    size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_BYTES_MIN;
-    while (capacity < needed) capacity *= 2;
-    return set_capacity(buffer, budget, owner, capacity);
+    if (n > SIZE_MAX / 4 - buffer->length) return false;
+    size_t needed = buffer->length + n, half_more = buffer->capacity + buffer->capacity / 2;
+    if (needed < half_more) needed = half_more;
+    return set_capacity(buffer, budget, owner, size_class(needed < BUFFER_BYTES_MIN ? BUFFER_BYTES_MIN : needed));
 }
 
 bool buffer_reserve(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n) {

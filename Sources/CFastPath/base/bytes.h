@@ -91,8 +91,9 @@ static inline bool chain_append(struct chain *chain, struct block_pool *pool, co
 bool chain_lend(struct chain *chain, struct block_pool *pool, const uint8_t *bytes, uint32_t n,
                 void (*release)(void *, void *), void *context, void *lent);
 
-/* Moves all of `from` behind `to`, both of one pool. O(1). */
-void chain_move(struct chain *to, struct chain *from);
+/* Moves all of `from` behind `to`, both of `pool`. O(1): what fits into the last block is copied there, so that many
+ * short replies do not hold a block each. */
+void chain_move(struct chain *to, struct chain *from, struct block_pool *pool);
 
 /* Fills up to `max` iovecs from the head; returns how many. */
 int chain_iovecs(const struct chain *chain, struct iovec *iov, int max);
@@ -109,11 +110,11 @@ struct buffer {
     size_t capacity;
 };
 
-/* Appends; grows by doubling, charged to owner. False when the budget is spent (nothing is appended). */
+/* Appends; grows by half, charged to owner. False when the budget is spent (nothing is appended). */
 bool buffer_append(struct buffer *buffer, struct budget *budget, enum budget_owner owner, const void *bytes, size_t n);
 /* Room for n more bytes behind length; NULL when the budget is spent. */
 uint8_t *buffer_room(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n);
-/* Makes room for exactly n more bytes, which are known to come: what doubling would waste is not taken. False when the
+/* Makes room for exactly n more bytes, which are known to come: what growing would waste is not taken. False when the
  * budget is spent. */
 bool buffer_reserve(struct buffer *buffer, struct budget *budget, enum budget_owner owner, size_t n);
 void buffer_free(struct buffer *buffer, struct budget *budget, enum budget_owner owner);

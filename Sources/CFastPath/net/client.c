@@ -57,42 +57,82 @@ static void client_end(struct clients *clients, struct client *client);
 /* ---- memory that the kernel holds for a client ---- */
 
 /* The socket's record from the start; what its buffers hold as measured, by turns and when what is sent does not leave;
- * and when it is not read from, as much more as it may still receive. The store gives way at once. */
+ * and when it is not read from, all that it may still receive. The store gives way at once. */
 static void book_kernel(struct clients *clients, struct client *client, size_t bytes) {
     kernel_book(clients->serve->budget, &client->kernel_bytes, bytes);
 }
 
 static void measure_kernel(struct clients *clients, struct client *client) {
     const struct socket_buffers *buffers = client->narrow ? &clients->narrow : &clients->wide;
-    size_t to_come = client->paused ? 2 * (size_t)buffers->receive_bytes : 0;
-    book_kernel(clients, client, SOCKET_RECORD_BYTES + loop_memory(clients->loop, &client->conn) + to_come);
+    struct socket_memory held = loop_memory(clients->loop, &client->conn);
+    size_t most = client->paused ? 2 * (size_t)buffers->receive_bytes : 0; /* the kernel doubles what it is asked for */
+    book_kernel(clients, client, SOCKET_RECORD_BYTES + held.unsent + (held.received > most ? held.received : most));
 }
 
 #define SAMPLE_CLIENTS 16u
 #define SPARE_SHARE 32 /* so much of the budget is kept for those who read */
+/* With no more left than this, and what everybody may still come to hold though nothing more is read from him (a block
+ * of replies, and what his socket receives), nobody is given more than that block before he has read it. */
+#define HOLD_SHARE 16
+/* Clients are not given as much as they can send at once with more than this in our own memory, or so many of them that
+ * it could become more before anything can be done about it. */
+#define SIP_SHARE 16
+#define BURST_BYTES ((size_t)65536)
+#define BURSTS_SHARE 4
+
+/* No more than this is left when the store has given all it can. */
+static bool is_left(const struct clients *clients, size_t bytes) {
+    const struct budget *budget = clients->serve->budget;
+    return budget->used - budget->used_by[BUDGET_SLABS] + bytes > budget->total;
+}
 
 bool clients_near_the_end(const struct clients *clients) {
-    const struct budget *budget = clients->serve->budget;
-    return budget->used - budget->used_by[BUDGET_SLABS] + budget->total / SPARE_SHARE > budget->total;
+    return is_left(clients, clients->serve->budget->total / SPARE_SHARE);
+}
+
+#define UNREAD_NS (200 * NS_PER_MS) /* who has read nothing for so long does not just take its time */
+
+static size_t held_by(const struct client *client) {
+    return client->kernel_bytes + inbox_left(&client->in) + client->session.out.bytes + client->session.held_bytes;
 }
 
 void clients_sample_kernel(struct clients *clients) {
     uint32_t places = clients->table.used < SAMPLE_CLIENTS ? clients->table.used : SAMPLE_CLIENTS;
+    struct client *most = NULL;
     for (; places > 0; places--) {
         if (clients->sample_cursor >= clients->table.used) clients->sample_cursor = 0;
         struct client *client = table_record(&clients->table, clients->sample_cursor++);
         if (!(client->item.generation & 1)) continue;
         measure_kernel(clients, client);
-        /* Who takes memory by not reading pays first, and before somebody who reads finds none. */
-        if (!client->blocked || !clients_near_the_end(clients)) continue;
-        clients->serve->stats.clients_starved++;
-        client_end(clients, client);
+        bool reads = !client->blocked || client->blocked_ns + UNREAD_NS > clients->serve->now_ns;
+        if (!reads && (!most || held_by(client) > held_by(most))) most = client;
     }
+    /* Who takes memory by not reading pays first, and before somebody who reads finds none. */
+    if (!most || !clients_near_the_end(clients)) return;
+    clients->serve->stats.clients_starved++;
+    client_end(clients, most);
+}
+
+/* Looked at for each client, since one turn can give out all there is. */
+static void hold_back(struct clients *clients) {
+    size_t still_to_come = clients->table.live * (BLOCK_BYTES + 2 * (size_t)clients->narrow.receive_bytes);
+    bool near = is_left(clients, clients->serve->budget->total / HOLD_SHARE + still_to_come);
+    clients->serve->out_bytes_high = near ? BLOCK_ROOM / 2 : clients->out_share;
+    clients->in_bytes_high = near ? 1 : clients->in_share;
+}
+
+void clients_sip(struct clients *clients) {
+    const struct budget *budget = clients->serve->budget;
+    bool sips = budget->used_by[BUDGET_CLIENTS] > budget->total / (clients->sips ? 2 * SIP_SHARE : SIP_SHARE) ||
+                clients->table.live * BURST_BYTES > budget->total / BURSTS_SHARE;
+    if (sips == clients->sips) return;
+    clients->sips = sips;
+    loop_sip(clients->loop, sips);
 }
 
 /* What most clients come to need at the worst, in the kernel and in our own memory: half a request, and some replies
  * that they have not read yet. */
-#define CLIENT_ROOM_BYTES 16384u
+#define CLIENT_ROOM_BYTES 28672u
 #define STORE_SHARE_MIN 8 /* an eighth of the budget stays for the store, however many clients there are */
 
 /* A client is refused when all clients together could crowd out the store. */
@@ -366,6 +406,7 @@ void client_data(struct clients *clients, struct client *client, const uint8_t *
         idle_append(clients, client);
     }
     size_t max = clients->request_bytes_max;
+    hold_back(clients);
     if (inbox_left(&client->in) == 0) {
         size_t done = dispatch_all(clients, client, bytes, length);
         if (done < length && !inbox_gather(&clients->inboxes, &client->in, bytes + done, length - done, max))
@@ -388,6 +429,7 @@ void clients_run(struct clients *clients) {
         session->is_runnable = false;
         session->runnable_next = NULL;
         session->stall = STALL_NONE;
+        hold_back(clients);
         if (inbox_left(&client->in)) dispatch_inbox(clients, client);
         after_dispatch(clients, client);
         pass_end_on(clients, client);
@@ -460,7 +502,10 @@ void clients_settle(struct clients *clients) {
             continue;
         }
         client->blocked = client->conn.sent < client->offered;
-        if (client->blocked) measure_kernel(clients, client);
+        if (client->blocked) {
+            client->blocked_ns = serve->now_ns;
+            measure_kernel(clients, client);
+        }
         if (!client->blocked && (session->out.bytes || session->closing || client->eof))
             session_mark_dirty(serve, session);
         if (session->stall == STALL_OUT && session->out.bytes + session->held_bytes <= serve->out_bytes_high / 2)

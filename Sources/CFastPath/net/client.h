@@ -21,6 +21,7 @@ struct client {
     struct resp_progress progress; /* of the request at the front of `in` */
     bool paused;
     bool blocked;        /* waits for LOOP_WRITABLE */
+    uint64_t blocked_ns; /* since then */
     bool failed;         /* its last send did: ended at the next flush */
     bool eof;            /* the peer has sent all it will: answer what it asked, then close */
     bool end_told;       /* and its own link has been told */
@@ -51,7 +52,12 @@ struct clients {
     struct client *idle_first, *idle_last; /* the longest silent first */
     struct inboxes inboxes;
     uint64_t idle_timeout_ns; /* 0: none */
-    size_t in_bytes_high;     /* a client whose requests must wait is read from until it has sent this much */
+    /* A client with out_share unsent gets no further answer, and one whose requests must wait is read from until it has
+     * sent in_share: but for when memory is nearly spent, and nobody is to
+     * take more before he has read: see hold_back. */
+    size_t out_share, in_share;
+    size_t in_bytes_high;
+    bool sips;
     uint64_t next_number;
     uint32_t clients_max;
     uint32_t sample_cursor; /* the next client whose socket is measured */
@@ -84,6 +90,8 @@ void clients_settle(struct clients *clients);
 /* Measures what the kernel holds for the next few clients and books it. At a steady pace, for replies that wait in the
  * kernel unread cannot be seen otherwise before its buffer is full. */
 void clients_sample_kernel(struct clients *clients);
+/* Whether clients are given as much as they can send: see loop_sip. Each turn. */
+void clients_sip(struct clients *clients);
 /* The store has given nearly all it can. */
 bool clients_near_the_end(const struct clients *clients);
 /* Takes the turn from those who do not use it. From time to time. */

@@ -268,7 +268,8 @@ bool links_flush(struct links *links) {
 }
 
 static void measure_kernel(struct links *links, struct link *link) {
-    kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + loop_memory(links->loop, &link->conn));
+    struct socket_memory held = loop_memory(links->loop, &link->conn);
+    kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + held.received + held.unsent);
 }
 
 void links_settle(struct links *links) {

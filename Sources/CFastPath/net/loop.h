@@ -71,11 +71,12 @@ struct loop_ops {
     bool (*listen)(struct loop *loop, int fd, uint32_t tag);
     void (*unlisten)(struct loop *loop, uint32_t tag);
     int (*open)(struct loop *loop); /* what stands for a socket; NULL: a real one */
-    uint32_t (*memory)(struct loop *loop, const struct loop_conn *conn); /* NULL: what the kernel says */
+    struct socket_memory (*memory)(struct loop *loop, const struct loop_conn *conn); /* NULL: what the kernel says */
     bool (*add)(struct loop *loop, struct loop_conn *conn, int fd);
     bool (*connect)(struct loop *loop, struct loop_conn *conn, int fd, const void *address, uint32_t address_length);
     void (*pause)(struct loop *loop, struct loop_conn *conn);
     void (*resume)(struct loop *loop, struct loop_conn *conn);
+    void (*sip)(struct loop *loop, bool sips); /* NULL: it always does */
     void (*send)(struct loop *loop, struct loop_conn *conn, int iov_count);
     void (*finish)(struct loop *loop, struct loop_conn *conn);
     void (*remove)(struct loop *loop, struct loop_conn *conn);
@@ -123,7 +124,7 @@ static inline int loop_open(struct loop *loop, const struct socket_address *addr
     return unlikely(loop->ops->open) ? loop->ops->open(loop) : socket_for_link(address, buffers);
 }
 /* Bytes that what waits in the socket costs outside the process. */
-static inline uint32_t loop_memory(struct loop *loop, const struct loop_conn *conn) {
+static inline struct socket_memory loop_memory(struct loop *loop, const struct loop_conn *conn) {
     return unlikely(loop->ops->memory) ? loop->ops->memory(loop, conn) : socket_memory(conn->fd);
 }
 /* The same for a socket still to be connected: LOOP_CONNECTED tells, then it receives. */
@@ -135,6 +136,12 @@ static inline bool loop_connect(struct loop *loop, struct loop_conn *conn, int f
 /* Stops and restarts receiving. After a pause at most what was already received still comes. Idempotent. */
 static inline void loop_pause(struct loop *loop, struct loop_conn *conn) { loop->ops->pause(loop, conn); }
 static inline void loop_resume(struct loop *loop, struct loop_conn *conn) { loop->ops->resume(loop, conn); }
+
+/* From accepted connections at most one buffer is received in a turn, so that a pause comes in time, at the price of a
+ * request for each; else as much as is there. */
+static inline void loop_sip(struct loop *loop, bool sips) {
+    if (loop->ops->sip) loop->ops->sip(loop, sips);
+}
 
 /* Sends conn->iov[0..iov_count) without waiting. The bytes stay put until after the next loop_wait; then conn->sent
  * says how many left. If not all did, and there was no error, LOOP_WRITABLE follows once there is room (do not send

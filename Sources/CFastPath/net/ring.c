@@ -1,7 +1,9 @@
 /* ring — the io_uring engine: a turn's sends and re-arms go down and its completions come up in one call.
  *
  *     accept    multishot                          one request a listener, a completion for each new socket
- *     receive   multishot, provided buffer ring    one request a connection, a completion with a buffer for each piece
+ *     receive   multishot, provided buffer ring    one request a connection, a completion with a buffer for each piece;
+ *                                                  one request a piece while it sips, for a multishot takes all
+ *                                                  that a peer sends, and what it sends while that is taken
  *     send      CQE_SKIP_SUCCESS                   a completion only if it was short or failed
  *
  * Sends run while they are submitted (MSG_DONTWAIT) and complete there, so after the wait a send that left no
@@ -30,6 +32,7 @@
 #define SQ_ENTRIES 512u
 #define BUFFER_GROUP 0
 #define BUFFERS_MAX 32768u /* the kernel's limit for one buffer ring */
+#define SIP_BYTES 4096u
 #define SEND_FLAGS (MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL)
 
 /* What a completion belongs to. IGNORED are requests whose outcome changes nothing (cancel, close). */
@@ -43,7 +46,8 @@ enum {
     STARVED = 8,     /* its receive ended for want of buffers; loop_recycle arms it again */
     OUT_ARMED = 16,  /* a poll for room to send is in the kernel */
     CONNECTING = 32, /* a poll for the end of connecting is in the kernel */
-    ENDED = 64       /* LOOP_CLOSED, or LOOP_CONNECTED with an error, was told */
+    ENDED = 64,      /* LOOP_CLOSED, or LOOP_CONNECTED with an error, was told */
+    LINK = 128       /* made by loop_connect: never sips */
 };
 
 struct ring {
@@ -63,6 +67,7 @@ struct ring {
     uint16_t *handed;      /* buffers whose bytes were handed out since the last recycle */
     uint32_t handed_count;
     uint32_t first_starved, last_starved; /* places, in order of starving */
+    bool sips;
 
     int wake_fd;
     uint64_t wake_count; /* where the wake's request reads to */
@@ -103,21 +108,38 @@ static uint64_t conn_token(const struct loop_conn *conn, enum kind kind) {
 static void arm_if_wanted(struct ring *ring, struct loop_conn *conn) {
     if ((conn->state & (WANTED | ARMED | STARVED | CONNECTING | ENDED)) != WANTED) return;
     struct io_uring_sqe *sqe = request(ring);
-    io_uring_prep_recv_multishot(sqe, conn->fd, NULL, 0, 0);
+    if (unlikely(ring->sips && !(conn->state & LINK))) io_uring_prep_recv(sqe, conn->fd, NULL, SIP_BYTES, 0);
+    else io_uring_prep_recv_multishot(sqe, conn->fd, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = BUFFER_GROUP;
     sqe->user_data = conn_token(conn, RECEIVE);
     conn->state |= ARMED;
 }
 
-static void ring_pause(struct loop *loop, struct loop_conn *conn) {
-    conn->state &= ~(uint32_t)WANTED;
+static void disarm(struct ring *ring, struct loop_conn *conn) {
     if ((conn->state & (ARMED | CANCELLING)) != ARMED) return;
-    struct io_uring_sqe *sqe = request(ring_of(loop));
+    struct io_uring_sqe *sqe = request(ring);
     io_uring_prep_cancel64(sqe, conn_token(conn, RECEIVE), 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = IGNORED;
     conn->state |= CANCELLING;
+}
+
+static void ring_pause(struct loop *loop, struct loop_conn *conn) {
+    conn->state &= ~(uint32_t)WANTED;
+    disarm(ring_of(loop), conn);
+}
+
+/* A receive that has been told to end is armed again, in the other way, by its last completion; one that sips becomes a
+ * multishot with its next bytes. */
+static void ring_sip(struct loop *loop, bool sips) {
+    struct ring *ring = ring_of(loop);
+    bool began = sips && !ring->sips;
+    ring->sips = sips;
+    for (uint32_t i = 0; began && i < ring->places.count; i++) {
+        struct loop_conn *conn = ring->places.at[i].conn;
+        if (conn && !(conn->state & LINK)) disarm(ring, conn);
+    }
 }
 
 /* While the old receive is still ending nothing is armed, so that two never race: its last completion does it. */
@@ -223,7 +245,7 @@ static bool ring_add(struct loop *loop, struct loop_conn *conn, int fd) {
 static bool ring_connect(struct loop *loop, struct loop_conn *conn, int fd, const void *address, uint32_t length) {
     struct ring *ring = ring_of(loop);
     if (!places_take(&ring->places, conn, fd)) return false;
-    conn->state = WANTED | CONNECTING;
+    conn->state = WANTED | CONNECTING | LINK;
     if (connect(fd, address, length) < 0 && errno != EINPROGRESS) conn->send_error = errno;
     poll_out(ring, conn, CONNECT);
     return true;
@@ -598,6 +620,7 @@ static const struct loop_ops ring_ops = {
     .connect = ring_connect,
     .pause = ring_pause,
     .resume = ring_resume,
+    .sip = ring_sip,
     .send = ring_send,
     .finish = ring_finish,
     .remove = ring_remove,

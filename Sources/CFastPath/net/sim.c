@@ -258,9 +258,9 @@ static int sim_open(struct loop *loop) {
     return FD_BASE + (int)wire->number;
 }
 
-static uint32_t sim_memory(struct loop *loop, const struct loop_conn *conn) {
+static struct socket_memory sim_memory(struct loop *loop, const struct loop_conn *conn) {
     const struct wire *wire = wire_at(sim_of(loop), (fp_wire)(conn->fd - FD_BASE));
-    return wire ? (uint32_t)(wire->out_length - wire->out_taken) : 0;
+    return (struct socket_memory){.unsent = wire ? (uint32_t)(wire->out_length - wire->out_taken) : 0};
 }
 
 static bool sim_add(struct loop *loop, struct loop_conn *conn, int fd) {

@@ -144,11 +144,12 @@ int socket_port(int fd) {
     return -EAFNOSUPPORT;
 }
 
-uint32_t socket_memory(int fd) {
+struct socket_memory socket_memory(int fd) {
     uint32_t info[SK_MEMINFO_VARS] = {0};
     socklen_t length = sizeof info;
-    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) < 0) return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) < 0) return (struct socket_memory){0};
     /* What waits to leave is under QUEUED for TCP, under ALLOC for a Unix socket; both count it in flight. */
     uint32_t queued = info[SK_MEMINFO_WMEM_QUEUED], allocated = info[SK_MEMINFO_WMEM_ALLOC];
-    return info[SK_MEMINFO_RMEM_ALLOC] + (queued > allocated ? queued : allocated) + info[SK_MEMINFO_FWD_ALLOC];
+    return (struct socket_memory){.received = info[SK_MEMINFO_RMEM_ALLOC],
+                                  .unsent = (queued > allocated ? queued : allocated) + info[SK_MEMINFO_FWD_ALLOC]};
 }

@@ -49,7 +49,11 @@ int socket_for_link(const struct socket_address *address, const struct socket_bu
 /* The port a TCP socket is bound to, or a negative errno. */
 int socket_port(int fd);
 
-/* Bytes of kernel memory that the socket holds now: what has arrived and what has not left. */
-uint32_t socket_memory(int fd);
+/* Bytes of kernel memory that a socket holds now. */
+struct socket_memory {
+    uint32_t received; /* and not taken yet */
+    uint32_t unsent;   /* or not acknowledged, and what is kept at hand */
+};
+struct socket_memory socket_memory(int fd);
 
 #endif

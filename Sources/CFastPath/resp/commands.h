@@ -67,8 +67,8 @@ static inline bool command_arity_fits(const struct command *command, uint32_t co
  * RESP2_SEPARATE only because options change the reply and the count tells which were given. */
 enum resp2_rule command_resp2(const struct command *command, uint32_t count);
 
-/* False when it may read or write keys that it does not name: a script, a module's command, SORT with BY or GET, or what
- * has no keys at all and looks at all of them. */
+/* False when it may read or write keys that it does not name: a script, a module's command, SORT with BY or GET, or
+ * what has no keys at all and looks at all of them. */
 bool command_names_its_keys(const struct command *command);
 
 /* Walks the keys of a request: sets *key to the argument number of the next one and returns true; start with

@@ -195,8 +195,8 @@ static void deliver(struct serve *serve, struct session *session) {
     while (session->first && session->first->answered && !session->first->fence) {
         struct slot *slot = session->first;
         release_held(session, slot);
-        chain_move(&session->out, &slot->answer);
-        chain_move(&session->out, &slot->after);
+        chain_move(&session->out, &slot->answer, &serve->blocks);
+        chain_move(&session->out, &slot->after, &serve->blocks);
         session->first = slot->next;
         if (!session->first) session->last = NULL;
         if (session->ripe == slot) session->ripe = NULL;
