@@ -101,14 +101,27 @@ struct LinkMachineTests {
     func ping() {
         var machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
-        #expect(hear(&machine, "*0", "-LOADING data") == .failed(.init(reason: "LOADING data", isLoading: true)))
+        #expect(hear(&machine, "*0", "-LOADING data") == .failed(.init(reason: "LOADING data", isBusy: true)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         _ = hear(&machine, "-ERR unknown command 'HELLO'", "+PONG")
-        #expect(hear(&machine, "-LOADING data") == .failed(.init(reason: "LOADING data", isLoading: true)))
+        #expect(hear(&machine, "-LOADING data") == .failed(.init(reason: "LOADING data", isBusy: true)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "-NOPERM this user has no permissions to run the 'ping' command") == .ready)
+    }
+
+    @Test("A server that runs a script is no upstream for the tracked link, but takes SCRIPT KILL")
+    func script() {
+        var machine = LinkMachine(.plain(protocolVersion: 2), nobody)
+        _ = machine.begin()
+        #expect(hear(&machine, "*0", "-BUSY Redis is busy") == .ready)
+        machine = LinkMachine(.tracked, nobody)
+        _ = machine.begin()
+        let busy = "-BUSY Redis is busy"
+        #expect(
+            hear(&machine, FlowWorld.hello, busy, busy, busy)
+                == .failed(.init(reason: "BUSY Redis is busy", isBusy: true)))
     }
 
     @Test("A wrong password of an old server")

@@ -197,6 +197,24 @@ struct PinningTests {
             ])
     }
 
+    @Test("CLIENT REPLY OFF that is queued, or refused to a subscriber, is answered and switches nothing off")
+    func replyNotSwitched() {
+        let world = pinned()
+        _ = world.turn(
+            .pinned(3, link: 2, "MULTI"), .pinned(4, link: 2, "CLIENT", "REPLY", "OFF"),
+            .pinned(5, link: 2, "DISCARD"), .pinned(6, link: 2, "SUBSCRIBE", "c"),
+            .pinned(7, link: 2, "CLIENT", "REPLY", "OFF"))
+        #expect(
+            world.turn(
+                .reply(2, "+OK"), .reply(2, "+QUEUED"), .reply(2, "+OK"), .reply(2, "*3|$9|subscribe|$1|c|:1"),
+                .reply(2, "-ERR Can't execute 'client|reply'")) == [
+                    "answer 3: +OK|", "answer 4: +QUEUED|", "answer 5: +OK|", "answer 6: *3|$9|subscribe|$1|c|:1|",
+                    "answer 7: -ERR Can't execute 'client|reply'|",
+                ])
+        _ = world.turn(.pinned(8, link: 2, "UNSUBSCRIBE"), .reply(2, "*3|$11|unsubscribe|$1|c|:0"))
+        #expect(world.turn(.pinned(9, link: 2, "CLIENT", "REPLY", "OFF")).last == "answer 9: ")
+    }
+
     @Test("In RESP3 confirmations are pushes, and so are messages; replies are replies")
     func subscribeRESP3() {
         let world = pinned(resp3: true)

@@ -103,6 +103,30 @@ struct UpstreamLifeTests {
         #expect(world.nowMs - before == 50)
         /* Its bytes are no sign that it can serve. */
         #expect(world.status.state == .unreachable)
+        /* In its own words, which client libraries know. */
+        #expect(
+            world.turn(.write(4, "DEL", "k")) == ["answer 4: -LOADING Redis is loading the dataset in memory|"])
+    }
+
+    @Test("While the upstream runs a script a client gets a link of its own, to kill it")
+    func busy() {
+        let world = FlowWorld()
+        world.resolve()
+        let busy = TestEvent.reply(1, "-BUSY Redis is busy running a script")
+        _ = world.turn(.up(1), .reply(1, FlowWorld.hello), busy, busy, busy)
+        #expect(world.turn(.pin(client: 7)).first == "open 2: addr")
+        #expect(
+            world.turn(.up(2), .reply(2, "*0"), .reply(2, "-BUSY Redis is busy running a script")).last
+                == "pin 7 to 2")
+    }
+
+    @Test("Clients that were turned away are told of in the log, once")
+    func turnedAway() {
+        let world = FlowWorld.connected()
+        world.orders.refused = 3
+        _ = world.pass(ms: 11_000)
+        let lines = world.flow.notices.filter { if case .turnedAway = $0 { true } else { false } }
+        #expect(lines == [.turnedAway(TurnedAway(refused: 3, closed: 0))])
     }
 
     @Test("A heartbeat every second; a late one suspends the epoch, and a new connection is tried")

@@ -97,7 +97,7 @@ final class LoopServices: Sendable {
        its CPU limit a thread of SCHED_IDLE class may wait for seconds. */
     private let resolver = ControlWorker(name: "ferrite-dns", isUrgent: true)
     private let upstream: UpstreamAddress
-    private let writeLog: @Sendable (UpstreamNotice) -> Void
+    private let writeLog: @Sendable (FlowNotice) -> Void
     private let writeTrace: @Sendable (KeyEvent) -> Void
 
     init(engine: FastPath, config: SidecarConfig, log: Logger) {
@@ -116,7 +116,7 @@ final class LoopServices: Sendable {
         resolver.run { [upstream] in whenDone(Resolver.resolve(upstream)) }
     }
 
-    func log(_ notices: [UpstreamNotice]) {
+    func log(_ notices: [FlowNotice]) {
         executor.control.run { [writeLog] in notices.forEach(writeLog) }
     }
 
@@ -220,7 +220,7 @@ extension EngineSettings {
     }
 }
 
-extension UpstreamNotice {
+extension FlowNotice {
     /// A line for people. The control thread.
     func write(to log: Logger, upstream: String) {
         switch self {
@@ -242,6 +242,10 @@ extension UpstreamNotice {
             log.notice("upstream \(upstream) answers again")
         case .learnt(let commands):
             if commands > 0 { log.info("\(commands) commands learnt from upstream \(upstream)") }
+        case .turnedAway(let clients):
+            log.warning(
+                "clients turned away: \(clients.refused) refused at max_clients or for want of local_memory, \(clients.closed) closed that left too much unread for it"
+            )
         }
     }
 }

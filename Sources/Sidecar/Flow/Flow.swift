@@ -8,6 +8,7 @@ import Glibc
 ///     TrackedLink     its life: resolve, connect, handshake, heartbeat, loss
 ///     Pinning         links of single clients
 ///     Information     INFO with our own section
+///     TurnedAway      clients that there was no room for
 ///
 /// A state machine: no I/O, no clock, no random source of its own; what it wants from others (a resolver, a log) it
 /// leaves in `wantsAddresses` and `notices` for the loop to fetch. Loop thread only. The handlers of misses, replies
@@ -39,7 +40,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     /// The upstream's name is to be resolved (again); `resolved` is called with what came of it.
     var wantsAddresses = false
     /// For the log, in order.
-    var notices: [UpstreamNotice] = []
+    var notices: [FlowNotice] = []
 
     private var isHeld = false
     private var isCrowded = false
@@ -48,6 +49,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     private var drainUntilNs: UInt64?
     private var measureAtNs: UInt64 = 0
     private var measurements = 0
+    var turnedAway = TurnedAway()
     /// After a drain: no client is connected any more, or drain_timeout has passed.
     private(set) var isFinished = false
 
@@ -210,6 +212,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             measurements += 1
             measureAtNs = nowNs &+ (measurements < 3 ? 1_000_000_000 : 10_000_000_000)
             orders.measureBase()
+            noteTurnedAway()
         }
     }
 

@@ -9,7 +9,7 @@
 /// What a command means to its session. From the command table, by name.
 enum PinnedRole: UInt8 {
     case plain, subscribe, psubscribe, ssubscribe, unsubscribe, punsubscribe, sunsubscribe
-    case monitor, client, hello, reset, info
+    case monitor, client, hello, reset, info, multi, exec
 
     init(commandNamed name: String) {
         switch name {
@@ -24,6 +24,8 @@ enum PinnedRole: UInt8 {
         case "hello": self = .hello
         case "reset": self = .reset
         case "info": self = .info
+        case "multi": self = .multi
+        case "exec", "discard": self = .exec
         default: self = .plain
         }
     }
@@ -116,6 +118,10 @@ struct PinnedSession: ~Copyable {
     private var maySubscribeUnseen = false
     private var isMonitoring = false
     private var replies = Replies.on
+    /// What is sent is queued by the upstream, not carried out, CLIENT REPLY like anything.
+    private var isQueuing = false
+    /// Confirmations are still to come.
+    private var subscribesOwed = 0
 
     /// `name`: what the client called itself, for its link too; empty for none.
     init(
@@ -142,12 +148,18 @@ struct PinnedSession: ~Copyable {
             let count = UInt32(clamping: max(names, 1))
             let entry = OwedReply(
                 ticket: slot, sentNs: nowNs, awaited: .confirmations, flags: flags, role: role, count: count)
+            if role.subscribes { subscribesOwed += 1 }
             grown &+= owed.append(entry)
             return .reply
         case .client:
-            if let silence = switchReplies(request) { return silence }
+            if !isQueuing, !refusesReplySwitch, let silence = switchReplies(request) { return silence }
+        case .multi:
+            isQueuing = true
+        case .exec:
+            isQueuing = false
         case .reset:
             replies = .on
+            isQueuing = false
         }
         switch replies {
         case .on:
@@ -167,6 +179,9 @@ struct PinnedSession: ~Copyable {
     mutating func oweNothing(nowNs: UInt64) -> Int {
         owed.append(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))
     }
+
+    /* In RESP2 a subscriber may do little else, and CLIENT REPLY is not of it. */
+    private var refusesReplySwitch: Bool { protocolVersion == 2 && (!subscriptions.isEmpty || subscribesOwed > 0) }
 
     /* CLIENT REPLY ON|OFF|SKIP; nil for what is answered like any command: ON, with +OK, what is
        misspelt, and every other CLIENT. */
@@ -200,6 +215,7 @@ struct PinnedSession: ~Copyable {
         case .nothing:
             return .discard
         case .confirmations:
+            if entry.role.subscribes { subscribesOwed -= 1 }
             /* An error, or QUEUED in a transaction: its one answer. */
             if type == UInt8(ascii: "+") { maySubscribeUnseen = true }
             return .answer(entry.ticket)
@@ -264,7 +280,10 @@ struct PinnedSession: ~Copyable {
             entry.pointee.count &-= 1
             isLast = entry.pointee.count == 0
         }
-        if isLast { owed.removeFirst() }
+        if isLast {
+            owed.removeFirst()
+            if role.subscribes { subscribesOwed -= 1 }
+        }
         return isLast ? .answer(slot) : .answerMore(slot)
     }
 

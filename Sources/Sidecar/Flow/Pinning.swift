@@ -31,8 +31,11 @@ extension Flow {
     }
 
     private mutating func openPin(_ request: PinRequest) {
-        /* Where our own credentials are refused, the client's may be good: its link has nothing to do with ours. */
-        guard tracked.isUp && !reach.isUnreachable || reach.isRefused else { return failPin(request.client) }
+        /* Where our own credentials are refused, the client's may be good: its link has nothing to do with ours. And what
+           runs a script still takes SCRIPT KILL. */
+        guard tracked.isUp && !reach.isUnreachable || reach.isRefused || reach.isBusy else {
+            return failPin(request.client)
+        }
         let link = openLink()
         guard link != 0 else { return failPin(request.client, "-ERR max number of upstream connections reached\r\n") }
         let none = Credentials(username: "", password: Secret(""))
@@ -104,7 +107,7 @@ extension Flow {
             orders.send(link, bytes)
         case .failed(let failure):
             orders.closeLink(link)
-            losePin(link, failure.reason)
+            losePin(link, failure)
         case .ready:
             session.pointee.phase = .ready
             pins.opened(link)
@@ -112,14 +115,16 @@ extension Flow {
         }
     }
 
-    mutating func losePin(_ link: LinkID, _ reason: String) {
+    mutating func losePin(_ link: LinkID, _ reason: String) { losePin(link, LinkMachine.Failure(reason: reason)) }
+
+    private mutating func losePin(_ link: LinkID, _ failure: LinkMachine.Failure) {
         guard let session = pins[link] else { return }
         let client = session.pointee.client
         if case .ready = session.pointee.phase {
             orders.closeClient(client)
         } else {
             var reach = reach
-            reach.say(reason)
+            reach.say(failure)
             reach.error.withUnsafeBufferPointer { orders.failPin(client, $0) }
         }
         removePin(link)

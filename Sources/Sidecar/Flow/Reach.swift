@@ -7,10 +7,13 @@ struct Reach {
     var lastHeardNs: UInt64 = 0
     /// Until then clients are held rather than failed, while the link is being made; 0: nobody waits.
     var waitUntilNs: UInt64 = 0
-    /// "-ERR upstream HOST:PORT is unreachable: <reason>", or "refuses the sidecar".
+    /// "-ERR upstream HOST:PORT is unreachable: <reason>", or "refuses the sidecar"; in its own words while it is busy,
+    /// for client libraries know those and try again.
     private(set) var error: [UInt8] = []
     /// It is there, but will not have us.
     var isRefused = false
+    /// It is there, but loads its data or runs a script.
+    var isBusy = false
     /// For a read that was not answered within read_timeout.
     let timeoutError: [UInt8]
     private let upstream: String
@@ -21,10 +24,13 @@ struct Reach {
         say("not connected yet")
     }
 
-    mutating func say(_ reason: String, isRefusal: Bool = false) {
-        let line = Array(reason.utf8).withUnsafeBufferPointer { Reply.line($0) }
-        let what = isRefusal ? "refuses the sidecar" : "is unreachable"
-        isRefused = isRefusal
-        error = Array("-ERR upstream \(upstream) \(what): \(line)\r\n".utf8)
+    mutating func say(_ reason: String) { say(LinkMachine.Failure(reason: reason)) }
+
+    mutating func say(_ failure: LinkMachine.Failure) {
+        let line = Array(failure.reason.utf8).withUnsafeBufferPointer { Reply.line($0) }
+        let what = failure.isRefusal ? "refuses the sidecar" : "is unreachable"
+        isRefused = failure.isRefusal
+        isBusy = failure.isBusy
+        error = Array((isBusy ? "-\(line)\r\n" : "-ERR upstream \(upstream) \(what): \(line)\r\n").utf8)
     }
 }

@@ -156,6 +156,7 @@ extension Flow {
         tracked.heartbeat = Heartbeat(linkTimeoutNs: policy.linkTimeoutNs, nowNs: nowNs)
         reach.isUnreachable = false
         reach.isRefused = false
+        reach.isBusy = false
         reach.waitUntilNs = 0
         reach.lastHeardNs = nowNs
         if trackedStatus.epoch > 0 { trackedStatus.reconnects &+= 1 }
@@ -198,10 +199,10 @@ extension Flow {
     private mutating func attemptFailed(_ failure: LinkMachine.Failure, afterSilence: Bool = false) {
         let reason = failure.reason
         tracked.link = 0
-        /* A server that loads its data says so at once and may be done any moment. */
-        tracked.phase = .resting(untilNs: nowNs &+ (failure.isLoading ? 50_000_000 : tracked.backoff.next()))
+        /* A server that is busy says so at once and may be done any moment. */
+        tracked.phase = .resting(untilNs: nowNs &+ (failure.isBusy ? 50_000_000 : tracked.backoff.next()))
         reach.waitUntilNs = 0
-        reach.say(reason, isRefusal: failure.isRefusal)
+        reach.say(failure)
         if trackedStatus.lastError != reason {
             trackedStatus.lastError = reason
             notices.append(failure.isRefusal ? .refused(reason: reason) : .unreachable(reason: reason))

@@ -21,8 +21,8 @@ struct LinkMachine {
     struct Failure: Equatable {
         /// As the upstream put it.
         var reason: String
-        /// It is only loading: try again soon.
-        var isLoading = false
+        /// It is there, and loads its data or runs a script: try again soon.
+        var isBusy = false
         /// It is there, and will not have us: wrong credentials, too many clients.
         var isRefusal = false
     }
@@ -68,6 +68,10 @@ struct LinkMachine {
     /// Without credentials of ours, in the protocol that needs none to be chosen: its client brings its own.
     private var isForStrangers: Bool {
         if case .plain(protocolVersion: 2) = purpose { credentials.isEmpty } else { false }
+    }
+
+    private var needsTracking: Bool {
+        if case .tracked = purpose { true } else { false }
     }
 
     private var wanted: UInt8 {
@@ -122,7 +126,7 @@ struct LinkMachine {
     private mutating func heardHello(_ reply: Reply) -> Failure? {
         if let error = reply.errorText {
             if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
-            if error.hasPrefix("LOADING") { return Failure(reason: error, isLoading: true) }
+            if error.hasPrefix("LOADING") { return Failure(reason: error, isBusy: true) }
             let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED", "MASTERDOWN"]
             if fatal.contains(where: error.hasPrefix) { return Failure(reason: error, isRefusal: true) }
             helloRefusal = error
@@ -156,8 +160,9 @@ struct LinkMachine {
     private func heardPing(_ reply: Reply) -> Failure? {
         guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
         if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
-        let isLoading = error.hasPrefix("LOADING")
-        return Failure(reason: error, isLoading: isLoading, isRefusal: !isLoading)
+        if error.hasPrefix("BUSY"), !needsTracking { return nil } /* SCRIPT KILL must find a way */
+        let isBusy = error.hasPrefix("LOADING") || error.hasPrefix("BUSY")
+        return Failure(reason: error, isBusy: isBusy, isRefusal: !isBusy)
     }
 
     private mutating func nextRound(after refusal: String) -> Outcome {

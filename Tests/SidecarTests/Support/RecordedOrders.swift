@@ -11,6 +11,7 @@ final class RecordedOrders: Orders {
     var clients = 1
     var backlogs: [LinkID: Int] = [:]
     var charged = 0
+    var refused: UInt64 = 0
     /// Whether fences that pass are of interest: nothing waits for them otherwise.
     var hasFences = false
     /// What commands for a shared link are answered with.
@@ -18,7 +19,7 @@ final class RecordedOrders: Orders {
     /// The command table of the tests, by row.
     static let commands = [
         "get", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "monitor", "client", "reset", "hello", "info",
-        "set", "ssubscribe", "sunsubscribe",
+        "set", "ssubscribe", "sunsubscribe", "multi", "exec", "discard",
     ]
 
     static func row(_ name: String) -> UInt16 { UInt16(commands.firstIndex(of: name) ?? 0xFFFF) }
@@ -141,8 +142,14 @@ final class RecordedOrders: Orders {
     func measureBase() {}
     var clientCount: Int { clients }
 
-    func stats() -> [UInt64] { [0, 7] }
-    func metricOffset(_ name: String, _ labels: String) -> Int? { name == "ferrite_keyspace_hits_total" ? 1 : nil }
+    func stats() -> [UInt64] { [0, 7, refused] }
+    func metricOffset(_ name: String, _ labels: String) -> Int? {
+        switch name {
+        case "ferrite_keyspace_hits_total": 1
+        case "ferrite_sidecar_connections_refused_total": 2
+        default: nil
+        }
+    }
 }
 
 extension String {

@@ -1,5 +1,5 @@
 /// What is worth a line in the log: made by the flow on the loop thread, written by the control thread.
-enum UpstreamNotice: Sendable, Equatable {
+enum FlowNotice: Sendable, Equatable {
     case up(version: String, tracking: Bool, trackingReason: String)
     case lost(reason: String)
     /// The first failed attempt since the link was up, or one with another reason than the last.
@@ -11,4 +11,6 @@ enum UpstreamNotice: Sendable, Equatable {
     case resumed
     /// New commands of the upstream's.
     case learnt(commands: UInt32)
+    /// Since the last such line.
+    case turnedAway(TurnedAway)
 }
