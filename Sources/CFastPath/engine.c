@@ -51,6 +51,8 @@ struct fp_engine {
     size_t base_busy; /* the most that the base has come to since the start: booked at least */
     uint32_t base_measured;
     uint64_t hits_before;
+    uint64_t trusted_until_ns;
+    bool trusted; /* by the flow, until then */
     bool woken;
 };
 
@@ -329,9 +331,19 @@ static void handle(fp_engine *engine, const struct loop_event *event) {
     else link_closed(&engine->links, link, event->error);
 }
 
+/* A process that was stopped for a while (SIGSTOP, a moved virtual machine) has heard nothing meanwhile: the turn in which
+ * it goes on must not serve what the flow would no longer vouch for, nor let anybody join a fetch from before. */
+static void see_trust(fp_engine *engine) {
+    struct serve *serve = &engine->serve;
+    bool trusted = engine->trusted && serve->now_ns <= engine->trusted_until_ns;
+    if (serve->trusted && !trusted) flights_close_all(serve);
+    serve->trusted = trusted;
+}
+
 static void see_time(fp_engine *engine) {
     engine->serve.now_ns = clock_now(&engine->clock);
     engine->serve.now_ms = engine->serve.now_ns / NS_PER_MS;
+    see_trust(engine);
 }
 
 /* One turn's work is done and about to be handed to the kernel: what it took. */
@@ -546,12 +558,14 @@ void fp_drop_all(fp_engine *engine) {
     flights_close_all(&engine->serve);
 }
 
-void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, bool serve_suspect) {
+void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect) {
     struct serve *serve = &engine->serve;
     if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
     serve->epoch = epoch;
-    serve->trusted = trusted;
     serve->serve_suspect = serve_suspect;
+    engine->trusted = trusted;
+    engine->trusted_until_ns = until_ns;
+    see_trust(engine);
 }
 
 /* ---- one key's life ---- */

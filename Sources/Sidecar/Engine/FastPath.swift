@@ -268,7 +268,9 @@ struct FastPath: Orders, @unchecked Sendable {
     @inline(__always)
     func drop(_ key: Bytes) { fp_drop(engine, key.baseAddress, key.count) }
     func dropAll() { fp_drop_all(engine) }
-    func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool) { fp_trust(engine, epoch, trusted, serveSuspect) }
+    func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
+        fp_trust(engine, epoch, trusted, untilNs, serveSuspect)
+    }
     func setDefaultTTL(milliseconds: UInt64) { fp_ttl_default(engine, milliseconds) }
 
     // MARK: one key's life

@@ -38,12 +38,14 @@ extension Flow {
     mutating func heardPong(sentNs: UInt64) {
         trackedStatus.roundTripNs = nowNs &- sentNs
         let wasLate = tracked.heartbeat.isLate
-        tracked.heartbeat.ponged(nowNs)
+        tracked.heartbeat.ponged(nowNs, sentNs: sentNs)
         orders.passFence(tracked.heartbeat.answered)
-        guard wasLate else { return }
-        closeProbe()
-        reach.isUnreachable = false
+        if wasLate {
+            closeProbe()
+            reach.isUnreachable = false
+        }
         publishTrust()
+        guard wasLate else { return }
         if !tracked.heartbeat.isLate { notices.append(.resumed) }
     }
 

@@ -36,7 +36,8 @@ protocol Orders {
     func closeFlights()
     func drop(_ key: Bytes)
     func dropAll()
-    func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool)
+    /// `untilNs`: trusted no longer than that without a word to the contrary.
+    func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool)
     func setDefaultTTL(milliseconds: UInt64)
 
     func learnCommands(_ reply: Bytes) -> UInt32

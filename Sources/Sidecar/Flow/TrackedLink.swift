@@ -253,7 +253,8 @@ extension Flow {
     mutating func publishTrust() {
         let trusted = tracked.isUp && !tracked.heartbeat.isLate
         orders.trust(
-            epoch: trackedStatus.epoch, trusted: trusted, serveSuspect: !trusted && reach.isUnreachable)
+            epoch: trackedStatus.epoch, trusted: trusted, untilNs: tracked.heartbeat.trustedUntilNs,
+            serveSuspect: !trusted && reach.isUnreachable)
     }
 
     // MARK: its time

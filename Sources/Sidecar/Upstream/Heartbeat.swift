@@ -36,12 +36,18 @@ struct Heartbeat {
     private(set) var isLate = false
     /// Late: until this one is answered.
     private var trustedAt: UInt64 = 0
+    /// What had happened at the upstream by then has been applied.
+    private var provenNs: UInt64
 
     /// The first PING is due one interval after `nowNs`.
     init(linkTimeoutNs: UInt64, nowNs: UInt64) {
         self.linkTimeoutNs = linkTimeoutNs
         sinceNs = nowNs
+        provenNs = nowNs
     }
+
+    /// Past it nothing may be trusted, whether or not anybody had the processor to look at the deadline.
+    var trustedUntilNs: UInt64 { provenNs &+ Self.intervalNs &+ Self.lateNs }
 
     private var isOut: Bool { sent != answered }
 
@@ -79,9 +85,10 @@ struct Heartbeat {
         isWanted = false
     }
 
-    /// A PONG has come.
-    mutating func ponged(_ nowNs: UInt64) {
+    /// A PONG has come, for the PING sent at `sentNs`.
+    mutating func ponged(_ nowNs: UInt64, sentNs: UInt64) {
         answered &+= 1
+        provenNs = sentNs
         if isOut { sinceNs = nowNs }
         isSilent = false
         if answered >= trustedAt { isLate = false }

@@ -121,8 +121,14 @@ final class RecordedOrders: Orders {
     func fail(_ flight: FlightID, _ error: Bytes) { note("fail \(flight): \(text(error))") }
     func drop(_ key: Bytes) { note("drop \(text(key))") }
     func dropAll() { note("drop all") }
-    func trust(epoch: UInt32, trusted: Bool, serveSuspect: Bool) {
-        note("trust \(epoch)\(trusted ? "" : " not")\(serveSuspect ? ", serve suspect" : "")")
+    private(set) var trustedUntilMs: UInt64 = 0
+    private var trust = ""
+    /* Said again with every PONG, for its time alone. */
+    func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
+        trustedUntilMs = untilNs / 1_000_000
+        let now = "trust \(epoch)\(trusted ? "" : " not")\(serveSuspect ? ", serve suspect" : "")"
+        if now != trust { note(now) }
+        trust = now
     }
     func setDefaultTTL(milliseconds: UInt64) { note("default ttl \(milliseconds)") }
 
