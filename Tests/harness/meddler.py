@@ -5,6 +5,8 @@
     meddler.alter = lambda data: data.replace(b"$1", b"$9")             changes what the upstream sends
     meddler.lag = 0.02                                                  tracked links hear the upstream this much later
     meddler.silence()                                                   tracked links carry nothing from now on
+    meddler.forget()                                                    the upstream loses them, nobody is told
+    meddler.upstream = other.address                                    where new connections lead
     meddler.behave()                                                    an honest proxy again
 
 `greet` and `alter` are looked at anew for each connection and each piece of data, `lag` for each piece.
@@ -54,6 +56,12 @@ class Meddler:
         for late in list(self.tracked):
             late.is_silent = True
 
+    def forget(self):
+        """Half-open: the upstream ends its side of the tracked links, and the other side hears of nothing."""
+        for late in list(self.tracked):
+            late.is_silent = late.is_half_open = True
+            close(late.upstream)
+
     def _accept(self):
         while True:
             try:
@@ -78,7 +86,7 @@ class Meddler:
             return
         with self.lock:
             self.pairs.add(upstream)
-        late = Late(connection)
+        late = Late(connection, upstream)
         threading.Thread(target=self._pump, args=(connection, upstream, late, False), daemon=True).start()
         self._pump(upstream, connection, late, True)
 
@@ -107,6 +115,8 @@ class Meddler:
                 target.sendall(data)
         except OSError:
             pass
+        if late.is_half_open and from_upstream:
+            return
         with self.lock:
             self.pairs.discard(source)
             self.pairs.discard(target)
@@ -126,11 +136,13 @@ class Meddler:
 class Late:
     """Sends pieces of data in order, each at its time."""
 
-    def __init__(self, target):
+    def __init__(self, target, upstream):
         self.target = target
+        self.upstream = upstream
         self.pieces = queue.SimpleQueue()
         self.is_used = False
         self.is_silent = False
+        self.is_half_open = False
 
     def begin(self):
         self.is_used = True
