@@ -1,6 +1,10 @@
 """Keys that a command reads without naming them: what it has told of them is not contradicted by an older copy."""
 
-from runner import test
+import time
+
+from resp import ReplyError
+from runner import expect, expect_true, test
+from servers import wait_until
 from test_fence import ROUNDS, Rounds
 
 LIBRARY = """#!lua name=lib
@@ -33,6 +37,36 @@ def pipelined(t, command, value_of):
     rounds.end()
 
 
+def unreachable(t, command, value_of):
+    """A copy of an earlier epoch, then the command shows the newer value, then the upstream is gone."""
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    prepare(direct)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
+    direct.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    direct.call("SET", "k", "new")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_epoch") > epoch, what="the next epoch")
+    expect(value_of(wait_until(lambda: client.call(*command), what="an answer")), b"new")
+    redis.kill()
+    # Until the upstream counts as unreachable nothing suspect would be served.
+    wait_until(lambda: "upstream_state:unreachable" in client.call("INFO").decode(), what="an unreachable upstream")
+    for _ in range(5):
+        reply = client.ask("GET", "k")
+        expect_true(isinstance(reply, ReplyError) or reply == b"new", f"older than what was told: {reply!r}")
+        time.sleep(0.02)
+
+
 for _name, (_command, _value_of) in READERS.items():
     test(f"GET pipelined behind {_name} never reads backwards")(
         lambda t, command=_command, value_of=_value_of: pipelined(t, command, value_of))
+LOOKERS = {
+    **{name: READERS[name] for name in ("SORT", "SORT_RO")},
+    "EVAL_RO with its key declared": (("EVAL_RO", SCRIPT, 1, "k"), lambda reply: reply),
+}
+for _name, (_command, _value_of) in LOOKERS.items():
+    test(f"what {_name} has told of a key is not taken back while the upstream is unreachable")(
+        lambda t, command=_command, value_of=_value_of: unreachable(t, command, value_of))
