@@ -4,7 +4,8 @@ import threading
 import time
 
 from resp import Closed, ReplyError
-from runner import expect_below, expect_true, test
+from runner import expect, expect_below, expect_true, test
+from servers import wait_until
 
 KEYS = 20
 # A PING each second, half a second for its answer (docs/coherence.md, rule 6).
@@ -101,3 +102,29 @@ def _(t):
     t.note(f"sent {count['sent']}, acknowledged {count['acknowledged']}, refused {count['refused']}, reached {reached}")
     expect_true(count["acknowledged"] <= reached <= most, f"{count}, the upstream has {reached}")
     expect_true(count["acknowledged"] > 100, f"too little was tried: {count}")
+
+
+@test("a sidecar that stood still while its tracked link fell silent serves nothing older than 1.5 s when it goes on")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler, settings={"link_timeout": "1s"}).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    sidecar.freeze()
+    meddler.silence()
+    direct.call("SET", "k", "new")
+    time.sleep(SILENCE_SECONDS + 0.5)
+    # This one lies in the socket when it goes on: it too was sent when the value was too old.
+    client.send("GET", "k")
+    sidecar.thaw()
+    seen = [client.read()]
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        seen.append(client.ask("GET", "k"))
+        time.sleep(0.002)
+    t.note(f"{seen.count(b'old')} old reads of {len(seen)}")
+    expect(seen.count(b"old"), 0, "reads of what was too old")
+    wait_until(lambda: client.ask("GET", "k") == b"new", what="the new value, on another link")
