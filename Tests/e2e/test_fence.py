@@ -5,6 +5,9 @@ What a client has been told by another way must never be contradicted by what th
 FERRITE_FENCE_ROUNDS: rounds of each way, 25 if not set; `make soak` takes 1,000."""
 
 import os
+import shutil
+import subprocess
+import tempfile
 
 from resp import Status
 from runner import Failure, expect, expect_true, test
@@ -16,8 +19,8 @@ LAG = 0.02
 class Rounds:
     """A pod whose tracked link lags, a writer elsewhere, and a reader that has the key in its cache."""
 
-    def __init__(self, t, **options):
-        self.redis = t.redis()
+    def __init__(self, t, redis=None, **options):
+        self.redis = redis or t.redis()
         meddler = t.meddler(self.redis)
         meddler.lag = LAG
         self.sidecar = t.sidecar(meddler, settings={"read_timeout": "2s", **options}).wait_until_tracking()
@@ -96,6 +99,21 @@ def by_script(rounds, protocol):
         rounds.look()
 
 
+def redis_with_module(t):
+    """A server with a command of which COMMAND tells less than it does."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "undeclared.c")
+    library = os.path.join(t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-")), "undeclared.so")
+    subprocess.run([shutil.which("cc") or "clang", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return t.redis("--loadmodule", library)
+
+
+def by_module(rounds, protocol):
+    client = rounds.client(protocol)
+    for _ in range(ROUNDS):
+        expect(client.call("undeclared.set", "declared", "k", rounds.begin()), Status("OK"))
+        rounds.look()
+
+
 def by_own_write(rounds, protocol):
     client = rounds.client(protocol)
     for _ in range(ROUNDS):
@@ -163,6 +181,9 @@ for _name, _way in WAYS.items():
     for _protocol in (2, 3):
         test(f"after {_name} no older value is read (RESP{_protocol})")(
             lambda t, way=_way, protocol=_protocol: run(t, way, protocol).end())
+for _protocol in (2, 3):
+    test(f"after a module's command with an undeclared key no older value is read (RESP{_protocol})")(
+        lambda t, protocol=_protocol: run(t, by_module, protocol, redis=redis_with_module(t)).end())
 test("after a reply on a link with other credentials no older value is read")(
     lambda t: run(t, by_other_identity, 2).end())
 test("after a reply of the shared RESP2 link no older value is read")(lambda t: run(t, by_separate_reply, 2).end())
