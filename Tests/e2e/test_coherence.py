@@ -4,6 +4,7 @@ import random
 import threading
 import time
 
+from meddler import Gate
 from resp import Status
 from runner import expect, expect_below, expect_true, test
 from servers import wait_until
@@ -160,6 +161,34 @@ def _(t):
             got = client.ask("GET", key)
             same = got == wanted or str(got) == str(wanted)
             expect_true(same, f"step {step}, seed {seed}: client {number} read {key} as {got!r}, not {wanted!r}")
+
+
+def remove_on_pinned_link(t, *command):
+    """A flight between the write's parsing and its reply stores the older value, and the announcement comes later."""
+    redis, other = t.redis(), t.redis()
+    meddler = t.meddler(redis)
+    meddler.lag = 0.03
+    sidecar = t.sidecar(meddler, settings={"fence": "false", "read_timeout": "2s"}).wait_until_tracking()
+    direct, pinned, reader = t.client(redis), t.client(sidecar), t.client(sidecar)
+    pinned.call("WATCH", "other")
+    old = 0
+    for _ in range(5):
+        t.client(other).call("FLUSHALL")
+        direct.call("SET", "k", "old")
+        meddler.gate = Gate()
+        pinned.send(*[word.format(port=other.port) for word in command])
+        expect_true(meddler.gate.reached.wait(5), "the write was not sent")
+        wait_until(lambda: reader.call("GET", "k") == b"old", what="the older value")
+        meddler.gate.opened.set()
+        expect_true(pinned.read() in (1, "OK"), "carried out")
+        meddler.gate = None
+        old += reader.call("GET", "k") is not None
+    expect(old, 0, "reads of the older value after the write's reply")
+
+
+for _command in (("DEL", "k"), ("MIGRATE", "127.0.0.1", "{port}", "k", "0", "1000")):
+    test(f"an own {_command[0]} on a pinned link is seen by all when it is answered, without the fence")(
+        lambda t, command=_command: remove_on_pinned_link(t, *command))
 
 
 @test("reads of one key never go backwards while it is written elsewhere")

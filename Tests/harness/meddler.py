@@ -7,6 +7,7 @@
     meddler.silence()                                                   tracked links carry nothing from now on
     meddler.forget()                                                    the upstream loses them, nobody is told
     meddler.upstream = other.address                                    where new connections lead
+    meddler.gate = Gate()                                               what others send waits until it is opened
     meddler.behave()                                                    an honest proxy again
 
 `greet` and `alter` are looked at anew for each connection and each piece of data, `lag` for each piece.
@@ -30,6 +31,7 @@ class Meddler:
         self.alter = None
         self.muted = False
         self.lag = 0
+        self.gate = None
         self.accepted = 0
         self.pairs = set()
         self.tracked = set()
@@ -42,6 +44,7 @@ class Meddler:
         self.greet = self.alter = None
         self.lag = 0
         self.muted = False
+        self.gate = None
 
     def drop_all(self, reset=False):
         """Closes every connection now; reset: by RST."""
@@ -103,6 +106,9 @@ class Meddler:
                         late.begin()
                 if late.is_silent:
                     continue
+                gate = self.gate
+                if gate and not from_upstream and late not in self.tracked:
+                    gate.wait()
                 if from_upstream and self.alter:
                     data = self.alter(data)
                     if data is None:
@@ -131,6 +137,18 @@ class Meddler:
     def __exit__(self, *_):
         close(self.listener)
         self.drop_all()
+
+
+class Gate:
+    """Where requests wait, and where a test sees that one has come."""
+
+    def __init__(self):
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def wait(self):
+        self.reached.set()
+        self.opened.wait(5)
 
 
 class Late:
