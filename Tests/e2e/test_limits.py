@@ -1,5 +1,6 @@
 """Limits: slow readers, many clients, little memory."""
 
+import selectors
 import socket
 import time
 
@@ -432,4 +433,60 @@ def _(t):
     expect(len(outcomes), 40)
     known = {3_000_000, "ERR local_memory is spent:", "ERR the reply is"}
     expect_true(set(outcomes) <= known, f"{set(outcomes)}")
+    expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
+
+
+@test("four hundred clients that pipeline thousands of reads, and take the replies as they come, are all served")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb", "read_timeout": "5s"}).wait_until_tracking()
+    count, value = 3000, b"v" * 50
+    t.client(redis).pipeline([("SET", f"key:{n}", value) for n in range(count)])
+    requests = b"".join(encode("GET", f"key:{n}") for n in range(count))
+    wanted = count * len(b"$50\r\n%s\r\n" % value)
+    chooser = selectors.DefaultSelector()
+    left = {}  # socket: [bytes sent, bytes received, the last of them]
+    for _ in range(400):
+        client = t.client(sidecar)
+        client.socket.setblocking(False)
+        left[client.socket] = [0, 0, b""]
+        chooser.register(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+    served, ends = 0, {}
+    deadline = time.monotonic() + 40
+
+    def end(one, how):
+        chooser.unregister(one)
+        sent, received, _ = left.pop(one)
+        asked = "all" if sent == len(requests) else "some"
+        story = f"{how} after {asked} requests and {'some replies' if received else 'none'}"
+        ends[story] = ends.get(story, 0) + 1
+
+    while left and time.monotonic() < deadline:
+        for ready, events in chooser.select(1):
+            one, state = ready.fileobj, left[ready.fileobj]
+            try:
+                if events & selectors.EVENT_READ:
+                    data = one.recv(262144)
+                    if not data:
+                        end(one, "closed")
+                        continue
+                    state[1] += len(data)
+                    tail = state[2] + data
+                    state[2] = tail[-4:]
+                    if b"-ERR" in tail:
+                        end(one, tail[tail.index(b"-ERR"):].split(b"\r\n")[0].decode())
+                    elif state[1] == wanted:
+                        chooser.unregister(one)
+                        left.pop(one)
+                        served += 1
+                    continue
+                state[0] += one.send(requests[state[0]:state[0] + 65536])
+                if state[0] == len(requests):
+                    chooser.modify(one, selectors.EVENT_READ)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                end(one, type(error).__name__)
+    t.note(f"{served} served, {len(left)} waiting, peak {peak_bytes(sidecar) / MB:.1f} MB")
+    expect_true(served == 400, f"{served} of 400 were served; {len(left)} were left waiting; the others: {ends}")
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
