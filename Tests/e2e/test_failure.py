@@ -322,3 +322,44 @@ def _(t):
     expect(client.call("SET", "k", "v"), Status("OK"))
     expect(client.call("GET", "k"), b"v")
     expect_error(t.client(sidecar).ask("GET", "k"), "NOAUTH")
+
+
+STUCK_SECONDS = 5
+# It ends by itself in the end: a failing test must not wait for a server that cannot be stopped.
+STUCK = """
+local function now() local time = redis.call('TIME') return time[1] + time[2] / 1e6 end
+local began = now()
+while now() - began < %d do end""" % STUCK_SECONDS
+STUCK_LIBRARY = """#!lua name=lib
+redis.register_function('stuck', function()%s
+end)""" % STUCK
+
+
+def kill_stuck(t, run, kill):
+    redis = t.redis("--lua-time-limit", 100)
+    direct = t.client(redis, timeout=2 * STUCK_SECONDS)
+    direct.call("FUNCTION", "LOAD", STUCK_LIBRARY)
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    pinned = t.client(sidecar)
+    pinned.call("WATCH", "other")
+    killers = {
+        "a new client": lambda: t.client(sidecar), "a RESP3 client": lambda: t.client(sidecar, protocol=3),
+        "a pinned client": lambda: pinned,
+    }
+    for who, killer in killers.items():
+        direct.send(*run)
+        with redis.client() as other:
+            wait_until(lambda: str(other.ask("PING")).startswith("BUSY"), what="a stuck server")
+        expect(killer().ask(*kill), Status("OK"), f"{' '.join(kill)} of {who}")
+        expect_error(direct.read(), "killed by user")
+    expect_error(t.client(sidecar).ask(*kill), "NOTBUSY")
+
+
+@test("a stuck script is killed through the sidecar")
+def _(t):
+    kill_stuck(t, ("EVAL", STUCK, 0), ("SCRIPT", "KILL"))
+
+
+@test("a stuck function is killed through the sidecar")
+def _(t):
+    kill_stuck(t, ("FCALL", "stuck", 0), ("FUNCTION", "KILL"))
