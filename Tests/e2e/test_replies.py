@@ -1,0 +1,74 @@
+"""Replies that Redis gives in odd places: the sidecar gives the same bytes."""
+
+import time
+
+from resp import Closed, encode
+from runner import expect, test
+
+END = b"+PONG\r\n"
+
+
+def hear(server, commands):
+    """All bytes of the answer to commands sent in one write, up to PING's; and how it ended, if not with that."""
+    with server.client() as client:
+        client.send_raw(b"".join(encode(*command) for command in commands))
+        deadline = time.monotonic() + 3
+        end = ""
+        while not client.stream.buffer.endswith(END):
+            try:
+                client.stream.more(deadline)
+            except Closed:
+                end = "closed"
+                break
+            except TimeoutError:
+                end = "nothing more came"
+                break
+        return bytes(client.stream.buffer), end
+
+
+def compare(t, conversations):
+    """On servers of their own, so that what one does is not there for the other."""
+    plain, redis = t.redis(), t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    read = ("MGET", "a", "b", "c")
+    for commands in conversations:
+        said = ", ".join(" ".join(map(str, command)) for command in commands)
+        expect(hear(sidecar, commands), hear(plain, commands), said)
+        expect(t.client(redis).call(*read), t.client(plain).call(*read), f"what was written by {said}")
+        for server in (redis, plain):
+            t.client(server).call("FLUSHALL")
+
+
+def executed(mode):
+    return [("MULTI",), ("SET", "a", 1), ("CLIENT", "REPLY", mode), ("SET", "b", 2), ("EXEC",), ("GET", "a"),
+            ("SET", "c", 3), ("CLIENT", "REPLY", "ON"), ("PING",)]
+
+
+def discarded(mode):
+    return [("MULTI",), ("SET", "a", 1), ("CLIENT", "REPLY", mode), ("DISCARD",), ("SET", "b", 2), ("GET", "b"),
+            ("PING",)]
+
+
+def refused(mode):
+    return [("SUBSCRIBE", "news"), ("CLIENT", "REPLY", mode), ("GET", "a"), ("UNSUBSCRIBE", "news"), ("SET", "b", 2),
+            ("GET", "b"), ("PING",)]
+
+
+@test("CLIENT REPLY SKIP and ON in MULTI, carried out by EXEC")
+def _(t):
+    compare(t, [executed("SKIP"), executed("ON")])
+
+
+@test("CLIENT REPLY OFF in MULTI, carried out by EXEC, whose array Redis leaves unfinished")
+def _(t):
+    compare(t, [executed("OFF")])
+
+
+@test("CLIENT REPLY in MULTI, and then DISCARD, changes nothing")
+def _(t):
+    compare(t, [discarded(mode) for mode in ("OFF", "SKIP", "ON")])
+
+
+@test("CLIENT REPLY while subscribed in RESP2 is refused, and changes nothing")
+def _(t):
+    compare(t, [refused(mode) for mode in ("OFF", "SKIP", "ON")])
