@@ -5,7 +5,7 @@ import time
 from resp import ReplyError
 from runner import expect, expect_true, test
 from servers import wait_until
-from test_fence import ROUNDS, Rounds
+from test_fence import ROUNDS, Rounds, redis_with_module
 
 LIBRARY = """#!lua name=lib
 local function look() return redis.call('GET', 'k') end
@@ -26,9 +26,9 @@ def prepare(writer):
     writer.call("FUNCTION", "LOAD", LIBRARY)
 
 
-def pipelined(t, command, value_of):
+def pipelined(t, command, value_of, redis=None):
     """GET behind the command in one pipeline, while the announcement of the newer value is late."""
-    rounds = Rounds(t)
+    rounds = Rounds(t, redis)
     prepare(rounds.writer)
     for _ in range(ROUNDS):
         rounds.writer.call("SET", "k", rounds.begin())
@@ -63,6 +63,8 @@ def unreachable(t, command, value_of):
 for _name, (_command, _value_of) in READERS.items():
     test(f"GET pipelined behind {_name} never reads backwards")(
         lambda t, command=_command, value_of=_value_of: pipelined(t, command, value_of))
+test("GET pipelined behind a module's command never reads backwards")(lambda t: pipelined(
+    t, ("undeclared.get", "declared", "k"), lambda reply: reply, redis_with_module(t)))
 LOOKERS = {
     **{name: READERS[name] for name in ("SORT", "SORT_RO")},
     "EVAL_RO with its key declared": (("EVAL_RO", SCRIPT, 1, "k"), lambda reply: reply),

@@ -1,4 +1,5 @@
-/* undeclared.c — a module for tests: undeclared.set DECLARED KEY VALUE writes KEY, though it names DECLARED as its key.
+/* undeclared.c — a module for tests: undeclared.set DECLARED KEY VALUE writes KEY, though it names DECLARED as its key;
+   undeclared.get DECLARED KEY reads it.
    The few declarations that it needs of redismodule.h stand here, since no package brings that file. */
 typedef struct RedisModuleCtx RedisModuleCtx;
 typedef struct RedisModuleString RedisModuleString;
@@ -13,12 +14,18 @@ static int (*reply_with)(RedisModuleCtx *, RedisModuleCallReply *);
 static void (*free_reply)(RedisModuleCallReply *);
 static int (*wrong_arity)(RedisModuleCtx *);
 
-static int undeclared_set(RedisModuleCtx *context, RedisModuleString **words, int count) {
-    if (count != 4) return wrong_arity(context);
-    RedisModuleCallReply *reply = call(context, "SET", "!ss", words[2], words[3]);
+static int pass_on(RedisModuleCtx *context, RedisModuleCallReply *reply) {
     reply_with(context, reply);
     free_reply(reply);
     return 0;
+}
+
+static int undeclared_set(RedisModuleCtx *context, RedisModuleString **words, int count) {
+    return count == 4 ? pass_on(context, call(context, "SET", "!ss", words[2], words[3])) : wrong_arity(context);
+}
+
+static int undeclared_get(RedisModuleCtx *context, RedisModuleString **words, int count) {
+    return count == 3 ? pass_on(context, call(context, "GET", "s", words[2])) : wrong_arity(context);
 }
 
 int RedisModule_OnLoad(RedisModuleCtx *context) {
@@ -31,5 +38,6 @@ int RedisModule_OnLoad(RedisModuleCtx *context) {
     find("RedisModule_FreeCallReply", &free_reply);
     find("RedisModule_WrongArity", &wrong_arity);
     set_attributes(context, "undeclared", 1, 1);
-    return create_command(context, "undeclared.set", undeclared_set, "write", 1, 1, 1);
+    int refused = create_command(context, "undeclared.set", undeclared_set, "write", 1, 1, 1);
+    return refused | create_command(context, "undeclared.get", undeclared_get, "readonly", 1, 1, 1);
 }
