@@ -241,7 +241,8 @@ void fp_drop(fp_engine *engine, const void *key, size_t length);
 void fp_drop_all(fp_engine *engine);
 
 /* Entries filled from now on belong to `epoch`; entries of other epochs, or all while `trusted` is false or after
- * `until_ns`, are suspect: fetched again before they are served, unless `serve_suspect` (the upstream is unreachable). */
+ * `until_ns`, are suspect: fetched again before they are served, unless `serve_suspect` (the upstream is unreachable).
+ */
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect);
 
 /* How long a filled value is fresh, milliseconds (ttl_default). Entries are not served past it. */
