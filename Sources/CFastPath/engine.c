@@ -368,7 +368,7 @@ static uint64_t background(fp_engine *engine) {
     uint64_t next = clients_expire_idle(&engine->clients, engine->serve.now_ns);
     /* Whoever must let go of memory does so though nobody asks for anything just now. */
     bool measures = engine->statm_fd >= 0 && engine->measure_ns < next;
-    if (measures && clients_near_the_end(&engine->clients)) next = engine->measure_ns;
+    if (measures && (clients_near_the_end(&engine->clients) || engine->clients.some_wait)) next = engine->measure_ns;
     if (engine->serve.now_ns >= engine->tick_ns) {
         store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
         clients_pass_turns(&engine->clients);

@@ -62,7 +62,8 @@ static void book_kernel(struct clients *clients, struct client *client, size_t b
     kernel_book(clients->serve->budget, &client->kernel_bytes, bytes);
 }
 
-static void measure_kernel(struct clients *clients, struct client *client) {
+/* Returns what has been sent and not been read. */
+static size_t measure_kernel(struct clients *clients, struct client *client) {
     const struct socket_buffers *buffers = client->narrow ? &clients->narrow : &clients->wide;
     struct socket_memory held = loop_memory(clients->loop, &client->conn);
     size_t most = client->paused ? 2 * (size_t)buffers->receive_bytes : 0; /* the kernel doubles what it is asked for */
@@ -74,6 +75,7 @@ static void measure_kernel(struct clients *clients, struct client *client) {
 /* With no more left than this, and what everybody may still come to hold though nothing more is read from him (a block
  * of replies, and what his socket receives), nobody is given more than that block before he has read it. */
 #define HOLD_SHARE 16
+#define UNREAD_BYTES 16384u
 /* Clients are not given as much as they can send at once with more than this in our own memory, or so many of them that
  * it could become more before anything can be done about it. */
 #define SIP_SHARE 16
@@ -96,29 +98,58 @@ static size_t held_by(const struct client *client) {
     return client->kernel_bytes + inbox_left(&client->in) + client->session.out.bytes + client->session.held_bytes;
 }
 
+/* Who was held back though nothing due to him is to be sent looks again now and then: nothing else would tell him. */
+static void retry(struct clients *clients) {
+    bool any = false;
+    for (uint32_t i = 0; clients->some_wait && i < clients->table.used; i++) {
+        struct client *client = table_record(&clients->table, i);
+        struct session *session = &client->session;
+        if (!(client->item.generation & 1) || session->stall != STALL_OUT || session->out.bytes) continue;
+        session_mark_runnable(clients->serve, session);
+        any = true;
+    }
+    clients->some_wait = any;
+    if (!any) clients->spent_ns = 0;
+}
+
 void clients_sample_kernel(struct clients *clients) {
+    uint64_t now_ns = clients->serve->now_ns;
     uint32_t places = clients->table.used < SAMPLE_CLIENTS ? clients->table.used : SAMPLE_CLIENTS;
+    bool stands_still = clients->spent_ns && clients->spent_ns + UNREAD_NS < now_ns;
     struct client *most = NULL;
     for (; places > 0; places--) {
         if (clients->sample_cursor >= clients->table.used) clients->sample_cursor = 0;
         struct client *client = table_record(&clients->table, clients->sample_cursor++);
         if (!(client->item.generation & 1)) continue;
         measure_kernel(clients, client);
-        bool reads = !client->blocked || client->blocked_ns + UNREAD_NS > clients->serve->now_ns;
-        if (!reads && (!most || held_by(client) > held_by(most))) most = client;
+        bool reads = !client->blocked || client->blocked_ns + UNREAD_NS > now_ns;
+        if ((!reads || stands_still) && (!most || held_by(client) > held_by(most))) most = client;
     }
     /* Who takes memory by not reading pays first, and before somebody who reads finds none. */
-    if (!most || !clients_near_the_end(clients)) return;
-    clients->serve->stats.clients_starved++;
-    client_end(clients, most);
+    if (most && clients_near_the_end(clients)) {
+        clients->serve->stats.clients_starved++;
+        client_end(clients, most);
+    }
+    retry(clients);
 }
 
-/* Looked at for each client, since one turn can give out all there is. */
-static void hold_back(struct clients *clients) {
+/* Looked at for each client, since one turn can give out all there is. Near the end a client gets no further reply while
+ * the last ones lie in the kernel unread, for they would join them there. */
+static void hold_back(struct clients *clients, struct client *client) {
+    struct serve *serve = clients->serve;
     size_t still_to_come = clients->table.live * (BLOCK_BYTES + 2 * (size_t)clients->narrow.receive_bytes);
-    bool near = is_left(clients, clients->serve->budget->total / HOLD_SHARE + still_to_come);
-    clients->serve->out_bytes_high = near ? BLOCK_ROOM / 2 : clients->out_share;
-    clients->in_bytes_high = near ? 1 : clients->in_share;
+    size_t total = serve->budget->total;
+    bool near = is_left(clients, total / HOLD_SHARE + still_to_come);
+    serve->out_bytes_high = clients->out_share;
+    clients->in_bytes_high = clients->in_share;
+    if (likely(!near)) return;
+    clients->in_bytes_high = 1;
+    bool spent = !serve->blocks.free_count && is_left(clients, total / SPARE_SHARE + BLOCK_BYTES);
+    bool waits = spent || measure_kernel(clients, client) > UNREAD_BYTES;
+    serve->out_bytes_high = waits ? 0 : BLOCK_ROOM / 2;
+    clients->some_wait |= waits;
+    if (!spent) clients->spent_ns = 0;
+    else if (!clients->spent_ns) clients->spent_ns = serve->now_ns;
 }
 
 void clients_sip(struct clients *clients) {
@@ -406,7 +437,7 @@ void client_data(struct clients *clients, struct client *client, const uint8_t *
         idle_append(clients, client);
     }
     size_t max = clients->request_bytes_max;
-    hold_back(clients);
+    hold_back(clients, client);
     if (inbox_left(&client->in) == 0) {
         size_t done = dispatch_all(clients, client, bytes, length);
         if (done < length && !inbox_gather(&clients->inboxes, &client->in, bytes + done, length - done, max))
@@ -429,7 +460,7 @@ void clients_run(struct clients *clients) {
         session->is_runnable = false;
         session->runnable_next = NULL;
         session->stall = STALL_NONE;
-        hold_back(clients);
+        hold_back(clients, client);
         if (inbox_left(&client->in)) dispatch_inbox(clients, client);
         after_dispatch(clients, client);
         pass_end_on(clients, client);

@@ -58,6 +58,8 @@ struct clients {
     size_t out_share, in_share;
     size_t in_bytes_high;
     bool sips;
+    bool some_wait;    /* though nothing that is to be sent will tell them when to go on */
+    uint64_t spent_ns; /* since then there is no block for a reply; 0: there is */
     uint64_t next_number;
     uint32_t clients_max;
     uint32_t sample_cursor; /* the next client whose socket is measured */

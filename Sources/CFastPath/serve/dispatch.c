@@ -249,7 +249,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     if (unlikely(large || !serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE)))
         return stall(serve, session, STALL_EVENTS);
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
-    if (unlikely(waiting > serve->out_bytes_high)) return stall(serve, session, STALL_OUT);
+    if (unlikely(waiting >= serve->out_bytes_high)) return stall(serve, session, STALL_OUT);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
     if (likely(is_get && session->lane != FP_LANE_PINNED && length < LARGE_REQUEST_BYTES))
