@@ -133,8 +133,8 @@ void clients_sample_kernel(struct clients *clients) {
     retry(clients);
 }
 
-/* Looked at for each client, since one turn can give out all there is. Near the end a client gets no further reply while
- * the last ones lie in the kernel unread, for they would join them there. */
+/* Looked at for each client, since one turn can give out all there is. Near the end a client gets no further reply
+ * while the last ones lie in the kernel unread, for they would join them there. */
 static void hold_back(struct clients *clients, struct client *client) {
     struct serve *serve = clients->serve;
     size_t still_to_come = clients->table.live * (BLOCK_BYTES + 2 * (size_t)clients->narrow.receive_bytes);
