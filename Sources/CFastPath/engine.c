@@ -600,6 +600,11 @@ const char *fp_command_name(const fp_engine *engine, uint16_t command) {
     return row ? row->name : NULL;
 }
 
+const char *fp_command_subcommand(const fp_engine *engine, uint16_t command) {
+    const struct command *row = commands_row(engine->serve.commands, command);
+    return row ? row->subcommand : NULL;
+}
+
 /* ---- memory, numbers ---- */
 
 void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }

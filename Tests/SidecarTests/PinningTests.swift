@@ -23,6 +23,21 @@ struct PinningTests {
         #expect(world.turn(.reply(2, "_")) == ["answer 3: _|"])
     }
 
+    @Test("Ids of clients are ours for clients, and the upstream's for the upstream")
+    func identities() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.pin(client: 9, number: 7_001), .pin(client: 10, number: 7_002))
+        _ = world.turn(.up(2), .up(3), .reply(2, "*2|$2|id|:51"), .reply(3, "*2|$2|id|:52"))
+        _ = world.turn(.reply(2, "+PONG"), .reply(3, "+PONG"))
+        #expect(
+            world.turn(.pinned(3, link: 2, "CLIENT|ID"), .reply(2, ":51")) == ["send 2: CLIENT|ID", "answer 3: :7001|"])
+        #expect(
+            world.turn(.pinned(4, link: 2, "CLIENT|UNBLOCK", "7002"), .pinned(5, link: 2, "CLIENT|UNBLOCK", "7003"))
+                == ["send 2: CLIENT|UNBLOCK 52", "send 2: CLIENT|UNBLOCK 7003"])
+        _ = world.turn(.reply(2, ":1"), .reply(2, ":0"))
+        #expect(world.turn(.pinned(6, link: 2, "CLIENT|ID"), .reply(2, "+QUEUED")).last == "answer 6: +QUEUED|")
+    }
+
     @Test("INFO has our section on a pinned link too, but not in place of an error or QUEUED")
     func information() {
         let world = pinned()

@@ -72,3 +72,34 @@ def _(t):
 @test("CLIENT REPLY while subscribed in RESP2 is refused, and changes nothing")
 def _(t):
     compare(t, [refused(mode) for mode in ("OFF", "SKIP", "ON")])
+
+
+@test("CLIENT ID stays the same, and names the client to CLIENT UNBLOCK, KILL, LIST and TRACKING REDIRECT")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    other = t.client(sidecar)
+    blocked = t.client(sidecar)
+    number = blocked.call("CLIENT", "ID")
+    blocked.call("MULTI")
+    blocked.call("EXEC")
+    expect(blocked.call("CLIENT", "ID"), number, "the id, once it has a link of its own")
+    expect(other.call("CLIENT", "LIST", "ID", number).count(b"id="), 1, "clients listed")
+    blocked.send("BLPOP", "empty", 0)
+    deadline = time.monotonic() + 3
+    while other.call("CLIENT", "UNBLOCK", number) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    expect(blocked.read(), None, "what the unblocked client was told")
+
+    listener = t.client(sidecar)
+    number = listener.call("CLIENT", "ID")
+    listener.call("SUBSCRIBE", "__redis__:invalidate")
+    reader = t.client(sidecar)
+    expect(reader.call("CLIENT", "TRACKING", "ON", "REDIRECT", number), "OK", "CLIENT TRACKING")
+    expect(reader.call("CLIENT", "GETREDIR"), number, "CLIENT GETREDIR")
+    reader.call("GET", "k")
+    t.client(redis).call("SET", "k", 1)
+    expect(listener.read(), [b"message", b"__redis__:invalidate", [b"k"]], "what the listener was told")
+
+    expect(other.call("CLIENT", "KILL", "ID", number), 1, "clients killed")
+    expect(listener.is_closed(3), True, "the killed client's connection has ended")

@@ -128,7 +128,7 @@ typedef struct fp_event {
     int32_t error;   /* LINK_DOWN */
     uint32_t length; /* of bytes */
     const uint8_t *bytes;
-    uint64_t ticket; /* slot or flight */
+    uint64_t ticket; /* slot or flight; PIN: what CLIENT ID tells the client */
     fp_client client;
     fp_link link;
 } fp_event;
@@ -285,8 +285,9 @@ void fp_ttl_default(fp_engine *engine, uint64_t milliseconds);
 
 /* Completes the table by the upstream's reply to COMMAND; returns how many rows were new. */
 uint32_t fp_commands_learn(fp_engine *engine, const void *reply, size_t length);
-/* Lower-case name of a row, without its subcommand; NULL past the end. */
+/* Lower-case name and subcommand ("" for none) of a row; NULL past the end. */
 const char *fp_command_name(const fp_engine *engine, uint16_t command);
+const char *fp_command_subcommand(const fp_engine *engine, uint16_t command);
 
 /* ---- memory, numbers, inspection ----------------------------------------------------------------------------- */
 

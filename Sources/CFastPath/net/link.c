@@ -141,19 +141,22 @@ static void reply_event(struct links *links, struct link *link, const uint8_t *b
 /* Passes over the reply at the front; its end becomes an event with an error. Returns the bytes used. */
 static size_t skip(struct links *links, struct link *link, const uint8_t *bytes, size_t length, int *error) {
     static const char too_large[] = "-ERR the reply is larger than the sidecar can hold within local_memory\r\n";
+    static const char spent[] = "-ERR local_memory is spent: the reply cannot be held\r\n";
     size_t used = 0;
     enum resp_framed framed = resp_skip(&link->skipper, bytes, length, &used);
     if (framed == RESP_BROKEN) *error = EPROTO;
     if (framed != RESP_REPLY) return used;
     link->skipping = false;
-    reply_event(links, link, (const uint8_t *)too_large, sizeof too_large - 1);
+    if (link->skips_for_now) reply_event(links, link, (const uint8_t *)spent, sizeof spent - 1);
+    else reply_event(links, link, (const uint8_t *)too_large, sizeof too_large - 1);
     return used;
 }
 
 /* A push cannot be passed over: what it announces would be missed. */
-static bool begin_skip(struct link *link, uint8_t type) {
+static bool begin_skip(struct link *link, uint8_t type, bool for_now) {
     if (type == '>') return false;
     link->skipping = true;
+    link->skips_for_now = for_now;
     link->skipper = (struct resp_skipper){0};
     link->framer = (struct resp_framer){0};
     return true;
@@ -178,7 +181,7 @@ static size_t frame_all(struct links *links, struct link *link, const uint8_t *b
         enum resp_framed framed = resp_frame(&link->framer, bytes + at, length - at, &reply_length, &need);
         if (framed == RESP_PARTIAL) {
             if (need <= links->reply_bytes_max) break;
-            if (begin_skip(link, bytes[at])) continue;
+            if (begin_skip(link, bytes[at], false)) continue;
             *error = EMSGSIZE;
             break;
         }
@@ -215,7 +218,7 @@ static int keep(struct links *links, struct link *link, const uint8_t *bytes, si
     if (length == 0 || inbox_gather(&links->inboxes, in, bytes, length, max)) return 0;
     if (link->waiting || link->skipping) return ENOMEM;
     bool gathered = inbox_left(in) > 0;
-    if (!begin_skip(link, gathered ? *inbox_rest(in) : *bytes)) return ENOMEM;
+    if (!begin_skip(link, gathered ? *inbox_rest(in) : *bytes, true)) return ENOMEM;
     if (gathered) inbox_used(&links->inboxes, in, frame_all(links, link, inbox_rest(in), inbox_left(in), &error));
     else {
         size_t used = frame_all(links, link, bytes, length, &error);

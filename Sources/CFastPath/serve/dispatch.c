@@ -199,6 +199,7 @@ static enum dispatched pin(struct serve *serve, struct session *session) {
     if (session->lane_count) return stall(serve, session, STALL_LANE);
     fp_event *event = serve_event(serve, FP_EVENT_PIN);
     event->client = session->id;
+    event->ticket = session->number;
     event->protocol = session->protocol;
     event->bytes = (const uint8_t *)session->name;
     event->length = session->name_length;

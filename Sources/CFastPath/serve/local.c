@@ -82,16 +82,25 @@ static void reply_hello(struct serve *serve, struct session *session) {
     settle(serve, session, fits);
 }
 
+/* As Redis reads integers: nothing but one canonical spelling of each. */
+static bool is_integer(const struct resp_arg *arg, int64_t *value) {
+    char text[24], again[24];
+    if (arg->length == 0 || arg->length >= sizeof text) return false;
+    memcpy(text, arg->bytes, arg->length);
+    text[arg->length] = 0;
+    *value = strtoll(text, NULL, 10);
+    snprintf(again, sizeof again, "%lld", (long long)*value);
+    return strcmp(text, again) == 0;
+}
+
 static bool hello(struct serve *serve, struct session *session) {
     const struct resp_args *args = &serve->args;
     const struct resp_arg *name = NULL;
     uint8_t protocol = session->protocol;
     if (args->count > 1) {
         const struct resp_arg *version = &args->args[1];
-        bool number = version->length > 0 && version->length < 10;
-        for (uint32_t i = 0; i < version->length && number; i++)
-            number = version->bytes[i] >= '0' && version->bytes[i] <= '9';
-        if (!number) {
+        int64_t number;
+        if (!is_integer(version, &number)) {
             local_reply(serve, session, "-ERR Protocol version is not an integer or out of range\r\n");
             return true;
         }
@@ -125,17 +134,6 @@ static bool hello(struct serve *serve, struct session *session) {
     session->protocol = protocol;
     reply_hello(serve, session);
     return true;
-}
-
-/* As Redis reads integers: nothing but one canonical spelling of each. */
-static bool is_integer(const struct resp_arg *arg, int64_t *value) {
-    char text[24], again[24];
-    if (arg->length == 0 || arg->length >= sizeof text) return false;
-    memcpy(text, arg->bytes, arg->length);
-    text[arg->length] = 0;
-    *value = strtoll(text, NULL, 10);
-    snprintf(again, sizeof again, "%lld", (long long)*value);
-    return strcmp(text, again) == 0;
 }
 
 /* Database 0 is the shared one; any other is a state of the client's own link. */

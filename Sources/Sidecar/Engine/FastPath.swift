@@ -287,7 +287,12 @@ struct FastPath: Orders, @unchecked Sendable {
     // MARK: the command table, memory, numbers
 
     func learnCommands(_ reply: Bytes) -> UInt32 { fp_commands_learn(engine, reply.baseAddress, reply.count) }
-    func commandName(_ row: UInt16) -> String? { fp_command_name(engine, row).map { String(cString: $0) } }
+    func commandName(_ row: UInt16) -> String? {
+        guard let name = fp_command_name(engine, row), let subcommand = fp_command_subcommand(engine, row) else {
+            return nil
+        }
+        return String(cString: name) + (subcommand.pointee == 0 ? "" : "|" + String(cString: subcommand))
+    }
     func setUpstream(version: String, mode: String, role: String, protocolVersion: UInt8) {
         version.withCString { version in
             mode.withCString { mode in

@@ -41,7 +41,7 @@ protocol Orders {
     func setDefaultTTL(milliseconds: UInt64)
 
     func learnCommands(_ reply: Bytes) -> UInt32
-    /// Lower-case name of a row of the command table, nil past the end.
+    /// Lower-case name of a row of the command table, "client|id" for a subcommand's; nil past the end.
     func commandName(_ row: UInt16) -> String?
 
     /// What HELLO tells clients.

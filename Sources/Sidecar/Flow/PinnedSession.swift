@@ -10,6 +10,8 @@
 enum PinnedRole: UInt8 {
     case plain, subscribe, psubscribe, ssubscribe, unsubscribe, punsubscribe, sunsubscribe
     case monitor, client, hello, reset, info, multi, exec
+    /// Its reply is the id of a client; it may name one.
+    case identity, naming
 
     init(commandNamed name: String) {
         switch name {
@@ -24,6 +26,8 @@ enum PinnedRole: UInt8 {
         case "hello": self = .hello
         case "reset": self = .reset
         case "info": self = .info
+        case "client|id", "client|getredir": self = .identity
+        case "client|kill", "client|list", "client|unblock", "client|tracking": self = .naming
         case "multi": self = .multi
         case "exec", "discard": self = .exec
         default: self = .plain
@@ -95,6 +99,8 @@ struct PinnedSession: ~Copyable {
         case answerMore(SlotID)
         /// The upstream's part of INFO; ours is added.
         case inform(OwedReply)
+        /// An id, to be put into our own.
+        case identify(SlotID)
         case tell
         case discard
         /// Nobody asked for it.
@@ -106,6 +112,8 @@ struct PinnedSession: ~Copyable {
     }
 
     let client: ClientID
+    /// What CLIENT ID tells it.
+    let number: UInt64
     let link: LinkID
     var phase: Phase
     var machine: LinkMachine
@@ -125,10 +133,11 @@ struct PinnedSession: ~Copyable {
 
     /// `name`: what the client called itself, for its link too; empty for none.
     init(
-        client: ClientID, link: LinkID, protocolVersion: UInt8, name: [UInt8], credentials: Credentials,
+        client: ClientID, number: UInt64, link: LinkID, protocolVersion: UInt8, name: [UInt8], credentials: Credentials,
         deadlineNs: UInt64
     ) {
         self.client = client
+        self.number = number
         self.link = link
         self.protocolVersion = protocolVersion
         phase = .opening(deadlineNs: deadlineNs)
@@ -139,7 +148,7 @@ struct PinnedSession: ~Copyable {
     mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending
     {
         switch role {
-        case .plain, .hello, .monitor, .info:
+        case .plain, .hello, .monitor, .info, .identity, .naming:
             break
         case .subscribe, .psubscribe, .ssubscribe, .unsubscribe, .punsubscribe, .sunsubscribe:
             /* Confirmations come under CLIENT REPLY OFF too. */
@@ -223,7 +232,7 @@ struct PinnedSession: ~Copyable {
             return .inform(entry)
         default:
             answered(entry.role, Reply(bytes))
-            return .answer(entry.ticket)
+            return entry.role == .identity ? .identify(entry.ticket) : .answer(entry.ticket)
         }
     }
 

@@ -83,12 +83,13 @@ struct PinnedSessions: ~Copyable {
         return next
     }
 
-    /// The link of a client; a walk over all, for the rare case that only the client is known.
-    func link(of client: ClientID) -> LinkID? {
+    /// The link of a client, for the rare case that only the client is known.
+    func link(of client: ClientID) -> LinkID? { first { $0.client == client }?.pointee.link }
+
+    /// A walk over all. Valid until it is removed.
+    func first(where fits: (borrowing PinnedSession) -> Bool) -> UnsafeMutablePointer<PinnedSession>? {
         let unused = Set(free)
-        for place in 0..<top where !unused.contains(place) && sessions[place].client == client {
-            return sessions[place].link
-        }
+        for place in 0..<top where !unused.contains(place) && fits(sessions[place]) { return sessions + place }
         return nil
     }
 }

@@ -7,6 +7,8 @@
 /// A client that wants a link of its own.
 struct PinRequest {
     let client: ClientID
+    /// What CLIENT ID tells it.
+    let number: UInt64
     let protocolVersion: UInt8
     /// What it calls itself; empty for nothing.
     let name: [UInt8]
@@ -15,7 +17,8 @@ struct PinRequest {
 extension Flow {
     mutating func wantPin(_ event: Event) {
         let request = PinRequest(
-            client: event.client, protocolVersion: event.protocolVersion == 3 ? 3 : 2, name: Array(event.bytes))
+            client: event.client, number: event.ticket, protocolVersion: event.protocolVersion == 3 ? 3 : 2,
+            name: Array(event.bytes))
         if isConnecting {
             waitingPins.append(request)
         } else {
@@ -40,7 +43,8 @@ extension Flow {
         guard link != 0 else { return failPin(request.client, "-ERR max number of upstream connections reached\r\n") }
         let none = Credentials(username: "", password: Secret(""))
         let session = PinnedSession(
-            client: request.client, link: link, protocolVersion: request.protocolVersion, name: request.name,
+            client: request.client, number: request.number, link: link, protocolVersion: request.protocolVersion,
+            name: request.name,
             credentials: reach.isRefused ? none : policy.credentials,
             deadlineNs: nowNs &+ policy.connectTimeoutNs &+ policy.handshakeTimeoutNs)
         let bytes = session.owed.bytes
@@ -65,7 +69,11 @@ extension Flow {
         guard let session = pins[event.link] else { return orders.closeSlot(event.ticket) }
         let role = Int(event.command) < roles.count ? roles[Int(event.command)] : .plain
         var grown = 0
-        orders.send(event.link, event.bytes)
+        if role == .naming, let request = requestInUpstreamIDs(event.bytes) {
+            orders.send(event.link, request)
+        } else {
+            orders.send(event.link, event.bytes)
+        }
         switch session.pointee.send(event.ticket, role, event.bytes, nowNs: nowNs, grown: &grown) {
         case .reply: break
         case .silence: orders.answer(event.ticket, Bytes(start: nil, count: 0), fromRESP3: false, fence: 0)
@@ -86,6 +94,9 @@ extension Flow {
             orders.answer(slot, bytes, fromRESP3: false, fence: fence())
         case .answerMore(let slot):
             orders.answerMore(slot, bytes, isFenced: fence() != 0)
+        case .identify(let slot):
+            let ours = replyInOurIDs(bytes) ?? Array(bytes)
+            ours.withUnsafeBufferPointer { orders.answer(slot, $0, fromRESP3: false, fence: fence()) }
         case .inform(let asked):
             heardInformation(asked, bytes, fence: fence())
         case .tell:

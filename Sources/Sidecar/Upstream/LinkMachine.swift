@@ -58,6 +58,8 @@ struct LinkMachine {
     /// "standalone", "cluster"; "master", "replica": as HELLO says; empty if it does not.
     private(set) var serverMode = ""
     private(set) var serverRole = ""
+    /// What the upstream calls this connection, as CLIENT ID would say; nil if HELLO does not.
+    private(set) var connectionID: Int64?
 
     init(_ purpose: Purpose, _ credentials: Credentials, name: [UInt8] = Array("ferrite-sidecar".utf8)) {
         self.purpose = purpose
@@ -202,6 +204,9 @@ struct LinkMachine {
             if name.equals("proto") {
                 guard let (type, version) = reader.header(), type == UInt8(ascii: ":") else { return }
                 protocolVersion = version == 3 ? 3 : 2
+            } else if name.equals("id") {
+                guard let (type, id) = reader.header(), type == UInt8(ascii: ":") else { return }
+                connectionID = id
             } else if name.equals("mode") {
                 guard let mode = reader.text() else { return }
                 serverMode = Reply.line(mode)

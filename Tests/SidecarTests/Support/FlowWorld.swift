@@ -62,9 +62,10 @@ struct TestEvent {
             $0.protocol = resp3 ? 3 : 2
         }
     }
-    static func pin(client: UInt64, resp3: Bool = false, name: String = "") -> TestEvent {
+    static func pin(client: UInt64, number: UInt64 = 0, resp3: Bool = false, name: String = "") -> TestEvent {
         TestEvent(.FP_EVENT_PIN, name) {
             $0.client = client
+            $0.ticket = number
             $0.protocol = resp3 ? 3 : 2
         }
     }

@@ -19,7 +19,8 @@ final class RecordedOrders: Orders {
     /// The command table of the tests, by row.
     static let commands = [
         "get", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "monitor", "client", "reset", "hello", "info",
-        "set", "ssubscribe", "sunsubscribe", "multi", "exec", "discard",
+        "set", "ssubscribe", "sunsubscribe", "multi", "exec", "discard", "client|id",
+        "client|unblock",
     ]
 
     static func row(_ name: String) -> UInt16 { UInt16(commands.firstIndex(of: name) ?? 0xFFFF) }
