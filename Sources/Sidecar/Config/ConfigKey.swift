@@ -169,7 +169,7 @@ extension ConfigKey {
         ),
         ConfigKey(
             "max_clients", \.maxClients, .number(1...100_000, example: 1_000), .listeners,
-            "Client connections at one time; further ones get an error and are closed. Fewer if the budget cannot hold them."
+            "Client connections at one time; further ones get an error and are closed. Fewer if the budget cannot hold them: some 450 at 32mb."
         ),
         ConfigKey(
             "idle_timeout", \.idleTimeoutMs, .duration(0...30 * day, example: "5m"), .listeners,
