@@ -9,7 +9,7 @@ let swiftSettings: [SwiftSetting] = [
 
 let cWarnings: [CSetting] = [
     .headerSearchPath("."),
-    .unsafeFlags(["-Wall", "-Wextra", "-Wno-unused-function", "-fno-strict-aliasing"]),
+    .unsafeFlags(["-Wall", "-Wextra", "-Werror=return-type", "-Wno-unused-function", "-fno-strict-aliasing"]),
 ]
 
 /* A sanitizer brings an allocator of its own, and jemalloc's operator new beside it would hand its free foreign memory. */
@@ -57,7 +57,7 @@ let package = Package(
             path: "Tests/CFastPathTests",
             cSettings: [
                 .headerSearchPath("../../Sources/CFastPath"),
-                .unsafeFlags(["-Wall", "-Wextra", "-Wno-unused-function"]),
+                .unsafeFlags(["-Wall", "-Wextra", "-Werror=return-type", "-Wno-unused-function"]),
             ]
         ),
         .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),

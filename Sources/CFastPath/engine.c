@@ -106,6 +106,7 @@ void fp_config_init(fp_config *config) {
         .local_memory = 128ull << 20,
         .clients_max = 1000,
         .links_max = 1100,
+        .link_timeout_ms = 5000,
         .value_bytes_max = 1u << 20,
         .network = FP_NETWORK_AUTO,
         .eviction = FP_EVICTION_LRU,
@@ -225,7 +226,9 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = wide_send};
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
     engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 23);
-    engine->links.buffers = (struct socket_buffers){.receive_bytes = 131072, .send_bytes = 131072};
+    engine->links.buffers = (struct socket_buffers){
+        .receive_bytes = 131072, .send_bytes = 131072, .unacknowledged_ms = (int)config->link_timeout_ms};
+    engine->clients.end_timeout_ns = (uint64_t)config->link_timeout_ms * NS_PER_MS;
     engine->serve.out_bytes_max = engine->budget.total / 4;
     engine->clients.large_bytes_max = engine->budget.total / 8;
     set_client_shares(engine);
@@ -372,6 +375,7 @@ static uint64_t background(fp_engine *engine) {
     if (engine->serve.now_ns >= engine->tick_ns) {
         store_tick(engine->store, engine->serve.now_ms, TICK_STEPS);
         clients_pass_turns(&engine->clients);
+        clients_give_up_ended(&engine->clients);
         engine->tick_ns = engine->serve.now_ns + TICK_NS;
     }
     return next;

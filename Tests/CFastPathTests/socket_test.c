@@ -12,7 +12,7 @@
 #include "net/socket.h"
 #include "test.h"
 
-static const struct socket_buffers buffers = {.receive_bytes = 20000, .send_bytes = 30000};
+static const struct socket_buffers buffers = {.receive_bytes = 20000, .send_bytes = 30000, .unacknowledged_ms = 7000};
 
 static int option(int fd, int level, int name) {
     int value = -1;
@@ -75,6 +75,7 @@ TEST("a link's socket has its buffers and keepalive before it connects") {
     struct socket_address address;
     EXPECT(socket_address_tcp(&address, "127.0.0.1", 1));
     int fd = socket_for_link(&address, &buffers);
+    EXPECT(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 7000);
     EXPECT(option(fd, SOL_SOCKET, SO_RCVBUF) == 40000 && option(fd, SOL_SOCKET, SO_SNDBUF) == 60000);
     EXPECT(option(fd, SOL_SOCKET, SO_KEEPALIVE) == 1 && option(fd, IPPROTO_TCP, TCP_NODELAY) == 1);
     EXPECT(option(fd, IPPROTO_TCP, TCP_MAXSEG) == 8192);

@@ -99,6 +99,19 @@ extension World {
                 learn(token: token, keys: keys, client, asked)
                 arouse(client.pod, keys.first)
             }
+        case .change(let keys, let returned):
+            if value.isError { return }
+            guard let number = change(asked, client.pod) else {
+                return fail("\(client.name) got an answer to \(asked.text), which the upstream has never carried out")
+            }
+            cover("rule 2: own writes")
+            if let returned, let one = hash(value) { judge([one], [returned], asked, client) }
+            learn(number, keys: keys, client)
+            arouse(client.pod, keys.first)
+        case .unnamedRead:
+            guard case .array(let items) = value, items.count == plan.keys else { return }
+            cover("rule 5: reads of keys not named")
+            judge(items.compactMap(hash), Array(0..<plan.keys), asked, client)
         case .script(let keys, let token):
             if value.isError { return }
             learn(token: token, keys: [], client, asked)

@@ -20,10 +20,21 @@ extension World {
     /// own write: nothing from before it may be served.
     func closed(_ client: SimClient) {
         for asked in client.asked {
-            guard case .write(let keys, let token) = asked.kind else { continue }
-            let number = model.truth.execution(of: token)
+            var keys: [Int] = []
+            var number = 0
+            if case .write(let written, let token) = asked.kind {
+                (keys, number) = (written, model.truth.execution(of: token))
+            }
+            if case .change(let changed, _) = asked.kind {
+                (keys, number) = (changed, change(asked, client.pod) ?? 0)
+            }
             for key in keys { client.pod.written[key] = max(client.pod.written[key], number) }
         }
+    }
+
+    /// The number of a change, or of one like it that the pod had sent before; nil when it has not been carried out.
+    func change(_ asked: Asked, _ pod: Pod) -> Int? {
+        model.truth.change(asked.words, after: asked.began) { podOfConnection[$0] == pod.index }
     }
 
     func disconnected(_ client: SimClient) {
@@ -67,10 +78,12 @@ extension World {
             if case .read(let read) = kind { keys = read }
             if case .scriptRead(let key) = kind { keys = [key] }
             if case .watchedRead(let key) = kind { keys = [key] }
+            if case .change(_, let key?) = kind { keys = [key] }
+            if case .unnamedRead = kind { keys = Array(0..<plan.keys) }
             cover("commands")
             client.asked.append(
                 Asked(
-                    kind: kind, words: words, atNs: nowNs, floor: client.pod.floor,
+                    kind: kind, words: words, atNs: nowNs, began: model.truth.now, floor: client.pod.floor,
                     leastRead: keys.map { client.pod.read[$0] }, leastServed: keys.map { client.pod.served[$0] },
                     leastWritten: keys.map { client.pod.written[$0] },
                     flightsSinceNs: keys.map { oldestRead(of: $0, client.pod) }))

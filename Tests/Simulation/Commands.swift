@@ -26,12 +26,13 @@ extension World {
         case .otherDatabase:
             cover("rule 8: commands in another database")
             if commands.isEmpty, client.asked.isEmpty { add(["SELECT".array, "1".array], .plain) }
-            let key = [UInt8]("k", key())
+            let number = key()
+            let key = [UInt8]("k", number)
             let token = token()
             switch chance.below(4) {
             case 0: add(["SET".array, key, value(token)], .pass(token: token))
             case 1: add(["DEL".array, key, [UInt8]("#", token)], .pass(token: token))
-            case 2: add(["MOVE".array, key, "0".array], .plain)
+            case 2: add(["MOVE".array, key, "0".array], .change([number], returns: nil))
             default: add(["GET".array, key], .plain)
             }
         }
@@ -44,7 +45,7 @@ extension World {
         if mayRead, plan.fillers > 0, chance.oneIn(4) {
             return add(["GET".array, [UInt8]("f", chance.below(plan.fillers))], .plain)
         }
-        switch mayRead && chance.below(10) < plan.readsOfTen ? chance.below(13) : chance.below(30) {
+        switch mayRead && chance.below(10) < plan.readsOfTen ? chance.below(13) : chance.below(31) {
         case 0...9:
             add(["GET".array, key], .read([number]))
         case 10...12:
@@ -67,11 +68,13 @@ extension World {
         case 19:
             add(["APPEND".array, key, value(token)], .write([number], token: token))
         case 20:
-            add(["PEXPIRE".array, key, [UInt8](decimal: 1 + chance.below(300))], .plain)
+            add(["PEXPIRE".array, key, [UInt8](decimal: 1 + chance.below(300))], .change([number], returns: nil))
         case 21:
-            add(["RENAME".array, key, [UInt8]("k", self.key())], .plain)
+            let other = self.key()
+            add(["RENAME".array, key, [UInt8]("k", other)], .change([number, other], returns: nil))
         case 22:
-            add(["COPY".array, key, [UInt8]("k", self.key()), "REPLACE".array], .plain)
+            let other = self.key()
+            add(["COPY".array, key, [UInt8]("k", other), "REPLACE".array], .change([other], returns: nil))
         case 23:
             add(["HSET".array, "h".array, [UInt8]("#", token), "1".array], .pass(token: token))
         case 24:
@@ -84,19 +87,26 @@ extension World {
             add(["RPUSH".array, [UInt8]("q", chance.below(2)), value(token)], .pass(token: token))
         case 28:
             add(["PUBLISH".array, [UInt8]("c", chance.below(2)), [UInt8]("#", token)], .pass(token: token))
+        case 29:
+            addLookAround(add, mayRead: mayRead)
         default:
             switch chance.below(12) {
-            case 0: add(["FLUSHALL".array], .plain)
+            case 0: add(["FLUSHALL".array], .change(Array(0..<plan.keys), returns: nil))
             case 1:
                 /* Nothing announces it: another pod's, and one that is carried out behind the end of its link, are documented
                    limits. */
-                if pods.count == 1, plan.forgetsNothing { add(["SWAPDB".array, "0".array, "1".array], .plain) }
-            case 2: add(["MOVE".array, key, "1".array], .plain)
-            case 3: add(["GETDEL".array, key], .plain)
+                if pods.count == 1, plan.forgetsNothing {
+                    add(["SWAPDB".array, "0".array, "1".array], .change(Array(0..<plan.keys), returns: nil))
+                }
+            case 2: add(["MOVE".array, key, "1".array], .change([number], returns: nil))
+            case 3: add(["GETDEL".array, key], .change([number], returns: number))
             case 4: add(["SET".array, key, value(token), "NX".array], .write([number], token: token))
             case 5: add(["SET".array, key, value(token), "GET".array], .write([number], token: token))
-            case 6: add(["GETEX".array, key, "PX".array, [UInt8](decimal: 5 + chance.below(300))], .plain)
-            case 7: add(["PERSIST".array, key], .plain)
+            case 6:
+                add(
+                    ["GETEX".array, key, "PX".array, [UInt8](decimal: 5 + chance.below(300))],
+                    .change([number], returns: number))
+            case 7: add(["PERSIST".array, key], .change([number], returns: nil))
             case 8: add(["EXISTS".array, key, [UInt8]("#", token)], .pass(token: token))
             case 9:
                 add(
@@ -107,11 +117,24 @@ extension World {
         }
     }
 
+    /// A read of keys that it does not name, and at once one that does: it must not be answered before.
+    func addLookAround(_ add: ([[UInt8]], Asked.Kind) -> Void, mayRead: Bool) {
+        guard mayRead else {
+            add(["DEL".array, "names".array], .plain)
+            return add(["RPUSH".array, "names".array] + (0..<plan.keys).map { [UInt8]("k", $0) }, .plain)
+        }
+        let command = chance.pick(["SORT".array, "SORT_RO".array])
+        add([command, "names".array, "BY".array, "nosort".array, "GET".array, "*".array], .unnamedRead)
+        let number = key()
+        add(["GET".array, [UInt8]("k", number)], .read([number]))
+    }
+
     func addScript(_ add: ([[UInt8]], Asked.Kind) -> Void) {
         let number = key()
         let key = [UInt8]("k", number)
         if chance.oneIn(3) {
-            add(["EVAL".array, UpstreamModel.getScript, "0".array, key], .scriptRead(number))
+            let command = chance.pick(["EVAL".array, "EVAL_RO".array])
+            add([command, UpstreamModel.getScript, "0".array, key], .scriptRead(number))
         } else {
             let token = token()
             add(

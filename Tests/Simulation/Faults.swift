@@ -22,20 +22,33 @@ extension World {
 
     func inject(_ fault: Plan.Fault) {
         if isHealed { return }
+        let pod = chance.pick(pods)
+        guard carryOut(fault, pod) else { return note("fault that finds nothing: \(fault)") }
         note("fault: \(fault)")
         cover("fault \("\(fault)".prefix { $0 != "(" })")
-        let pod = chance.pick(pods)
+    }
+
+    /// The link that falls silent.
+    private func victim(_ pod: Pod) -> Wire? {
+        if let tracked = pod.trackedWire, !chance.oneIn(4) { return tracked }
+        return pod.links.isEmpty ? nil : chance.pick(pod.links)
+    }
+
+    /// False when there is nothing that it could harm.
+    private func carryOut(_ fault: Plan.Fault, _ pod: Pod) -> Bool {
         switch fault {
         case .cut(let reset, let all):
-            for wire in pod.links where all || chance.oneIn(2) { cut(pod, wire, reset: reset) }
+            let links = pod.links.filter { _ in all || chance.oneIn(2) }
+            for wire in links { cut(pod, wire, reset: reset) }
+            return !links.isEmpty
         case .blackhole(let length):
-            guard let wire = pod.trackedWire else { return }
+            guard let wire = victim(pod) else { return false }
             wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
             /* Half of them in one direction only. */
             if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
             if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
         case .halfOpen:
-            guard let wire = pod.trackedWire else { return }
+            guard let wire = victim(pod) else { return false }
             wire.toEngine.heldUntilNs = .max
             wire.fromEngine.heldUntilNs = .max
         case .freeze(let length):
@@ -64,12 +77,12 @@ extension World {
             for wire in pod.links { cut(pod, wire, reset: true) }
             queue.push(nowNs + length, .heal(fault))
         case .lag(let extra, let length):
-            guard let wire = pod.trackedWire else { return }
+            guard let wire = victim(pod) else { return false }
             wire.toEngine.extraNs = extra
             queue.push(nowNs + length, .heal(fault))
         case .clientGone(let reset):
             let client = chance.pick(clients)
-            guard client.isConnected, let wire = client.pod.wire(client.wire) else { return }
+            guard client.isConnected, let wire = client.pod.wire(client.wire) else { return false }
             if reset {
                 wire.isCut = true
                 queue.push(nowNs, .endToEngine(client.pod, wire, 104))
@@ -82,7 +95,14 @@ extension World {
             let client = chance.pick(clients)
             client.deafUntilNs = nowNs + length
             queue.push(client.deafUntilNs, .heal(fault))
+        case .stall(let length):
+            pod.stalledUntilNs = max(pod.stalledUntilNs, nowNs + length)
+            if chance.oneIn(2), let wire = pod.trackedWire {
+                wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, pod.stalledUntilNs + second)
+            }
+            lookAround(pod, pod.stalledUntilNs)
         }
+        return true
     }
 
     /// All connections are reset and none is taken.
@@ -125,5 +145,9 @@ extension World {
         model.refusesTracking = false
         for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
         for client in clients { client.commandsLeft = 0 }
+        for pod in pods {
+            pod.stalledUntilNs = 0
+            stir(pod)
+        }
     }
 }

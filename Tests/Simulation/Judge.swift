@@ -1,12 +1,15 @@
+@testable import Sidecar
+
 /// Judge — compares answers with the truth. What it holds to is the promise of docs/coherence.md:
 ///
 /// (1) once a client of the pod has the reply to a write, no later read in the pod returns an older value, and reads of a
 ///     key never go backwards in the pod;
 /// (2) a read that was sent after a client of the pod has received anything from the upstream reflects at least what the
 ///     upstream had then;
+/// (3) a read does not return what was replaced 1.5 s before it was sent, nor ever longer than ttl_default before;
 /// (4) commands of one client are ordered per key, and a read of several keys is one instant.
 ///
-/// (1) for reads of every kind, and (2), hold with tracking and while the upstream is reachable. What is said of own writes
+/// (1) for reads of every kind, (2) and the first part of (3) hold with tracking and while the upstream is reachable. What is said of own writes
 /// holds always.
 extension World {
     /// Values as `read` returned them; nil for an error.
@@ -25,6 +28,8 @@ extension World {
             }
             return
         }
+        /* Nothing is served for longer than ttl_default, nor while a link is silent; a clock counts in milliseconds. */
+        let bound = min(plan.config.ttlDefaultMs, isStrict ? 1_500 : .max) * millisecond + 2 * millisecond
         var instants: Set<Int> = []
         var floor = isStrict ? asked.floor : 0
         for (place, key) in keys.enumerated() {
@@ -47,6 +52,8 @@ extension World {
                 {
                     continue
                 }
+                let endNs = model.truth.endNs(key, index), sinceNs = asked.flightsSinceNs[place]
+                if endNs < sinceNs, sinceNs - endNs > bound { continue }
                 ranges.append((timeline[index].from, end))
                 instants.insert(max(timeline[index].from, floor))
             }
@@ -58,7 +65,7 @@ extension World {
             if whole.count < found.count { continue }
             for (span, key) in zip(whole, keys) {
                 pod.read[key] = max(pod.read[key], span.from)
-                if case .read = asked.kind { pod.served[key] = max(pod.served[key], span.from) }
+                if asked.kind.isOfPlainCommand { pod.served[key] = max(pod.served[key], span.from) }
                 client.ownRead[key] = max(client.ownRead[key], span.from)
             }
             return
@@ -92,6 +99,11 @@ extension World {
         guard number > 0 else {
             return fail("\(client.name) got an answer to \(asked.text), which the upstream has never carried out")
         }
+        learn(number, keys: keys, client)
+    }
+
+    /// The upstream's command of this number has written these keys, and was answered.
+    func learn(_ number: Int, keys: [Int], _ client: SimClient) {
         client.pod.floor = max(client.pod.floor, number)
         for key in keys {
             client.pod.written[key] = max(client.pod.written[key], number)

@@ -5,7 +5,8 @@ struct Plan {
     enum Fault: Equatable {
         /// Upstream connections of a pod end, orderly or by a reset; some of them or all.
         case cut(reset: Bool, all: Bool)
-        /// The pod's tracked connection carries nothing for this long, or nothing to the pod; nothing is lost.
+        /// One of the pod's upstream connections, mostly the tracked one, carries nothing for this long, or nothing to the
+        /// pod; nothing is lost.
         case blackhole(UInt64)
         /// It carries nothing ever again, and neither side is told.
         case halfOpen
@@ -23,6 +24,9 @@ struct Plan {
         case trackingRefused(UInt64)
         /// The pod's tracked connection is slower by this much for a while.
         case lag(UInt64, for: UInt64)
+        /// The pod has not the processor for this long, and half of the time its tracked connection carries nothing to it
+        /// meanwhile, and for a second more.
+        case stall(UInt64)
         /// A client's connection ends, by a reset or orderly in the middle of what it asked.
         case clientGone(reset: Bool)
         /// A client does not read for this long.
@@ -56,7 +60,7 @@ struct Plan {
     init(_ chance: inout Chance) {
         pods = chance.oneIn(3) ? 2 : 1
         clientsPerPod = 4 + chance.below(4)
-        commands = 200 + chance.below(150)
+        commands = 240 + chance.below(150)
         keys = 2 + chance.below(8)
         lengthNs = chance.between(5 * second, 9 * second)
         localMemory = chance.pick([3 << 20, 4 << 20, 8 << 20])
@@ -105,7 +109,7 @@ struct Plan {
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {
-        switch chance.below(14) {
+        switch chance.below(15) {
         case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
         case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
         case 3: .halfOpen
@@ -117,7 +121,8 @@ struct Plan {
         case 9: .trackingRefused(chance.between(100 * millisecond, second))
         case 10, 11:
             .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
-        case 12: .clientGone(reset: chance.oneIn(2))
+        case 12: .stall(chance.between(second, 5 * second))
+        case 13: .clientGone(reset: chance.oneIn(2))
         default: .clientDeaf(chance.between(50 * millisecond, 500 * millisecond))
         }
     }

@@ -26,6 +26,8 @@ final class Wire {
     var fromEngine = Channel()
     /// Its other side has gone, or the network has cut it.
     var isCut = false
+    /// What was sent on it is acknowledged by nobody: the kernel gives it up after link_timeout (TCP_USER_TIMEOUT).
+    var isDoomed = false
 
     init(_ number: fp_wire, _ peer: Peer) {
         self.number = number
@@ -41,6 +43,8 @@ final class Pod {
     var wires: [Wire?] = []
     /// The time for which its next turn is planned.
     var wakeNs = UInt64.max
+    /// It has not the processor before then.
+    var stalledUntilNs: UInt64 = 0
 
     /// Whatever the upstream held when this command ran has been told to some client of the pod.
     var floor = 0

@@ -7,6 +7,10 @@ struct Asked {
         case read([Int])
         /// A write of these keys, none for keys that are not of the truth.
         case write([Int], token: Int)
+        /// A write of these keys in whose words there is no place for a token; it may return what one of them held.
+        case change([Int], returns: Int?)
+        /// A read of all keys, which it does not name.
+        case unnamedRead
         /// A script that writes a key which it does not declare.
         case script([Int], token: Int)
         /// A command that the upstream must have carried out when it is answered without an error.
@@ -27,11 +31,21 @@ struct Asked {
         case subscribe
         /// A script that reads a key.
         case scriptRead(Int)
+
+        /// What it shows of a key counts while the upstream is unreachable, too.
+        var isOfPlainCommand: Bool {
+            switch self {
+            case .read, .change, .unnamedRead: true
+            default: false
+            }
+        }
     }
 
     var kind: Kind
     var words: [[UInt8]]
     var atNs: UInt64
+    /// The last command that the upstream had carried out then.
+    var began: Int
     /// Of the pod when it was sent.
     var floor: Int
     /// By key of `read`: the least version, by the command with which it began.

@@ -21,6 +21,8 @@ struct Truth {
     private(set) var executed: [Int]
     /// Tokens that were carried out more than once.
     private(set) var repeated: [Int] = []
+    /// Writes that have no place for a token, by their words: when they were carried out, and on which connection.
+    private var changes: [[UInt8]: [(number: Int, connection: Int)]] = [:]
 
     init(keys: Int) {
         timelines = Array(repeating: [Version(value: 0, from: 0, fromNs: 0, expiresNs: .max)], count: keys)
@@ -38,6 +40,16 @@ struct Truth {
     /// Number of the command that carried a token out; 0: none has.
     func execution(of token: Int) -> Int { token < executed.count ? executed[token] : 0 }
 
+    mutating func note(change words: [[UInt8]], connection: Int) {
+        changes[Array(words.joined(separator: [32])), default: []].append((now, connection))
+    }
+
+    /// The first command behind `began` that had these words, on one of those connections: at the latest this one. Nil:
+    /// there was none.
+    func change(_ words: [[UInt8]], after began: Int, on isOurs: (Int) -> Bool) -> Int? {
+        changes[Array(words.joined(separator: [32]))]?.first { $0.number > began && isOurs($0.connection) }?.number
+    }
+
     mutating func record(key: Int, value: UInt64, nowNs: UInt64, expiresNs: UInt64) {
         let last = timelines[key].count - 1
         let version = Version(value: value, from: now, fromNs: nowNs, expiresNs: expiresNs)
@@ -53,6 +65,11 @@ struct Truth {
     /// The command that ended version `index` of a key; Int.max: none yet.
     func end(_ key: Int, _ index: Int) -> Int {
         index + 1 < timelines[key].count ? timelines[key][index + 1].from : .max
+    }
+
+    /// When that was.
+    func endNs(_ key: Int, _ index: Int) -> UInt64 {
+        index + 1 < timelines[key].count ? timelines[key][index + 1].fromNs : .max
     }
 
     static func hash(_ bytes: [UInt8]) -> UInt64 {

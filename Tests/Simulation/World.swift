@@ -38,6 +38,7 @@ final class World {
     var frozenUntilNs: UInt64 = 0
     var held: [Event] = []
     var wiresByConnection: [Int: (pod: Pod, wire: Wire)] = [:]
+    var podOfConnection: [Int: Int] = [:]
     var timeAtNs = UInt64.max
     var isHealed = false
     var steps = 0
@@ -68,6 +69,8 @@ final class World {
             _ = model.perform(["SET".array, [UInt8]("f", filler), value], on: writers[0])
             writers[0].out.removeAll()
         }
+        _ = model.perform(["RPUSH".array, "names".array] + (0..<plan.keys).map { [UInt8]("k", $0) }, on: writers[0])
+        writers[0].out.removeAll()
         let habits: [SimClient.Habit] = [
             .plain, .plain, .plain, .transactions, .subscriber, .worker, .scripts, .otherDatabase,
         ]
@@ -146,7 +149,9 @@ final class World {
     func handle(_ event: Event) {
         switch event {
         case .wake(let pod):
-            if pod.wakeNs <= nowNs { turn(pod) }
+            guard pod.wakeNs <= nowNs else { return }
+            pod.wakeNs = .max
+            if nowNs < pod.stalledUntilNs { wake(pod, at: pod.stalledUntilNs) } else { turn(pod) }
         case .pickUp(let pod, let wire):
             pickUp(pod, wire)
         case .toEngine(let pod, let wire, let bytes):
@@ -258,6 +263,9 @@ final class World {
             switch wire.peer {
             case .upstream:
                 send(bytes, &wire.fromEngine, plan.delayNs) { .toUpstream(pod, wire, $0) }
+                guard wire.fromEngine.heldUntilNs == .max, !wire.isDoomed else { continue }
+                wire.isDoomed = true
+                queue.push(nowNs + plan.config.linkTimeoutMs * millisecond, .endToEngine(pod, wire, 110))
             case .client(let client):
                 send(bytes, &wire.fromEngine, plan.clientDelayNs) { .toClient(client, wire.number, $0) }
             }
@@ -282,6 +290,7 @@ final class World {
         let connection = model.connect()
         wire.connection = connection
         wiresByConnection[connection.id] = (pod, wire)
+        podOfConnection[connection.id] = pod.index
         fp_sim_pick_up(pod.sim, wire.number, 0)
         stir(pod)
     }

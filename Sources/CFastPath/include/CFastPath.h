@@ -44,6 +44,7 @@ typedef struct fp_config {
     uint32_t clients_max;     /* connections of the application */
     uint32_t links_max;       /* connections to upstreams, pinned ones included */
     uint32_t idle_timeout_ms; /* 0: none */
+    uint32_t link_timeout_ms; /* a link whose peer acknowledges nothing for so long is lost */
     uint32_t value_bytes_max; /* larger values are answered, not stored */
     fp_network network;
     fp_eviction eviction;

@@ -68,6 +68,7 @@ static size_t measure_kernel(struct clients *clients, struct client *client) {
     struct socket_memory held = loop_memory(clients->loop, &client->conn);
     size_t most = client->paused ? 2 * (size_t)buffers->receive_bytes : 0; /* the kernel doubles what it is asked for */
     book_kernel(clients, client, SOCKET_RECORD_BYTES + held.unsent + (held.received > most ? held.received : most));
+    return held.unsent;
 }
 
 #define SAMPLE_CLIENTS 16u
@@ -239,10 +240,16 @@ static void client_end(struct clients *clients, struct client *client) {
     forget(clients, client);
 }
 
-/* A pinned client has asked all it will: the upstream is told, and does with it what it does with such a client. */
+/* A pinned client has asked all it will: the upstream is told, and does with it what it does with such a client. Not before
+ * all that was asked has been passed on; but when nothing goes on, since what was passed on blocks, nothing ever will. */
 static void pass_end_on(struct clients *clients, struct client *client) {
     struct session *session = &client->session;
-    if (!client->eof || client->end_told || session->lane != FP_LANE_PINNED || session->stall != STALL_NONE) return;
+    if (!client->eof || client->end_told || session->lane != FP_LANE_PINNED) return;
+    if (session->stall != STALL_NONE) {
+        client->ended_ns = clients->serve->now_ns;
+        clients->some_ended = true;
+        return;
+    }
     if (!serve_events_fit(clients->serve, 1)) {
         session_mark_runnable(clients->serve, session);
         return;
@@ -263,6 +270,19 @@ void client_closed(struct clients *clients, struct client *client, int error) {
     client->eof = true;
     pass_end_on(clients, client);
     session_mark_dirty(clients->serve, &client->session);
+}
+
+void clients_give_up_ended(struct clients *clients) {
+    bool any = false;
+    for (uint32_t i = 0; clients->some_ended && i < clients->table.used; i++) {
+        struct client *client = table_record(&clients->table, i);
+        bool waits = (client->item.generation & 1) && client->eof && client->session.stall != STALL_NONE;
+        if (!waits || !client->ended_ns) continue;
+        bool over = client->ended_ns + clients->end_timeout_ns <= clients->serve->now_ns;
+        if (over && serve_events_fit(clients->serve, 1)) client_end(clients, client);
+        else any = true;
+    }
+    clients->some_ended = any;
 }
 
 /* True when all that was owed has been sent. */

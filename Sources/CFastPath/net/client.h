@@ -24,6 +24,7 @@ struct client {
     uint64_t blocked_ns; /* since then */
     bool failed;         /* its last send did: ended at the next flush */
     bool eof;            /* the peer has sent all it will: answer what it asked, then close */
+    uint64_t ended_ns;   /* since then the rest of what it asked waits to be passed on */
     bool end_told;       /* and its own link has been told */
     bool narrow;         /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
     uint32_t offered;    /* bytes of the last loop_send */
@@ -58,6 +59,8 @@ struct clients {
     size_t out_share, in_share;
     size_t in_bytes_high;
     bool sips;
+    uint64_t end_timeout_ns;
+    bool some_ended;   /* and wait, see clients_give_up_ended */
     bool some_wait;    /* though nothing that is to be sent will tell them when to go on */
     uint64_t spent_ns; /* since then there is no block for a reply; 0: there is */
     uint64_t next_number;
@@ -98,6 +101,8 @@ void clients_sip(struct clients *clients);
 bool clients_near_the_end(const struct clients *clients);
 /* Takes the turn from those who do not use it. From time to time. */
 void clients_pass_turns(struct clients *clients);
+/* Ends clients that have ended their side, and of whose requests nothing goes on. From time to time. */
+void clients_give_up_ended(struct clients *clients);
 /* Closes clients that were silent for too long; returns when to look again (UINT64_MAX: never). */
 uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns);
 

@@ -123,7 +123,8 @@ static bool set_link(int fd, int family, const struct socket_buffers *buffers) {
     if (!set_buffers(fd, buffers)) return false;
     if (family == AF_UNIX) return true;
     return set(fd, IPPROTO_TCP, TCP_NODELAY, 1) && set(fd, IPPROTO_TCP, TCP_MAXSEG, SEGMENT_BYTES) &&
-           set(fd, SOL_SOCKET, SO_KEEPALIVE, 1) && set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
+           set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, buffers->unacknowledged_ms) && set(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+           set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
            set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
            set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT);
 }

@@ -107,7 +107,7 @@ static bool keep_or_drop(struct serve *serve, struct flight *flight, const struc
         return false;
     }
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
-    uint64_t fresh_until = serve->now_ms + serve->ttl_default_ms;
+    uint64_t fresh_until = flight->started_ns / NS_PER_MS + serve->ttl_default_ms;
     bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until,
                           serve->epoch, serve->now_ms);
     serve->stats.fills += kept;

@@ -124,6 +124,7 @@ struct EngineSettings {
     var clientsMax: UInt32
     var linksMax: UInt32
     var idleTimeoutMs: UInt32
+    var linkTimeoutMs: UInt32
     var network: SidecarConfig.Network
     var eviction: SidecarConfig.Eviction
     var allowAdmin: Bool
@@ -149,6 +150,7 @@ struct FastPath: Orders, @unchecked Sendable {
         config.clients_max = settings.clientsMax
         config.links_max = settings.linksMax
         config.idle_timeout_ms = settings.idleTimeoutMs
+        config.link_timeout_ms = settings.linkTimeoutMs
         config.allow_admin = settings.allowAdmin
         config.seed = settings.seed
         config.sim = settings.simulation

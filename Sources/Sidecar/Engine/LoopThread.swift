@@ -215,6 +215,7 @@ extension EngineSettings {
             localMemoryBytes: config.localMemory, clientsMax: config.maxClients,
             /* One for each client, and the shared ones with their successors. */
             linksMax: config.maxClients + 8, idleTimeoutMs: UInt32(clamping: config.idleTimeoutMs),
+            linkTimeoutMs: UInt32(clamping: min(config.linkTimeoutMs, UInt64(Int32.max))),
             network: config.network, eviction: config.eviction, allowAdmin: config.allowAdmin,
             username: config.username, password: config.password)
     }

@@ -23,8 +23,14 @@ struct SharedLink: ~Copyable {
     var pending: [Pending] = []
     var pendingBytes: [UInt8] = []
 
-    var deadlineNs: UInt64 {
-        if case .opening(let deadlineNs) = phase { deadlineNs } else { .max }
+    /// When it last said something.
+    var heardNs: UInt64 = 0
+
+    /// It has no heartbeat: what is owed for so long shows that it is silent.
+    func deadlineNs(linkTimeoutNs: UInt64) -> UInt64 {
+        if case .opening(let deadlineNs) = phase { return deadlineNs }
+        guard let oldest = owed.first?.pointee.sentNs else { return .max }
+        return max(oldest, heardNs) &+ linkTimeoutNs
     }
 }
 
@@ -101,6 +107,7 @@ extension Flow {
     mutating func heardShared(_ bytes: Bytes) {
         guard case .ready = shared.phase else { return greetShared(bytes) }
         heardFromUpstream()
+        shared.heardNs = nowNs
         guard let entry = shared.owed.first?.pointee else {
             return closeShared("the upstream answered more than it was asked")
         }
@@ -154,7 +161,8 @@ extension Flow {
     }
 
     mutating func expireShared() {
-        guard sightNs >= shared.deadlineNs else { return }
-        closeShared("its RESP2 connection was not ready in time")
+        guard sightNs >= shared.deadlineNs(linkTimeoutNs: policy.linkTimeoutNs) else { return }
+        if case .opening = shared.phase { return closeShared("its RESP2 connection was not ready in time") }
+        closeShared("its RESP2 connection gave no answer for \(policy.linkTimeoutNs / 1_000_000) ms")
     }
 }

@@ -32,6 +32,8 @@ extension UpstreamModel {
             registerRead([words[1]], by: connection)
         case .blpop:
             block(words, connection)
+        case .sort, .sortRO:
+            sort(command, stored, words, connection)
         case .hset:
             var fields: [[UInt8]: [UInt8]] = [:]
             if let stored {
@@ -50,6 +52,24 @@ extension UpstreamModel {
             }
             registerRead([words[1]], by: connection)
         }
+    }
+
+    /// SORT list BY nosort GET *: the values of the keys that the list names, none of which it registers.
+    func sort(_ command: Command, _ stored: Stored?, _ words: [[UInt8]], _ connection: Connection) {
+        var names: [[UInt8]] = []
+        if let stored {
+            guard case .list(let items) = stored.content else { return wrongType(connection) }
+            names = items
+        }
+        connection.out.appendHead("*", names.count)
+        for name in names {
+            if let stored = look(connection, name), case .string(let bytes) = stored.content {
+                connection.out.appendBulk(bytes)
+            } else {
+                null(connection)
+            }
+        }
+        if command == .sortRO { registerRead([words[1]], by: connection) }
     }
 
     func pop(_ database: Int, _ key: [UInt8], _ items: [[UInt8]]) {

@@ -93,7 +93,7 @@ struct ModelTests {
         let value = [UInt8]("v", chance.below(100))
         let list = [UInt8]("q", chance.below(2))
         let long = "100000".array
-        switch chance.below(56) {
+        switch chance.below(62) {
         case 0...4: return ["GET".array, key]
         case 5...7: return ["CLIENT".array, "CACHING".array, "YES".array]
         case 8: return ["PTTL".array, key]
@@ -138,6 +138,14 @@ struct ModelTests {
         case 51, 52: return ["PUBLISH".array, [UInt8]("c", chance.below(3)), value]
         case 53: return ["SELECT".array, chance.oneIn(3) ? "1".array : "0".array]
         case 54: return ["PSETEX".array, key, long, value]
+        case 55, 56: return ["RPUSH".array, list, key, other]
+        case 57:
+            return [
+                chance.pick(["SORT".array, "SORT_RO".array]), list, "BY".array, "nosort".array, "GET".array, "*".array,
+            ]
+        case 58: return ["EVAL_RO".array, UpstreamModel.getScript, "0".array, key]
+        case 59: return ["GETRANGE".array, key, "0".array, "-1".array]
+        case 60: return ["SET".array, key, value, "PX".array, "1".array]
         default: return ["PING".array]
         }
     }

@@ -31,6 +31,14 @@ extension UpstreamModel {
             } else {
                 _ = remove(connection, words[1])
             }
+        case .getRange:
+            if let stored = look(connection, words[1]) {
+                guard case .string(let bytes) = stored.content else { return wrongType(connection) }
+                connection.out.appendBulk(bytes)
+            } else {
+                connection.out.appendBulk([])
+            }
+            registerRead([words[1]], by: connection)
         case .append:
             append(words, connection)
         case .getEX:

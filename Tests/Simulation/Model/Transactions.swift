@@ -28,7 +28,7 @@ extension UpstreamModel {
         case .unwatch:
             unwatch(connection)
             ok(connection)
-        case .eval:
+        case .eval, .evalRO:
             eval(words, connection)
         case .publish:
             publish(words, connection)

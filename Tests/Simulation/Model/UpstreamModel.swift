@@ -249,9 +249,17 @@ final class UpstreamModel {
     enum Command {
         case hello, auth, ping, client, info, command, select, reset
         case get, set, setEX, mget, mset, del, exists, pttl, pexpire, persist, append, getDel, getEX, rename, copy, move
-        case type, strlen, flushAll, flushDB, swapDB, dbSize, getSet
+        case type, strlen, getRange, flushAll, flushDB, swapDB, dbSize, getSet, sort, sortRO
         case lpush, rpush, lpop, llen, blpop, hset, hget, xpending
-        case multi, exec, discard, watch, unwatch, eval, publish, subscribe, unsubscribe
+        case multi, exec, discard, watch, unwatch, eval, evalRO, publish, subscribe, unsubscribe
+
+        /// Writes in whose words there is no place for a token.
+        var isChangeWithoutToken: Bool {
+            switch self {
+            case .pexpire, .persist, .getDel, .getEX, .rename, .copy, .move, .flushAll, .swapDB: true
+            default: false
+            }
+        }
     }
 
     static let commands: [[UInt8]: Command] = {
@@ -265,6 +273,7 @@ final class UpstreamModel {
             ("GETSET", .getSet), ("LPUSH", .lpush), ("RPUSH", .rpush), ("LPOP", .lpop), ("LLEN", .llen),
             ("BLPOP", .blpop), ("HSET", .hset), ("HGET", .hget), ("XPENDING", .xpending), ("MULTI", .multi),
             ("EXEC", .exec), ("DISCARD", .discard), ("WATCH", .watch), ("UNWATCH", .unwatch), ("EVAL", .eval),
+            ("EVAL_RO", .evalRO), ("SORT", .sort), ("SORT_RO", .sortRO), ("GETRANGE", .getRange),
             ("PUBLISH", .publish), ("SUBSCRIBE", .subscribe), ("UNSUBSCRIBE", .unsubscribe),
         ]
         return Dictionary(uniqueKeysWithValues: names.map { (Array($0.0.utf8), $0.1) })
@@ -326,12 +335,13 @@ final class UpstreamModel {
 
     func carryOut(_ command: Command, _ words: [[UInt8]], on connection: Connection) {
         for word in words.dropFirst() { if let token = Self.token(word) { truth.execute(token: token) } }
+        if command.isChangeWithoutToken { truth.note(change: words, connection: connection.id) }
         switch command {
         case .hello, .auth, .ping, .client, .info, .command, .select, .reset, .dbSize, .xpending:
             converse(command, words, connection)
-        case .multi, .exec, .discard, .watch, .unwatch, .eval, .publish, .subscribe, .unsubscribe:
+        case .multi, .exec, .discard, .watch, .unwatch, .eval, .evalRO, .publish, .subscribe, .unsubscribe:
             transact(command, words, connection)
-        case .lpush, .rpush, .lpop, .llen, .blpop, .hset, .hget:
+        case .lpush, .rpush, .lpop, .llen, .blpop, .hset, .hget, .sort, .sortRO:
             collect(command, words, connection)
         default:
             string(command, words, connection)
