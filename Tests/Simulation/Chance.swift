@@ -3,7 +3,11 @@
 struct Chance {
     private var state: UInt64
 
-    init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 0x1234_5678_9ABC_DEF1 }
+    /// Mixed, for seeds next to each other would else give the same numbers, one place on.
+    init(seed: UInt64) {
+        state = seed ^ 0x1234_5678_9ABC_DEF1
+        state = next()
+    }
 
     mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15

@@ -12,10 +12,18 @@ DISPATCH = "Sources/CFastPath/serve/dispatch.c"
 FLOW = "Sources/Sidecar/Flow/"
 HEARTBEAT = "Sources/Sidecar/Upstream/Heartbeat.swift"
 
+COMMANDS = "Sources/CFastPath/resp/commands"
+
+
+def row_drops_nothing(name, word, keys, resp2):
+    row = f'COMMAND("{word}", "", {keys}, 1, WRITE, {resp2}, '
+    return f"own writes: {name} drops nothing", COMMANDS + ".def", row + "KEYS)", row + "NOTHING)"
+
+
 MUTANTS = [
     ("fence: none", FLOW + "Fencing.swift",
-     "policy.fence && tracked.tracking ? tracked.heartbeat.fence() : 0",
-     "0"),
+     "guard policy.fence, tracked.tracking else { return 0 }",
+     "guard policy.fence, tracked.tracking, nowNs == 0 else { return 0 }"),
     ("fence: passes as soon as it is sent", FLOW + "Fencing.swift",
      "        tracked.heartbeat.pinged(nowNs)\n",
      "        tracked.heartbeat.pinged(nowNs)\n"
@@ -30,10 +38,8 @@ MUTANTS = [
      "        if tracked.heartbeat.isSilent { orders.closeFlights() }\n",
      ""),
     ("own writes: not dropped when parsed", DISPATCH,
-     "        if (writes) {\n"
-     "            store_drop",
-     "        if (0) {\n"
-     "            store_drop"),
+     "uint32_t dropped = store_drop(serve->store, key->bytes, key->length, hash);",
+     "uint32_t dropped = 0;"),
     ("own writes: flights not closed when parsed", DISPATCH,
      "            flights_close(serve, hash);\n"
      "        }\n"
@@ -59,6 +65,10 @@ MUTANTS = [
      "    flights_close_all(serve);\n"
      "    slot->drops_all",
      "    slot->drops_all"),
+    *(row_drops_nothing(*row) for row in [
+        ("RENAME", "rename", "RENAME, 3, RANGE, 1, 2", "SAME"), ("COPY", "copy", "COPY, -3, RANGE, 1, 2", "SAME"),
+        ("MOVE", "move", "MOVE, 3, RANGE, 1, 1", "SAME"), ("PEXPIRE", "pexpire", "PEXPIRE, -3, RANGE, 1, 1", "SAME"),
+        ("GETDEL", "getdel", "GETDEL, 2, RANGE, 1, 1", "NULL"), ("GETEX", "getex", "GETEX, -2, RANGE, 1, 1", "NULL")]),
     ("flights: a push does not spoil them", FLIGHT,
      "if (flight->hash == hash && flight->armed) flight->spoiled = true;",
      "if (0) flight->spoiled = true;"),
@@ -108,10 +118,13 @@ MUTANTS = [
     ("one client's order: reads do not mind its flights", READ,
      "return unlikely(session->first) ? flight_find(serve, key) : NULL;",
      "return session->first && 0 ? flight_find(serve, key) : NULL;"),
+    ("one client's order: SORT and scripts that only read are taken to name their keys", COMMANDS + ".c",
+     "    case COMMAND_ID_FCALL_RO: return false;",
+     "    case COMMAND_ID_FCALL_RO: return true;"),
     ("one client's order: MGET leaves no mark", READ,
      "        session->filter |= 1ull << (flight->hash & 63);\n",
      ""),
-    ("one instant: MGET joins what is in the air", READ,
+    ("one client's order: MGET's reply does not stand before later reads", READ,
      "    slot->filtered = true;\n"
      "    session->filtered++;\n"
      "    serve->stats.commands_miss++;\n"
@@ -129,6 +142,19 @@ MUTANTS = [
     ("epochs: what is read past suspect copies leaves them", DISPATCH,
      "if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;",
      "if (!writes) continue;"),
+    ("epochs: a pause is not noticed", "Sources/CFastPath/engine.c",
+     "engine->trusted && serve->now_ns <= engine->trusted_until_ns",
+     "engine->trusted"),
+    ("epochs: what SORT has read leaves suspect copies", SLOTS,
+     "    if (serve->trusted) serve->suspect_from = serve->epoch;\n"
+     "    else store_drop_all(serve->store);\n",
+     "    serve->suspect_from = 0;\n"),
+    ("two times: ttl_default is not looked at", READ,
+     "if (unlikely(serve->now_ms >= value->fresh_until)) {",
+     "if (0) {"),
+    ("two times: ttl_default counts from the answer", FLIGHT,
+     "flight->started_ns / NS_PER_MS + serve->ttl_default_ms",
+     "serve->now_ms + serve->ttl_default_ms"),
     ("WATCH: reads are served from the store", DISPATCH,
      "is_get && session->lane != FP_LANE_PINNED && length",
      "is_get && length"),

@@ -240,8 +240,9 @@ static void client_end(struct clients *clients, struct client *client) {
     forget(clients, client);
 }
 
-/* A pinned client has asked all it will: the upstream is told, and does with it what it does with such a client. Not before
- * all that was asked has been passed on; but when nothing goes on, since what was passed on blocks, nothing ever will. */
+/* A pinned client has asked all it will: the upstream is told, and does with it what it does with such a client. Not
+ * before all that was asked has been passed on; but when nothing goes on, since what was passed on blocks, nothing ever
+ * will. */
 static void pass_end_on(struct clients *clients, struct client *client) {
     struct session *session = &client->session;
     if (!client->eof || client->end_told || session->lane != FP_LANE_PINNED) return;

@@ -23,7 +23,7 @@
 struct socket_buffers {
     int receive_bytes;
     int send_bytes;
-    int unacknowledged_ms; /* of a link over TCP: it fails when its peer takes nothing for so long; 0: the kernel's own */
+    int unacknowledged_ms; /* of a link over TCP: it fails when its peer takes nothing for so long; 0: kernel's own */
 };
 
 struct socket_address {

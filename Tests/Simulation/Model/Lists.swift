@@ -16,7 +16,7 @@ extension UpstreamModel {
             }
             put(connection, words[1], .list(items), expiresNs: stored?.expiresNs ?? .max)
             integer(connection, items.count)
-            if connection.database == 0 { ready.append(words[1]) }
+            ready.append((connection.database, words[1]))
         case .lpop:
             guard let stored else { return null(connection) }
             guard case .list(let items) = stored.content else { return wrongType(connection) }
@@ -91,29 +91,35 @@ extension UpstreamModel {
         }
         if isInExec { return nullArray(connection) }
         let seconds = Double(String(decoding: words[words.count - 1], as: UTF8.self)) ?? 0
-        connection.blocked = (keys, seconds == 0 ? .max : nowNs + UInt64(seconds * 1e9))
+        blockings += 1
+        connection.blocked = (keys, seconds == 0 ? .max : nowNs + UInt64(seconds * 1e9), blockings)
     }
 
     func serveBlocked() {
-        while let key = ready.first {
-            ready.removeFirst()
-            for connection in connections {
-                guard let blocked = connection.blocked, blocked.keys.contains(key), connection.database == 0,
-                    let stored = databases[0][key], case .list(let items) = stored.content
-                else { continue }
+        while !ready.isEmpty {
+            let (database, key) = ready.removeFirst()
+            let waiting = connections.filter { $0.database == database && $0.blocked?.keys.contains(key) ?? false }
+            for connection in waiting.sorted(by: { ($0.blocked?.place ?? 0) < ($1.blocked?.place ?? 0) }) {
+                guard let stored = databases[database][key], case .list(let items) = stored.content else { break }
                 connection.blocked = nil
                 connection.out.appendHead("*", 2)
                 connection.out.appendBulk(key)
                 connection.out.appendBulk(items[0])
-                pop(0, key, items)
+                pop(database, key, items)
                 unblocked.append(connection)
             }
         }
     }
 
+    /// After SWAPDB: what clients wait for may be there now.
+    func wakeBlocked() {
+        let keys = Set(connections.flatMap { $0.blocked?.keys ?? [] }).sorted { $0.lexicographicallyPrecedes($1) }
+        for database in 0..<2 { for key in keys { ready.append((database, key)) } }
+    }
+
     /* Clients that were blocked go on with what they have sent meanwhile. */
     func goOn() {
-        while let connection = unblocked.popLast() { run(connection) }
+        while !unblocked.isEmpty { run(unblocked.removeFirst()) }
         sendBroadcasts()
     }
 }

@@ -158,6 +158,7 @@ extension UpstreamModel {
             ok(connection)
         case .swapDB:
             databases.swapAt(0, 1)
+            wakeBlocked()
             for other in connections where !other.watched.isEmpty { other.isDirty = true }
             for key in 0..<keyCount { record([UInt8]("k", key)) }
             ok(connection)
@@ -170,12 +171,16 @@ extension UpstreamModel {
         if command == .copy, words[1] == words[2] {
             return connection.out.append(text: "-ERR source and destination objects are the same\r\n")
         }
+        if command == .move, (words[2] == "1".array ? 1 : 0) == connection.database {
+            return connection.out.append(text: "-ERR source and destination objects are the same\r\n")
+        }
         guard let stored = look(connection, words[1]) else {
             if command == .rename { return connection.out.append(text: "-ERR no such key\r\n") }
             return integer(connection, 0)
         }
         switch command {
         case .rename:
+            if words[1] == words[2] { return ok(connection) }
             databases[connection.database][words[1]] = nil
             databases[connection.database][words[2]] = stored
             changed(connection.database, words[1])

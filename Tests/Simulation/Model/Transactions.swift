@@ -78,7 +78,8 @@ extension UpstreamModel {
             ok(connection)
         } else if words[1] == Self.getScript {
             read(arguments[0], connection)
-            registerRead([arguments[0]], by: connection)
+            /* What a script reads is registered by the keys that it declares. */
+            registerRead(words[3..<3 + numberOfKeys], by: connection)
         } else {
             connection.out.append(text: "-ERR Error compiling script\r\n")
         }

@@ -37,7 +37,8 @@ final class UpstreamModel {
         var isQueueBroken = false
         var watched: [(database: Int, key: [UInt8])] = []
         var isDirty = false
-        var blocked: (keys: [[UInt8]], deadlineNs: UInt64)?
+        /// `place`: who blocked before is served before.
+        var blocked: (keys: [[UInt8]], deadlineNs: UInt64, place: Int)?
         var channels: Set<[UInt8]> = []
         var pendingKeys: [[UInt8]?] = []
         var input = CommandReader()
@@ -68,7 +69,8 @@ final class UpstreamModel {
     var tableOrder: [[UInt8]] = []
     var broadcast: [[UInt8]] = []
     var executing: Connection?
-    var ready: [[UInt8]] = []
+    var ready: [(database: Int, key: [UInt8])] = []
+    var blockings = 0
     var isInExec = false
     var unblocked: [Connection] = []
     let keyCount: Int
@@ -298,7 +300,7 @@ final class UpstreamModel {
             for key in connection.pendingKeys { push(key, to: connection) }
             connection.pendingKeys.removeAll()
         }
-        if !wasClient { connection.mayCache = false }
+        if !wasClient, connection.queued == nil { connection.mayCache = false }
         limitTable()
     }
 
