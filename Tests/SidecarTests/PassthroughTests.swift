@@ -79,6 +79,24 @@ struct PassthroughTests {
         #expect(world.turn(.down(2, 104)) == ["answer 3: \(error)", "close slot 4"])
     }
 
+    @Test("A RESP2 link that owes an answer and is silent for link_timeout is given up")
+    func sharedSilent() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.read(3, "ZRANGE", "z", onRESP2: true))
+        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "+PONG"))
+        let sentMs = world.nowMs
+        var ordered: [String] = []
+        while !ordered.contains("close link 2"), world.nowMs < sentMs + 6_000 {
+            /* The tracked link is well. */
+            ordered = world.pass(ms: 1)
+            if ordered.contains("send 1: PING") { _ = world.turn(.reply(1, "+PONG")) }
+        }
+        #expect(world.nowMs - sentMs >= 5_000 && world.nowMs - sentMs < 5_010)
+        #expect(
+            ordered.contains(
+                "answer 3: -ERR upstream up:1 is unreachable: its RESP2 connection gave no answer for 5000 ms|"))
+    }
+
     @Test("More than a megabyte does not wait for the RESP2 link")
     func sharedBound() {
         let world = FlowWorld.connected()

@@ -419,6 +419,17 @@ def _(t):
     expect(direct.call("LLEN", "jobs"), 1)
 
 
+@test("a client that ends its side behind a command that blocks, and more than can be in the air, does not stay")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"link_timeout": "1s"}).wait_until_tracking()
+    waiting = t.client(sidecar)
+    waiting.send_raw(encode("BLPOP", "jobs", "0") + encode("SET", "k", "v") * 1000)
+    waiting.close()
+    wait_until(lambda: sidecar.metric("ferrite_connections_active") == 0, 5, what="its connection's end")
+    wait_until(lambda: b" cmd=blpop " not in t.client(redis).call("CLIENT", "LIST"), 5, what="its link's end")
+
+
 @test("a silent client is closed when idle_timeout has passed, and not much later")
 def _(t):
     sidecar = t.sidecar(t.redis(), settings={"idle_timeout": "300ms"})
