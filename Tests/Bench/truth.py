@@ -14,6 +14,7 @@ FENCED = {
     "EVAL": (("EVAL", "return redis.call('SET', 'k', ARGV[1])", "0", "v"),),
     "BRPOP": (("BRPOP", "jobs:{number}", "0"),),
     "EXEC, read only (MULTI, GET, EXEC)": (("MULTI",), ("GET", "k"), ("EXEC",)),
+    "GET, a hit: nothing waits": (("GET", "k"),),
 }
 
 
