@@ -30,7 +30,7 @@ extension World {
 
     /// The link that falls silent.
     private func victim(_ pod: Pod) -> Wire? {
-        if let tracked = pod.trackedWire, !chance.oneIn(4) { return tracked }
+        if let tracked = pod.trackedWire, !chance.oneIn(6) { return tracked }
         return pod.links.isEmpty ? nil : chance.pick(pod.links)
     }
 

@@ -109,9 +109,11 @@ struct Plan {
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {
-        switch chance.below(15) {
+        switch chance.below(17) {
         case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
         case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
+        /* Long enough to be suspended, and short enough to be trusted again at once. */
+        case 14, 15: .blackhole(chance.between(500 * millisecond, 1_500 * millisecond))
         case 3: .halfOpen
         case 4: .freeze(chance.between(100 * millisecond, 1_500 * millisecond))
         case 5: .restart(chance.between(50 * millisecond, 2 * second))
