@@ -2,28 +2,24 @@
 
 A rule that can be taken out without a seed noticing is either not needed or not tested. `scripts/mutate` runs them.
 
-Each: name, file, what stands there, what stands there without the rule.
+Each: name, and once or more: file, what stands there, what stands there without the rule.
 """
 
 SLOTS = "Sources/CFastPath/serve/slots.c"
 FLIGHT = "Sources/CFastPath/serve/flight.c"
 READ = "Sources/CFastPath/serve/read.c"
 DISPATCH = "Sources/CFastPath/serve/dispatch.c"
+ENGINE = "Sources/CFastPath/engine.c"
+COMMANDS = "Sources/CFastPath/resp/"
 FLOW = "Sources/Sidecar/Flow/"
 HEARTBEAT = "Sources/Sidecar/Upstream/Heartbeat.swift"
 
-COMMANDS = "Sources/CFastPath/resp/commands"
-
-
-def row_drops_nothing(name, word, keys, resp2):
-    row = f'COMMAND("{word}", "", {keys}, 1, WRITE, {resp2}, '
-    return f"own writes: {name} drops nothing", COMMANDS + ".def", row + "KEYS)", row + "NOTHING)"
-
+TRUST = "engine->trusted && serve->now_ns <= engine->trusted_until_ns;"
 
 MUTANTS = [
     ("fence: none", FLOW + "Fencing.swift",
-     "guard policy.fence, tracked.tracking else { return 0 }",
-     "guard policy.fence, tracked.tracking, nowNs == 0 else { return 0 }"),
+     "        return tracked.heartbeat.fence()\n",
+     "        return 0\n"),
     ("fence: passes as soon as it is sent", FLOW + "Fencing.swift",
      "        tracked.heartbeat.pinged(nowNs)\n",
      "        tracked.heartbeat.pinged(nowNs)\n"
@@ -65,10 +61,26 @@ MUTANTS = [
      "    flights_close_all(serve);\n"
      "    slot->drops_all",
      "    slot->drops_all"),
-    *(row_drops_nothing(*row) for row in [
-        ("RENAME", "rename", "RENAME, 3, RANGE, 1, 2", "SAME"), ("COPY", "copy", "COPY, -3, RANGE, 1, 2", "SAME"),
-        ("MOVE", "move", "MOVE, 3, RANGE, 1, 1", "SAME"), ("PEXPIRE", "pexpire", "PEXPIRE, -3, RANGE, 1, 1", "SAME"),
-        ("GETDEL", "getdel", "GETDEL, 2, RANGE, 1, 1", "NULL"), ("GETEX", "getex", "GETEX, -2, RANGE, 1, 1", "NULL")]),
+    ("own writes: RENAME drops only the old name", COMMANDS + "commands.def",
+     "RENAME, 3, RANGE, 1, 2, 1, WRITE", "RENAME, 3, RANGE, 1, 1, 1, WRITE"),
+    ("own writes: COPY drops nothing", COMMANDS + "commands.def",
+     "COPY, -3, RANGE, 1, 2, 1, WRITE, SAME, KEYS", "COPY, -3, RANGE, 1, 2, 1, WRITE, SAME, NOTHING"),
+    ("own writes: MOVE drops nothing", COMMANDS + "commands.def",
+     " MOVE, 3, RANGE, 1, 1, 1, WRITE, SAME, KEYS", " MOVE, 3, RANGE, 1, 1, 1, WRITE, SAME, NOTHING"),
+    ("own writes: PEXPIRE drops nothing", COMMANDS + "commands.def",
+     " PEXPIRE, -3, RANGE, 1, 1, 1, WRITE, SAME, KEYS", " PEXPIRE, -3, RANGE, 1, 1, 1, WRITE, SAME, NOTHING"),
+    ("own writes: PERSIST drops nothing", COMMANDS + "commands.def",
+     " PERSIST, 2, RANGE, 1, 1, 1, WRITE, SAME, KEYS", " PERSIST, 2, RANGE, 1, 1, 1, WRITE, SAME, NOTHING"),
+    ("own writes: GETDEL drops nothing", COMMANDS + "commands.def",
+     " GETDEL, 2, RANGE, 1, 1, 1, WRITE, NULL, KEYS", " GETDEL, 2, RANGE, 1, 1, 1, WRITE, NULL, NOTHING"),
+    ("own writes: GETEX drops nothing", COMMANDS + "commands.def",
+     " GETEX, -2, RANGE, 1, 1, 1, WRITE, NULL, KEYS", " GETEX, -2, RANGE, 1, 1, 1, WRITE, NULL, NOTHING"),
+    ("databases: SWAPDB drops nothing", COMMANDS + "commands.def",
+     "SWAPDB, 3, NONE, 0, 0, 0, WRITE, SAME, ALL", "SWAPDB, 3, NONE, 0, 0, 0, WRITE, SAME, NOTHING"),
+    ("databases: an announced FLUSHALL drops nothing", FLOW + "ReadThrough.swift",
+     "            /* Null: everything. What cannot be read is taken for that too. */\n"
+     "            orders.dropAll()\n",
+     ""),
     ("flights: a push does not spoil them", FLIGHT,
      "if (flight->hash == hash && flight->armed) flight->spoiled = true;",
      "if (0) flight->spoiled = true;"),
@@ -96,6 +108,15 @@ MUTANTS = [
      "        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: entry.pointee.sentNs, keep: "
      "keep)",
      "        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: nowNs, keep: keep)"),
+    ("two times: the upstream's expiry ends no copy", FLIGHT,
+     "flight->expire_at_ms = pttl_ms < 0 ? STORE_NEVER : sent_ns / NS_PER_MS + (uint64_t)pttl_ms;",
+     "flight->expire_at_ms = sent_ns ? STORE_NEVER : 0;"),
+    ("two times: ttl_default counts from the answer", FLIGHT,
+     "flight->started_ns / NS_PER_MS + serve->ttl_default_ms",
+     "serve->now_ms + serve->ttl_default_ms"),
+    ("two times: ttl_default ends no copy", READ,
+     "if (unlikely(serve->now_ms >= value->fresh_until)) {",
+     "if (0) {"),
     ("flights: misses overtake the writes between them", FLOW + "Flow.swift",
      "        while index < batch.count {\n"
      "            let event = batch[index]\n"
@@ -118,43 +139,46 @@ MUTANTS = [
     ("one client's order: reads do not mind its flights", READ,
      "return unlikely(session->first) ? flight_find(serve, key) : NULL;",
      "return session->first && 0 ? flight_find(serve, key) : NULL;"),
-    ("one client's order: SORT and scripts that only read are taken to name their keys", COMMANDS + ".c",
-     "    case COMMAND_ID_FCALL_RO: return false;",
-     "    case COMMAND_ID_FCALL_RO: return true;"),
+    ("one client's order: SORT and scripts that only read do not stand before reads", COMMANDS + "commands.c",
+     "case COMMAND_ID_FCALL_RO: return false;",
+     "case COMMAND_ID_FCALL_RO: return true;"),
     ("one client's order: MGET leaves no mark", READ,
      "        session->filter |= 1ull << (flight->hash & 63);\n",
      ""),
-    ("one client's order: MGET's reply does not stand before later reads", READ,
+    ("one client's order: MGET does not count as unanswered", READ,
      "    slot->filtered = true;\n"
-     "    session->filtered++;\n"
-     "    serve->stats.commands_miss++;\n"
-     "    serve->stats.keyspace_misses += count;\n"
-     "    announce_group",
-     "    struct store_key first_key = key_of(serve, &serve->args.args[1]);\n"
-     "    struct store_value first_value;\n"
-     "    if (count > 1 && lookup(serve, &first_key, &first_value)) leader->era--;\n"
-     "    serve->stats.commands_miss++;\n"
-     "    serve->stats.keyspace_misses += count;\n"
-     "    announce_group"),
+     "    session->filtered++;\n",
+     ""),
+    # The first of two keys is answered at once, the other when it has been fetched. Half an array is no place for an
+    # error: then the client's connection is closed.
+    ("one instant: MGET takes from the store what is there", READ,
+     "    struct flight *leader = start_group(serve, count);\n",
+     "    struct store_key first = key_of(serve, &serve->args.args[1]);\n"
+     "    if (count == 2 && !is_filtered(session, first.hash) && !flight_ahead(serve, session, &first) &&\n"
+     "        lookup(serve, &first, &values[0])) {\n"
+     "        bool fits = reply_aggregate(slot_sink(session), &serve->blocks, '*', 2) &&\n"
+     "                    value_append(serve, slot_sink(session), &values[0]);\n"
+     "        serve->args.args[1] = serve->args.args[2];\n"
+     "        return fits ? read_get(serve, session, command) : short_of_memory(serve, session);\n"
+     "    }\n"
+     "    struct flight *leader = start_group(serve, count);\n",
+     FLIGHT,
+     "        if (null) slot_answer_null(serve, slot);\n",
+     "        bool half = slot->command == COMMAND_ID_MGET && flight->role == FLIGHT_SINGLE;\n"
+     "        if (half && length && reply[0] == '-') session_close(serve, slot->session);\n"
+     "        else if (null) slot_answer_null(serve, slot);\n"),
     ("epochs: suspension changes nothing", FLOW + "TrackedLink.swift",
      "        let trusted = tracked.isUp && !tracked.heartbeat.isLate\n",
-     "        let trusted = tracked.isUp\n"),
+     "        let trusted = tracked.isUp\n",
+     ENGINE, TRUST, "engine->trusted;"),
+    ("epochs: a pause is not noticed", ENGINE, TRUST, "engine->trusted;"),
+    ("epochs: SORT forgets no suspect copies", SLOTS,
+     "static void forget_suspects(struct serve *serve) {\n",
+     "static void forget_suspects(struct serve *serve) {\n"
+     "    if (serve) return;\n"),
     ("epochs: what is read past suspect copies leaves them", DISPATCH,
      "if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;",
      "if (!writes) continue;"),
-    ("epochs: a pause is not noticed", "Sources/CFastPath/engine.c",
-     "engine->trusted && serve->now_ns <= engine->trusted_until_ns",
-     "engine->trusted"),
-    ("epochs: what SORT has read leaves suspect copies", SLOTS,
-     "    if (serve->trusted) serve->suspect_from = serve->epoch;\n"
-     "    else store_drop_all(serve->store);\n",
-     "    serve->suspect_from = 0;\n"),
-    ("two times: ttl_default is not looked at", READ,
-     "if (unlikely(serve->now_ms >= value->fresh_until)) {",
-     "if (0) {"),
-    ("two times: ttl_default counts from the answer", FLIGHT,
-     "flight->started_ns / NS_PER_MS + serve->ttl_default_ms",
-     "serve->now_ms + serve->ttl_default_ms"),
     ("WATCH: reads are served from the store", DISPATCH,
      "is_get && session->lane != FP_LANE_PINNED && length",
      "is_get && length"),
