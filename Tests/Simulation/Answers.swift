@@ -31,6 +31,7 @@ extension World {
             if let token = UpstreamModel.token(text) { tellOf(token, client) }
             return
         }
+        if skipUnanswered(client, value) { return }
         guard let asked = client.asked.first else {
             return fail("\(client.name) got an answer to nothing: \(value.text.prefix(80))")
         }
@@ -43,6 +44,21 @@ extension World {
             return fail("\(client.name): \(asked.text) failed though all is well: \(value.text)")
         }
         answer(client, asked, value)
+    }
+
+    /// Goes past what is not answered; true when this says that it is, because CLIENT REPLY is refused.
+    func skipUnanswered(_ client: SimClient, _ value: RESPValue) -> Bool {
+        guard let end = client.asked.firstIndex(where: { if case .unanswered = $0.kind { false } else { true } }),
+            end > 0
+        else { return false }
+        if value.isError {
+            for index in 0..<end { client.asked[index].kind = .plain }
+            client.asked.removeFirst()
+            return true
+        }
+        cover("commands without an answer")
+        client.asked.removeFirst(end)
+        return false
     }
 
     /// The sidecar says that a write has not been carried out: then it must never be.
@@ -85,7 +101,8 @@ extension World {
                 guard let one = hash(value) else {
                     return fail("\(client.name): \(asked.text) was answered with \(value.text.prefix(80))")
                 }
-                values = [one]
+                /* GETRANGE has no null; no value is empty. */
+                values = [value == .bulk([]) ? 0 : one]
             }
             cover("reads")
             judge(values, keys, asked, client)
@@ -133,7 +150,11 @@ extension World {
                     "\(client.name): \(asked.text) was answered with \(value.text.prefix(80)): replies are out of order"
                 )
             }
-        case .plain: break
+        case .plain, .unanswered: break
+        case .reset:
+            guard !value.isError else { return }
+            client.reset()
+            if value != .simple("RESET".array) { fail("\(client.name): RESET was answered with \(value.text)") }
         case .watch: client.isWatching = !value.isError
         case .multi: client.isInMulti = !value.isError
         case .queued:

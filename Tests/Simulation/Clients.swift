@@ -11,7 +11,6 @@ extension World {
         fp_sim_room(client.pod.sim, client.wire, plan.roomBytes)
         stir(client.pod)
         if client.habit != .otherDatabase, chance.oneIn(2) {
-            client.protocolVersion = 3
             ask(client, [["HELLO".array, "3".array]], [.plain])
         }
     }
@@ -69,6 +68,9 @@ extension World {
         }
     }
 
+    private static let stateful: Set<[UInt8]> = Set(
+        ["BLPOP", "CLIENT", "MULTI", "RESET", "SELECT", "SUBSCRIBE", "UNSUBSCRIBE", "UNWATCH", "WATCH"].map(\.array))
+
     /// Sends commands in one piece.
     func ask(_ client: SimClient, _ commands: [[[UInt8]]], _ kinds: [Asked.Kind]) {
         var bytes: [UInt8] = []
@@ -81,6 +83,7 @@ extension World {
             if case .change(_, let key?) = kind { keys = [key] }
             if case .unnamedRead = kind { keys = Array(0..<plan.keys) }
             cover("commands")
+            if Self.stateful.contains(words[0]) { client.hasState = true }
             client.asked.append(
                 Asked(
                     kind: kind, words: words, atNs: nowNs, began: model.truth.now, floor: client.pod.floor,
@@ -99,7 +102,10 @@ extension World {
         var oldest = nowNs
         for client in clients where client.pod === pod {
             for asked in client.asked {
-                if case .read(let keys) = asked.kind, keys.contains(key) { oldest = min(oldest, asked.atNs) }
+                guard case .read(let keys) = asked.kind, keys.contains(key) else { continue }
+                /* Nothing is fetched while the pod stands still. */
+                let stood = asked.atNs >= pod.stalledFromNs && asked.atNs < pod.stalledUntilNs
+                oldest = min(oldest, stood ? pod.stalledUntilNs : asked.atNs)
             }
         }
         return oldest

@@ -18,6 +18,7 @@ extension World {
             add(["BLPOP".array, "q0".array, "q1".array, chance.pick(["0.05".array, "0.3".array, "2".array])], .pop)
             client.isBlocked = true
         case .subscriber:
+            if chance.oneIn(16) { return add(["RESET".array], .reset) }
             if chance.oneIn(3) {
                 add(
                     [chance.oneIn(4) ? "UNSUBSCRIBE".array : "SUBSCRIBE".array, [UInt8]("c", chance.below(2))],
@@ -90,7 +91,7 @@ extension World {
         case 29:
             addLookAround(add, mayRead: mayRead)
         default:
-            switch chance.below(12) {
+            switch chance.below(19) {
             case 0: add(["FLUSHALL".array], .change(Array(0..<plan.keys), returns: nil))
             case 1:
                 /* Nothing announces it: another pod's, and one that is carried out behind the end of its link, are documented
@@ -112,9 +113,27 @@ extension World {
                 add(
                     ["PSETEX".array, key, [UInt8](decimal: 1 + chance.below(300)), value(token)],
                     .write([number], token: token))
+            case 10, 11: add(["GETRANGE".array, key, "0".array, "-1".array], .read([number]))
+            case 12: add([chance.pick(["STRLEN".array, "TYPE".array]), key], .plain)
+            case 13: add(["SETRANGE".array, key, "0".array, value(token)], .write([number], token: token))
+            case 14: add(["INCR".array, key], .change([number], returns: nil))
+            case 15: if mayRead { addMute(add) }
+            case 16: if mayRead { add(["RESET".array], .reset) }
+            case 17: if mayRead, chance.oneIn(3) { add(["QUIT".array], .exactly(.simple("OK".array))) }
             default: add(["PING".array], .exactly(.simple("PONG".array)))
             }
         }
+    }
+
+    /// Commands that are carried out and not answered.
+    func addMute(_ add: ([[UInt8]], Asked.Kind) -> Void) {
+        let key = [UInt8]("k", self.key())
+        let isOne = chance.oneIn(2)
+        add(["CLIENT", "REPLY", isOne ? "SKIP" : "OFF"].map(\.array), .unanswered)
+        add(["SET".array, key, value(token())], .unanswered)
+        if !isOne { add(["GET".array, key], .unanswered) }
+        /* This one is answered in any case, by an error only when CLIENT REPLY is refused at all. */
+        add(["CLIENT", "REPLY", "ON"].map(\.array), .exactly(.simple("OK".array)))
     }
 
     /// A read of keys that it does not name, and at once one that does: it must not be answered before.
@@ -132,6 +151,12 @@ extension World {
     func addScript(_ add: ([[UInt8]], Asked.Kind) -> Void) {
         let number = key()
         let key = [UInt8]("k", number)
+        if chance.oneIn(4) {
+            let token = token()
+            return add(
+                ["EVAL".array, UpstreamModel.declaredScript, "1".array, key, value(token)],
+                .write([number], token: token))
+        }
         if chance.oneIn(3) {
             let command = chance.pick(["EVAL".array, "EVAL_RO".array])
             add([command, UpstreamModel.getScript, "0".array, key], .scriptRead(number))
@@ -204,10 +229,8 @@ extension World {
         default: addScript(add)
         }
         for words in commands {
-            if words[0] == "ECHO".array || words[0] == "PING".array || words[0] == "SWAPDB".array { continue }
-            note(
-                "writer\(index): \(words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " "))"
-            )
+            if ["ECHO", "PING", "SWAPDB"].map(\.array).contains(words[0]) { continue }
+            note("writer\(index): \(Asked.text(of: words))")
             _ = model.perform(words, on: writers[index])
             writers[index].out.removeAll()
         }

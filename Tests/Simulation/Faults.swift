@@ -1,5 +1,7 @@
 import CFastPath
 
+@testable import Sidecar
+
 /// Faults — what goes wrong, and how it is mended.
 extension World {
     func cut(_ pod: Pod, _ wire: Wire, reset: Bool) {
@@ -22,6 +24,7 @@ extension World {
 
     func inject(_ fault: Plan.Fault) {
         if isHealed { return }
+        faultsInjected += 1
         let pod = chance.pick(pods)
         guard carryOut(fault, pod) else { return note("fault that finds nothing: \(fault)") }
         note("fault: \(fault)")
@@ -46,6 +49,9 @@ extension World {
             wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
             /* Half of them in one direction only. */
             if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
+            if length > 600 * millisecond, length < 2 * second {
+                tellMeanwhile(from: nowNs + 520 * millisecond, to: nowNs + length)
+            }
             if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
         case .halfOpen:
             guard let wire = victim(pod) else { return false }
@@ -54,6 +60,7 @@ extension World {
         case .freeze(let length):
             frozenUntilNs = max(frozenUntilNs, nowNs + length)
             queue.push(frozenUntilNs, .thaw)
+            expectNoLoss(length)
         case .restart(let length):
             stop()
             queue.push(nowNs + length, .heal(fault))
@@ -96,13 +103,53 @@ extension World {
             client.deafUntilNs = nowNs + length
             queue.push(client.deafUntilNs, .heal(fault))
         case .stall(let length):
+            if nowNs >= pod.stalledUntilNs { pod.stalledFromNs = nowNs }
             pod.stalledUntilNs = max(pod.stalledUntilNs, nowNs + length)
+            tellMeanwhile(from: nowNs, to: nowNs + 100 * millisecond)
+            lookAround(pod, pod.stalledUntilNs - 2 * plan.delayNs.high)
             if chance.oneIn(2), let wire = pod.trackedWire {
                 wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, pod.stalledUntilNs + second)
             }
             lookAround(pod, pod.stalledUntilNs)
         }
         return true
+    }
+
+    /// Who is told of something by a link on which it comes in time.
+    private func tellMeanwhile(from: UInt64, to: UInt64) {
+        for _ in 0..<3 { queue.push(chance.between(from, to), .tell) }
+    }
+
+    func tell() {
+        guard !isDown, !model.isLoading, nowNs >= frozenUntilNs, !writers[0].isClosed else { return }
+        for words in [
+            ["SET".array, [UInt8]("k", key()), value(token())],
+            ["PUBLISH".array, "c0".array, [UInt8]("#", token())],
+            ["PUBLISH".array, "c1".array, [UInt8]("#", token())],
+            ["RPUSH".array, "q0".array, [UInt8]("v", token())],
+        ] {
+            note("writer0: \(Asked.text(of: words))")
+            _ = model.perform(words, on: writers[0])
+            writers[0].out.removeAll()
+        }
+        flushModel()
+    }
+
+    /// An upstream that is only slow costs no link: looked at when it is the first thing that goes wrong.
+    private func expectNoLoss(_ length: UInt64) {
+        guard faultsInjected == 1, length + 200 * millisecond < plan.config.linkTimeoutMs * millisecond,
+            pods.allSatisfy({ $0.loop.flow.tracked.isUp })
+        else { return }
+        let losses = pods.map { $0.loop.flow.status.reconnects }
+        queue.push(frozenUntilNs + 200 * millisecond, .slow(losses: losses, faults: faultsInjected))
+    }
+
+    func lookAfterSlow(_ losses: [UInt64], _ faults: Int) {
+        guard faults == faultsInjected else { return }
+        cover("rule 6: a slow upstream costs no link")
+        for (pod, before) in zip(pods, losses) where pod.loop.flow.status.reconnects != before {
+            fail("pod\(pod.index) has lost its tracked link to an upstream that was only slow")
+        }
     }
 
     /// All connections are reset and none is taken.

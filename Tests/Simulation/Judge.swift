@@ -10,7 +10,7 @@
 /// (4) commands of one client are ordered per key, and a read of several keys is one instant.
 ///
 /// (1) for reads of every kind, (2) and the first part of (3) hold with tracking and while the upstream is reachable. What is said of own writes
-/// holds always.
+/// holds always. Without the fence (2) does not hold, nor (1) for what a client with a link of its own has read.
 extension World {
     /// Values as `read` returned them; nil for an error.
     func judge(_ values: [UInt64], _ keys: [Int], _ asked: Asked, _ client: SimClient) {
@@ -31,7 +31,8 @@ extension World {
         /* Nothing is served for longer than ttl_default, nor while a link is silent; a clock counts in milliseconds. */
         let bound = min(plan.config.ttlDefaultMs, isStrict ? 1_500 : .max) * millisecond + 2 * millisecond
         var instants: Set<Int> = []
-        var floor = isStrict ? asked.floor : 0
+        let isFenced = isStrict && plan.config.fence
+        var floor = isFenced ? asked.floor : 0
         for (place, key) in keys.enumerated() {
             floor = max(floor, max(asked.leastWritten[place], client.ownWritten[key]))
         }
@@ -40,7 +41,7 @@ extension World {
         var candidates: [[(from: Int, end: Int)]] = []
         for (place, key) in keys.enumerated() {
             var ranges: [(from: Int, end: Int)] = []
-            let least = isStrict ? max(asked.leastRead[place], client.ownRead[key]) : laxLeast(asked, place)
+            let least = isFenced ? max(asked.leastRead[place], client.ownRead[key]) : laxLeast(asked, place)
             let timeline = model.truth.timelines[key]
             for index in timeline.indices where timeline[index].value == values[place] {
                 let end = model.truth.end(key, index)
@@ -64,9 +65,10 @@ extension World {
             let whole = found.compactMap { $0 }
             if whole.count < found.count { continue }
             for (span, key) in zip(whole, keys) {
+                client.ownRead[key] = max(client.ownRead[key], span.from)
+                if !plan.config.fence, client.hasState { continue }
                 pod.read[key] = max(pod.read[key], span.from)
                 if asked.kind.isOfPlainCommand { pod.served[key] = max(pod.served[key], span.from) }
-                client.ownRead[key] = max(client.ownRead[key], span.from)
             }
             return
         }
@@ -87,7 +89,8 @@ extension World {
                 + "\(isStrict ? "" : " (which does not count now)"): an older value came" + story)
     }
 
-    /// While the upstream is unreachable reads go no more backwards than while it is not, but for what scripts have told.
+    /// While the upstream is unreachable, and without the fence, reads go no more backwards, but for what pinned clients
+    /// and scripts have told.
     private func laxLeast(_ asked: Asked, _ place: Int) -> Int {
         guard plan.isAlwaysTracked, case .read = asked.kind else { return 0 }
         return asked.leastServed[place]

@@ -85,6 +85,7 @@ struct Plan {
         config.connectTimeoutMs = chance.pick([50, 100, 300])
         config.linkTimeoutMs = chance.pick([1_000, 2_000, 5_000])
         config.ttlDefaultMs = chance.pick([300, 5_000, 300_000])
+        config.fence = !chance.oneIn(12)
         config.eviction = chance.pick([.lru, .lfu, .random])
         config.localMemory = localMemory
         faults = []

@@ -43,7 +43,8 @@ final class Pod {
     var wires: [Wire?] = []
     /// The time for which its next turn is planned.
     var wakeNs = UInt64.max
-    /// It has not the processor before then.
+    /// It has not the processor from then on, and not before that.
+    var stalledFromNs: UInt64 = 0
     var stalledUntilNs: UInt64 = 0
 
     /// Whatever the upstream held when this command ran has been told to some client of the pod.

@@ -20,6 +20,9 @@ struct Asked {
         /// Anything.
         case plain
         case queued
+        /// By CLIENT REPLY not at all, unless that is refused. What comes with it and is answered stands behind it.
+        case unanswered
+        case reset
         case watch
         /// When it is refused, what follows is carried out at once, as by Redis.
         case multi
@@ -57,7 +60,11 @@ struct Asked {
     /// By key of `read`: when the oldest read of it was sent that was unanswered in the pod, this one included.
     var flightsSinceNs: [UInt64]
 
-    var text: String { words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " ") }
+    var text: String { Self.text(of: words) }
+
+    static func text(of words: [[UInt8]]) -> String {
+        words.map { String(decoding: $0.prefix(24), as: UTF8.self) }.joined(separator: " ")
+    }
 }
 
 /// A connection of the application.
@@ -69,7 +76,6 @@ final class SimClient {
     let index: Int
     let pod: Pod
     let habit: Habit
-    var protocolVersion = 2
     var wire: fp_wire = 0
     var isConnected = false
     var reader = RESPReader()
@@ -84,6 +90,8 @@ final class SimClient {
     var ownRead: [Int]
     var ownWritten: [Int]
     var isBlocked = false
+    /// It has asked for what gives it a link of its own.
+    var hasState = false
     var isFinal = false
     /// It has queued these writes behind a MULTI; EXEC comes with what it does next.
     var queued: (tokens: [Int], keys: [Int])?
@@ -99,14 +107,21 @@ final class SimClient {
 
     var name: String { "pod\(pod.index).c\(index)" }
 
+    /// What RESET takes from a connection.
+    func reset() {
+        isWatching = false
+        isInMulti = false
+        watchedRead = nil
+    }
+
     func forget() {
+        reset()
         wire = 0
         reader = RESPReader()
         asked = []
         isConnected = false
         isBlocked = false
+        hasState = false
         queued = nil
-        watchedRead = nil
-        protocolVersion = 2
     }
 }

@@ -20,6 +20,8 @@ final class World {
         case write(Int)
         case fault(Int)
         case thaw
+        case tell
+        case slow(losses: [UInt64], faults: Int)
         case heal(Plan.Fault)
         case time
     }
@@ -36,6 +38,7 @@ final class World {
     var snapshot: UpstreamModel.Snapshot
     var isDown = false
     var frozenUntilNs: UInt64 = 0
+    var faultsInjected = 0
     var held: [Event] = []
     var wiresByConnection: [Int: (pod: Pod, wire: Wire)] = [:]
     var podOfConnection: [Int: Int] = [:]
@@ -184,6 +187,8 @@ final class World {
                 closed(client)
                 disconnected(client)
             }
+        case .tell: tell()
+        case .slow(let losses, let faults): lookAfterSlow(losses, faults)
         case .act(let client):
             act(client)
         case .look(let client, let key):
@@ -221,6 +226,8 @@ final class World {
         pod.wakeNs = .max
         fp_sim_time(pod.sim, nowNs)
         var rounds = 0
+        /* What a turn serves, it serves by what it knew at its beginning. */
+        noteLaxity(pod)
         repeat {
             _ = pod.loop.turnNow()
             drain(pod)
@@ -230,9 +237,13 @@ final class World {
         if rounds >= 20_000 { fail("pod\(pod.index) does not come to rest") }
         pod.loop.forgetNotices()
         if keepsHistory { for event in pod.loop.engine.takeTrace() { note("pod\(pod.index): \(event)") } }
+        noteLaxity(pod)
+        wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
+    }
+
+    func noteLaxity(_ pod: Pod) {
         let status = pod.loop.flow.status
         if !status.tracking || status.state == .unreachable { pod.laxNs = nowNs }
-        wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
     }
 
     func drain(_ pod: Pod) {

@@ -22,6 +22,7 @@ extension UpstreamModel {
             guard case .list(let items) = stored.content else { return wrongType(connection) }
             connection.out.appendBulk(items[0])
             pop(connection.database, words[1], items)
+            changed(connection.database, words[1])
         case .llen:
             if let stored {
                 guard case .list(let items) = stored.content else { return wrongType(connection) }
@@ -76,7 +77,6 @@ extension UpstreamModel {
         let rest = Array(items.dropFirst())
         let expires = databases[database][key]?.expiresNs ?? .max
         databases[database][key] = rest.isEmpty ? nil : Stored(content: .list(rest), expiresNs: expires)
-        changed(database, key)
     }
 
     func block(_ words: [[UInt8]], _ connection: Connection) {
@@ -87,7 +87,8 @@ extension UpstreamModel {
             connection.out.appendHead("*", 2)
             connection.out.appendBulk(key)
             connection.out.appendBulk(items[0])
-            return pop(connection.database, key, items)
+            pop(connection.database, key, items)
+            return changed(connection.database, key)
         }
         if isInExec { return nullArray(connection) }
         let seconds = Double(String(decoding: words[words.count - 1], as: UTF8.self)) ?? 0
@@ -102,9 +103,12 @@ extension UpstreamModel {
             for connection in waiting.sorted(by: { ($0.blocked?.place ?? 0) < ($1.blocked?.place ?? 0) }) {
                 guard let stored = databases[database][key], case .list(let items) = stored.content else { break }
                 connection.blocked = nil
-                connection.out.appendHead("*", 2)
-                connection.out.appendBulk(key)
-                connection.out.appendBulk(items[0])
+                if !connection.isUnanswered {
+                    connection.out.appendHead("*", 2)
+                    connection.out.appendBulk(key)
+                    connection.out.appendBulk(items[0])
+                }
+                /* Announced with what was pushed. */
                 pop(database, key, items)
                 unblocked.append(connection)
             }

@@ -12,9 +12,10 @@ struct ModelTests {
         [["HELLO", "3"]],
         [],
         [],
+        [["HELLO", "3"]],
     ]
 
-    @Test("It answers and announces as redis-server does", arguments: 1...40 as ClosedRange<UInt64>)
+    @Test("It answers and announces as redis-server does", arguments: 1...120 as ClosedRange<UInt64>)
     func likeness(_ seed: UInt64) throws {
         guard let redis = try? RealRedis() else {
             Issue.record("redis-server cannot be started")
@@ -37,19 +38,22 @@ struct ModelTests {
             /* Gone for both when the next command comes. */
             if words.suffix(2) == ["PX".array, "1".array] { usleep(3_000) }
         }
-        for (index, opening) in Self.openings.enumerated() {
-            for words in opening { send(words.map(\.array), index) }
+        func open(_ index: Int) {
+            for words in Self.openings[index] { send(words.map(\.array), index) }
             _ = redis.received(on: sockets[index])
             connections[index].out = []
         }
+        for index in Self.openings.indices { open(index) }
         for _ in 0..<400 {
             let index = chance.below(Self.openings.count)
             /* Who subscribes in RESP2 may do little else. */
-            let words = index == 5 ? Self.subscription(&chance) : Self.command(&chance)
+            let subscribes = index == 5 || index == 6 && chance.oneIn(2)
+            let words = subscribes ? Self.subscription(&chance) : Self.command(&chance)
             let isBlocked = words[0] == "BLPOP".array
             let isShort = words.suffix(2) == ["PX".array, "1".array]
-            /* When it would be carried out is not known. */
-            if isShort, connections[index].queued != nil || connections[index].blocked != nil { continue }
+            /* When they would be carried out is not known. */
+            let isState = words[0] == "RESET".array || words.count > 1 && words[1] == "REPLY".array
+            if isState || isShort, connections[index].queued != nil || connections[index].blocked != nil { continue }
             send(words, index)
             for place in sockets.indices {
                 var real = redis.received(on: sockets[place])
@@ -70,6 +74,7 @@ struct ModelTests {
                     return
                 }
             }
+            if words[0] == "RESET".array, connections[index].blocked == nil { open(index) }
             if isBlocked, chance.oneIn(2) { send(["RPUSH".array, words[1], [UInt8]("v", chance.below(9))], 4) }
         }
     }
@@ -89,6 +94,7 @@ struct ModelTests {
 
     private static func subscription(_ chance: inout Chance) -> [[UInt8]] {
         let channel = [UInt8]("c", chance.below(3))
+        if chance.oneIn(12) { return ["RESET".array] }
         return chance.pick([["SUBSCRIBE".array, channel], ["UNSUBSCRIBE".array, channel]])
     }
 
@@ -98,7 +104,7 @@ struct ModelTests {
         let value = [UInt8]("v", chance.below(100))
         let list = [UInt8]("q", chance.below(2))
         let long = "100000".array
-        switch chance.below(62) {
+        switch chance.below(73) {
         case 0...4: return ["GET".array, key]
         case 5...7: return ["CLIENT".array, "CACHING".array, "YES".array]
         case 8: return ["PTTL".array, key]
@@ -151,6 +157,14 @@ struct ModelTests {
         case 58: return ["EVAL_RO".array, UpstreamModel.getScript, "0".array, key]
         case 59: return ["GETRANGE".array, key, "0".array, "-1".array]
         case 60: return ["SET".array, key, value, "PX".array, "1".array]
+        case 61: return ["SETRANGE".array, key, "0".array, value]
+        case 62, 63: return ["INCR".array, chance.oneIn(3) ? "n".array : key]
+        case 64: return ["EVAL".array, UpstreamModel.declaredScript, "1".array, key, value]
+        case 65: return ["EVAL_RO".array, UpstreamModel.getScript, "1".array, other, key]
+        case 66: return ["CLIENT".array, "REPLY".array, "SKIP".array]
+        case 67: return ["CLIENT".array, "REPLY".array, "OFF".array]
+        case 68...70: return ["CLIENT".array, "REPLY".array, "ON".array]
+        case 71: return ["RESET".array]
         default: return ["PING".array]
         }
     }

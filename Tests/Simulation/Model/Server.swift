@@ -36,6 +36,7 @@ extension UpstreamModel {
             connection.queued = nil
             connection.watched = []
             connection.isDirty = false
+            connection.isMute = false
             connection.channels = []
             connection.protocolVersion = 2
             connection.tracking = .off
@@ -99,6 +100,15 @@ extension UpstreamModel {
             }
             connection.mayCache = true
             ok(connection)
+        case "REPLY":
+            switch String(decoding: words[2], as: UTF8.self) {
+            case "ON":
+                connection.isMute = false
+                connection.skips = false
+                ok(connection)
+            case "OFF": connection.isMute = true
+            default: connection.skipsNext = !connection.isMute
+            }
         case "TRACKING":
             guard speaksTracking else {
                 return connection.out.append(text: "-ERR Unknown CLIENT subcommand\r\n")

@@ -41,6 +41,10 @@ extension UpstreamModel {
             registerRead([words[1]], by: connection)
         case .append:
             append(words, connection)
+        case .setRange:
+            setRange(words, connection)
+        case .incr:
+            increment(words, connection)
         case .getEX:
             guard read(words[1], connection), let stored = databases[connection.database][words[1]] else { return }
             if let expires = expiry(words, from: 2) {
@@ -114,6 +118,34 @@ extension UpstreamModel {
         integer(connection, bytes.count)
     }
 
+    /// SETRANGE key 0 value: any other offset is taken for 0.
+    func setRange(_ words: [[UInt8]], _ connection: Connection) {
+        let stored = look(connection, words[1])
+        var bytes: [UInt8] = []
+        if let stored {
+            guard case .string(let old) = stored.content else { return wrongType(connection) }
+            bytes = old
+        }
+        bytes = words[3] + bytes.dropFirst(words[3].count)
+        put(connection, words[1], .string(bytes), expiresNs: stored?.expiresNs ?? .max)
+        integer(connection, bytes.count)
+    }
+
+    func increment(_ words: [[UInt8]], _ connection: Connection) {
+        let stored = look(connection, words[1])
+        var number = 0
+        if let stored {
+            guard case .string(let old) = stored.content else { return wrongType(connection) }
+            guard let held = Int(String(decoding: old, as: UTF8.self)) else {
+                return connection.out.append(text: "-ERR value is not an integer or out of range\r\n")
+            }
+            number = held
+        }
+        let bytes = [UInt8](decimal: number + 1)
+        put(connection, words[1], .string(bytes), expiresNs: stored?.expiresNs ?? .max)
+        integer(connection, number + 1)
+    }
+
     func keyspace(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
         switch command {
         case .pttl:
@@ -158,12 +190,33 @@ extension UpstreamModel {
             ok(connection)
         case .swapDB:
             databases.swapAt(0, 1)
+            for other in connections { swapWatched(other) }
             wakeBlocked()
-            for other in connections where !other.watched.isEmpty { other.isDirty = true }
             for key in 0..<keyCount { record([UInt8]("k", key)) }
             ok(connection)
         default:
             connection.out.append(text: "-ERR unknown command\r\n")
+        }
+    }
+
+    /// touchAllWatchedKeysInDb, behind the swap.
+    func swapWatched(_ connection: Connection) {
+        for index in connection.watched.indices {
+            let watch = connection.watched[index]
+            let isThere = databases[watch.database][watch.key] != nil
+            let wasThere = databases[1 - watch.database][watch.key] != nil
+            if !isThere, !wasThere { continue }
+            if watch.wasOver {
+                if !isThere {
+                    connection.watched[index].wasOver = false
+                    continue
+                }
+                if isOver(watch.database, watch.key) { continue }
+            } else if !wasThere, isOver(watch.database, watch.key) {
+                connection.watched[index].wasOver = true
+                continue
+            }
+            connection.isDirty = true
         }
     }
 

@@ -21,8 +21,8 @@ extension UpstreamModel {
                 return connection.out.append(text: "-ERR WATCH inside MULTI is not allowed\r\n")
             }
             for key in words.dropFirst() {
-                _ = expireIfNeeded(connection.database, key)
-                connection.watched.append((connection.database, key))
+                if connection.watched.contains(where: { $0.database == connection.database && $0.key == key }) { continue }
+                connection.watched.append((connection.database, key, isOver(connection.database, key)))
             }
             ok(connection)
         case .unwatch:
@@ -48,7 +48,7 @@ extension UpstreamModel {
         }
         connection.queued = nil
         /* A watched key that has expired meanwhile counts as changed. */
-        for watch in connection.watched where databases[watch.database][watch.key]?.expiresNs ?? .max <= nowNs {
+        for watch in connection.watched where !watch.wasOver && isOver(watch.database, watch.key) {
             connection.isDirty = true
         }
         let isDirty = connection.isDirty
@@ -69,12 +69,16 @@ extension UpstreamModel {
     /// The scripts it understands, word for word.
     static let setScript = "return redis.call('SET', ARGV[1], ARGV[2])".array
     static let getScript = "return redis.call('GET', ARGV[1])".array
+    static let declaredScript = "return redis.call('SET', KEYS[1], ARGV[1])".array
 
     func eval(_ words: [[UInt8]], _ connection: Connection) {
         let numberOfKeys = Int(String(decoding: words[2], as: UTF8.self)) ?? 0
         let arguments = Array(words.dropFirst(3 + numberOfKeys))
         if words[1] == Self.setScript {
             put(connection, arguments[0], .string(arguments[1]))
+            ok(connection)
+        } else if words[1] == Self.declaredScript {
+            put(connection, words[3], .string(arguments[0]))
             ok(connection)
         } else if words[1] == Self.getScript {
             read(arguments[0], connection)
@@ -89,12 +93,22 @@ extension UpstreamModel {
         var receivers = 0
         for other in connections where other.channels.contains(words[1]) {
             receivers += 1
-            other.out.appendHead(other.protocolVersion == 3 ? ">" : "*", 3)
-            other.out.appendBulk("message".array)
-            other.out.appendBulk(words[1])
-            other.out.appendBulk(words[2])
+            deliver(to: other) { out in
+                out.appendHead(other.protocolVersion == 3 ? ">" : "*", 3)
+                out.appendBulk("message".array)
+                out.appendBulk(words[1])
+                out.appendBulk(words[2])
+            }
         }
         integer(connection, receivers)
+    }
+
+    private func deliver(to connection: Connection, _ write: (inout [UInt8]) -> Void) {
+        if connection === executing, connection.isUnanswered {
+            write(&connection.unmuted)
+        } else {
+            write(&connection.out)
+        }
     }
 
     func subscribe(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
@@ -102,10 +116,16 @@ extension UpstreamModel {
         let names =
             words.count > 1 ? Array(words.dropFirst()) : connection.channels.sorted { $0.lexicographicallyPrecedes($1) }
         func confirm(_ name: [UInt8]?) {
-            connection.out.appendHead(connection.protocolVersion == 3 ? ">" : "*", 3)
-            connection.out.appendBulk(isSubscribing ? "subscribe".array : "unsubscribe".array)
-            if let name { connection.out.appendBulk(name) } else { null(connection) }
-            integer(connection, connection.channels.count)
+            deliver(to: connection) { out in
+                out.appendHead(connection.protocolVersion == 3 ? ">" : "*", 3)
+                out.appendBulk(isSubscribing ? "subscribe".array : "unsubscribe".array)
+                if let name {
+                    out.appendBulk(name)
+                } else {
+                    out.append(text: connection.protocolVersion == 3 ? "_\r\n" : "$-1\r\n")
+                }
+                out.appendHead(":", connection.channels.count)
+            }
         }
         for name in names {
             if isSubscribing { connection.channels.insert(name) } else { connection.channels.remove(name) }

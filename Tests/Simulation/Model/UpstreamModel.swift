@@ -35,8 +35,16 @@ final class UpstreamModel {
         var isAuthenticated: Bool
         var queued: [[[UInt8]]]?
         var isQueueBroken = false
-        var watched: [(database: Int, key: [UInt8])] = []
+        /// `wasOver`: it had expired, and was still there, when it was watched; its end is no change then.
+        var watched: [(database: Int, key: [UInt8], wasOver: Bool)] = []
         var isDirty = false
+        /// CLIENT REPLY OFF, and SKIP: of the next command.
+        var isMute = false
+        var skipsNext = false
+        var skips = false
+        var isUnanswered: Bool { isMute || skips }
+        /// What an unanswered command has sent nevertheless: pushes, and what is like them in RESP2.
+        var unmuted: [UInt8] = []
         /// `place`: who blocked before is served before.
         var blocked: (keys: [[UInt8]], deadlineNs: UInt64, place: Int)?
         var channels: Set<[UInt8]> = []
@@ -148,7 +156,7 @@ final class UpstreamModel {
             guard let blocked = connection.blocked, blocked.deadlineNs <= nowNs else { continue }
             connection.blocked = nil
             truth.begin()
-            nullArray(connection)
+            if !connection.isUnanswered { nullArray(connection) }
             run(connection)
         }
         goOn()
@@ -211,6 +219,8 @@ final class UpstreamModel {
         truth.record(key: number, value: value, nowNs: nowNs, expiresNs: stored?.expiresNs ?? .max)
     }
 
+    func isOver(_ database: Int, _ key: [UInt8]) -> Bool { databases[database][key]?.expiresNs ?? .max <= nowNs }
+
     func expireIfNeeded(_ database: Int, _ key: [UInt8]) -> Bool {
         guard let stored = databases[database][key], stored.expiresNs <= nowNs else { return false }
         databases[database][key] = nil
@@ -239,8 +249,13 @@ final class UpstreamModel {
     func changed(_ database: Int, _ key: [UInt8]) {
         if database == 0 { record(key) }
         for connection in connections where !connection.watched.isEmpty {
-            if connection.watched.contains(where: { $0.database == database && $0.key == key }) {
-                connection.isDirty = true
+            for index in connection.watched.indices
+            where connection.watched[index].database == database && connection.watched[index].key == key {
+                if connection.watched[index].wasOver, databases[database][key] == nil {
+                    connection.watched[index].wasOver = false
+                } else {
+                    connection.isDirty = true
+                }
             }
         }
         announce(key)
@@ -251,14 +266,14 @@ final class UpstreamModel {
     enum Command {
         case hello, auth, ping, client, info, command, select, reset
         case get, set, setEX, mget, mset, del, exists, pttl, pexpire, persist, append, getDel, getEX, rename, copy, move
-        case type, strlen, getRange, flushAll, flushDB, swapDB, dbSize, getSet, sort, sortRO
+        case type, strlen, getRange, setRange, incr, flushAll, flushDB, swapDB, dbSize, getSet, sort, sortRO
         case lpush, rpush, lpop, llen, blpop, hset, hget, xpending
         case multi, exec, discard, watch, unwatch, eval, evalRO, publish, subscribe, unsubscribe
 
         /// Writes in whose words there is no place for a token.
         var isChangeWithoutToken: Bool {
             switch self {
-            case .pexpire, .persist, .getDel, .getEX, .rename, .copy, .move, .flushAll, .swapDB: true
+            case .pexpire, .persist, .getDel, .getEX, .rename, .copy, .move, .flushAll, .swapDB, .incr: true
             default: false
             }
         }
@@ -276,6 +291,7 @@ final class UpstreamModel {
             ("BLPOP", .blpop), ("HSET", .hset), ("HGET", .hget), ("XPENDING", .xpending), ("MULTI", .multi),
             ("EXEC", .exec), ("DISCARD", .discard), ("WATCH", .watch), ("UNWATCH", .unwatch), ("EVAL", .eval),
             ("EVAL_RO", .evalRO), ("SORT", .sort), ("SORT_RO", .sortRO), ("GETRANGE", .getRange),
+            ("SETRANGE", .setRange), ("INCR", .incr),
             ("PUBLISH", .publish), ("SUBSCRIBE", .subscribe), ("UNSUBSCRIBE", .unsubscribe),
         ]
         return Dictionary(uniqueKeysWithValues: names.map { (Array($0.0.utf8), $0.1) })
@@ -287,12 +303,17 @@ final class UpstreamModel {
         executing = connection
         let command = Self.commands[name]
         let wasClient = command == .client
+        let before = connection.out.count
+        connection.skips = connection.skipsNext
+        connection.skipsNext = false
         if let command {
             dispatch(command, words, on: connection)
         } else {
             connection.out.append(text: "-ERR unknown command\r\n")
             if connection.queued != nil { connection.isQueueBroken = true }
         }
+        if connection.isUnanswered { connection.out.replaceSubrange(before..., with: connection.unmuted) }
+        connection.unmuted = []
         serveBlocked()
         executing = nil
         /* Behind the reply: what the command changed itself. */
