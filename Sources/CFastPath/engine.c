@@ -566,6 +566,7 @@ void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns
     struct serve *serve = &engine->serve;
     if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
     serve->epoch = epoch;
+    if (serve_suspect && !serve->serve_suspect) slots_drop_unresolved(serve);
     serve->serve_suspect = serve_suspect;
     engine->trusted = trusted;
     engine->trusted_until_ns = until_ns;

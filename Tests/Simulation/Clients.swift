@@ -119,11 +119,11 @@ extension World {
         queue.push(nowNs + chance.below(60_000), .look(reader, key ?? self.key()))
     }
 
-    /// What was held arrives from then on: many look.
-    func lookAround(_ pod: Pod, _ timeNs: UInt64) {
+    /// What was held arrives from then on: many look, at one key or at all.
+    func lookAround(_ pod: Pod, _ timeNs: UInt64, key: Int? = nil) {
         let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
-        for _ in 0..<12 {
-            queue.push(timeNs + chance.below(2 * plan.delayNs.high), .look(chance.pick(others), key()))
+        for _ in 0..<(key == nil ? 12 : 4) {
+            queue.push(timeNs + chance.below(2 * plan.delayNs.high), .look(chance.pick(others), key ?? self.key()))
         }
     }
 

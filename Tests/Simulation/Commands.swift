@@ -175,9 +175,18 @@ extension World {
         }
         let number = key()
         let key = [UInt8]("k", number)
-        switch chance.below(4) {
+        switch chance.below(5) {
         case 0:
             addPlain(add)
+        case 4:
+            /* What changes every key, queued. */
+            let isSwap = pods.count == 1 && plan.forgetsNothing && chance.oneIn(2)
+            let words = isSwap ? ["SWAPDB", "0", "1"].map(\.array) : ["FLUSHALL".array]
+            let token = token()
+            add(["MULTI".array], .multi)
+            add(words, .queued)
+            add(["DEL".array, [UInt8]("#", token)], .queued)
+            add(["EXEC".array], .exec(tokens: [token], keys: Array(0..<plan.keys), isWatched: false))
         case 3:
             /* EXEC comes later. */
             let token = token()

@@ -26,9 +26,15 @@ extension World {
         if isHealed { return }
         faultsInjected += 1
         let pod = chance.pick(pods)
-        guard carryOut(fault, pod) else { return note("fault that finds nothing: \(fault)") }
-        note("fault: \(fault)")
-        cover("fault \("\(fault)".prefix { $0 != "(" })")
+        var fault = fault
+        for _ in 0..<10 {
+            if carryOut(fault, pod) {
+                note("fault: \(fault)")
+                return cover("fault \("\(fault)".prefix { $0 != "(" })")
+            }
+            /* It would find nothing to harm. Not any other: what may be asked follows from which are planned. */
+            fault = chance.pick([.cut(reset: true, all: true), .restart(300 * millisecond), .clientDeaf(200 * millisecond)])
+        }
     }
 
     /// The link that falls silent.
@@ -46,13 +52,7 @@ extension World {
             return !links.isEmpty
         case .blackhole(let length):
             guard let wire = victim(pod) else { return false }
-            wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
-            /* Half of them in one direction only. */
-            if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
-            if length > 600 * millisecond, length < 2 * second {
-                tellMeanwhile(from: nowNs + 520 * millisecond, to: nowNs + length)
-            }
-            if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
+            beginSoon(pod) { self.holdBack(pod, wire, length, $0) }
         case .halfOpen:
             guard let wire = victim(pod) else { return false }
             wire.toEngine.heldUntilNs = .max
@@ -83,6 +83,19 @@ extension World {
             model.refusesTracking = true
             for wire in pod.links { cut(pod, wire, reset: true) }
             queue.push(nowNs + length, .heal(fault))
+        case .full(let length, let inWords):
+            if isShut || model.isFull { return false }
+            isShut = !inWords
+            model.isFull = inWords
+            if let tracked = pod.trackedWire, chance.oneIn(2) {
+                cut(pod, tracked, reset: true)
+            } else {
+                guard let wire = victim(pod) else { return false }
+                wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
+            }
+            let keys = [chance.below(plan.keys), chance.below(plan.keys)]
+            tellMeanwhile(pod, keys, from: nowNs, to: nowNs + length, lookNs: nowNs + length / 2)
+            queue.push(nowNs + length, .heal(fault))
         case .lag(let extra, let length):
             guard let wire = victim(pod) else { return false }
             wire.toEngine.extraNs = extra
@@ -103,27 +116,54 @@ extension World {
             client.deafUntilNs = nowNs + length
             queue.push(client.deafUntilNs, .heal(fault))
         case .stall(let length):
-            if nowNs >= pod.stalledUntilNs { pod.stalledFromNs = nowNs }
-            pod.stalledUntilNs = max(pod.stalledUntilNs, nowNs + length)
-            tellMeanwhile(from: nowNs, to: nowNs + 100 * millisecond)
-            lookAround(pod, pod.stalledUntilNs - 2 * plan.delayNs.high)
-            if chance.oneIn(2), let wire = pod.trackedWire {
-                wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, pod.stalledUntilNs + second)
-            }
-            lookAround(pod, pod.stalledUntilNs)
+            beginSoon(pod) { self.stall(pod, length, $0) }
         }
         return true
     }
 
-    /// Who is told of something by a link on which it comes in time.
-    private func tellMeanwhile(from: UInt64, to: UInt64) {
-        for _ in 0..<3 { queue.push(chance.between(from, to), .tell) }
+    /// Some keys are read, so that there are copies; then it begins, whose they are. Any keys: what is asked for often is
+    /// asked for meanwhile too, and then there is no copy at its end.
+    private func beginSoon(_ pod: Pod, _ begin: @escaping ([Int]) -> Void) {
+        let keys = (0..<3).map { _ in chance.below(plan.keys) }
+        for key in keys { lookAround(pod, nowNs, key: key) }
+        queue.push(nowNs + 6 * plan.delayNs.high, .begin { begin(keys) })
     }
 
-    func tell() {
+    private func holdBack(_ pod: Pod, _ wire: Wire, _ length: UInt64, _ keys: [Int]) {
+        wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
+        /* Half of them in one direction only. */
+        if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
+        if length > 600 * millisecond, length < 2 * second {
+            tellMeanwhile(pod, keys, from: nowNs + 520 * millisecond, to: nowNs + length, lookNs: nowNs + length)
+        }
+        if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
+    }
+
+    private func stall(_ pod: Pod, _ length: UInt64, _ keys: [Int]) {
+        if isHealed { return }
+        if nowNs >= pod.stalledUntilNs { pod.stalledFromNs = nowNs }
+        pod.stalledUntilNs = max(pod.stalledUntilNs, nowNs + length)
+        let endNs = pod.stalledUntilNs - 2 * plan.delayNs.high
+        tellMeanwhile(pod, keys, from: nowNs, to: nowNs + 100 * millisecond, lookNs: endNs)
+        lookAround(pod, endNs)
+        if chance.oneIn(2), let wire = pod.trackedWire {
+            wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, pod.stalledUntilNs + second)
+        }
+        lookAround(pod, pod.stalledUntilNs)
+    }
+
+    /// Keys are written, and who can be told by other links is told; from `lookNs` on they are read.
+    private func tellMeanwhile(_ pod: Pod, _ keys: [Int], from: UInt64, to: UInt64, lookNs: UInt64) {
+        for key in keys {
+            queue.push(chance.between(from, to), .tell(key))
+            lookAround(pod, lookNs, key: key)
+        }
+    }
+
+    func tell(_ key: Int) {
         guard !isDown, !model.isLoading, nowNs >= frozenUntilNs, !writers[0].isClosed else { return }
         for words in [
-            ["SET".array, [UInt8]("k", key()), value(token())],
+            ["SET".array, [UInt8]("k", key), value(token())],
             ["PUBLISH".array, "c0".array, [UInt8]("#", token())],
             ["PUBLISH".array, "c1".array, [UInt8]("#", token())],
             ["RPUSH".array, "q0".array, [UInt8]("v", token())],
@@ -170,6 +210,9 @@ extension World {
             model.refusesTracking = false
             /* The sidecar asks again with its next link only. */
             for pod in pods { for wire in pod.links where chance.oneIn(2) { cut(pod, wire, reset: true) } }
+        case .full:
+            isShut = false
+            model.isFull = false
         case .lag:
             for pod in pods { for wire in pod.links { wire.toEngine.extraNs = 0 } }
         case .clientDeaf:
@@ -187,6 +230,8 @@ extension World {
         plan.delayNs = (20_000, 200_000)
         for pod in pods { for wire in pod.links { wire.toEngine.extraNs = 0 } }
         isDown = false
+        isShut = false
+        model.isFull = false
         model.isLoading = false
         model.password = nil
         model.refusesTracking = false

@@ -22,6 +22,9 @@ struct Plan {
         case password(UInt64)
         /// All connections end, and CLIENT TRACKING is refused for this long.
         case trackingRefused(UInt64)
+        /// Some connections of a pod end, and for this long new ones are refused: in words, by a server that has too many
+        /// clients, or at once, as by a balancer, while the others live.
+        case full(UInt64, inWords: Bool)
         /// The pod's tracked connection is slower by this much for a while.
         case lag(UInt64, for: UInt64)
         /// The pod has not the processor for this long, and half of the time its tracked connection carries nothing to it
@@ -110,7 +113,7 @@ struct Plan {
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {
-        switch chance.below(17) {
+        switch chance.below(19) {
         case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
         case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
         /* Long enough to be suspended, and short enough to be trusted again at once. */
@@ -126,6 +129,7 @@ struct Plan {
             .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
         case 12: .stall(chance.between(second, 5 * second))
         case 13: .clientGone(reset: chance.oneIn(2))
+        case 16, 17: .full(chance.between(100 * millisecond, 2 * second), inWords: chance.oneIn(2))
         default: .clientDeaf(chance.between(50 * millisecond, 500 * millisecond))
         }
     }

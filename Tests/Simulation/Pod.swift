@@ -26,6 +26,8 @@ final class Wire {
     var fromEngine = Channel()
     /// Its other side has gone, or the network has cut it.
     var isCut = false
+    /// The pod knows of its end.
+    var isOver = false
     /// What was sent on it is acknowledged by nobody: the kernel gives it up after link_timeout (TCP_USER_TIMEOUT).
     var isDoomed = false
 

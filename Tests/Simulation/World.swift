@@ -20,7 +20,8 @@ final class World {
         case write(Int)
         case fault(Int)
         case thaw
-        case tell
+        case begin(() -> Void)
+        case tell(Int)
         case slow(losses: [UInt64], faults: Int)
         case heal(Plan.Fault)
         case time
@@ -37,6 +38,8 @@ final class World {
     var writers: [UpstreamModel.Connection] = []
     var snapshot: UpstreamModel.Snapshot
     var isDown = false
+    /// New connections are turned away; those that are there live.
+    var isShut = false
     var frozenUntilNs: UInt64 = 0
     var faultsInjected = 0
     var held: [Event] = []
@@ -116,6 +119,7 @@ final class World {
     /// Runs it to its end: the planned time, then healing, then everybody reads everything, then all go.
     func run() {
         run(until: second + plan.lengthNs)
+        askEnough()
         if failure != nil { return }
         heal()
         run(until: nowNs + 8 * second)
@@ -133,6 +137,9 @@ final class World {
         run(until: nowNs + 7 * second)
         for pod in pods where failure == nil {
             if pod.loop.engine.clientCount > 0 { fail("clients are left when all have gone") }
+            let links = pod.wires.count { if let wire = $0, case .upstream = wire.peer, !wire.isOver { true } else { false } }
+            /* The tracked one, and the one for what RESP2 answers differently. */
+            if links > 2 { fail("pod\(pod.index) has \(links) links when all clients have gone") }
             collect(pod)
         }
     }
@@ -161,6 +168,7 @@ final class World {
             bytes.withUnsafeBytes { fp_sim_deliver(pod.sim, wire.number, $0.baseAddress, bytes.count) }
             stir(pod)
         case .endToEngine(let pod, let wire, let error):
+            wire.isOver = true
             fp_sim_end(pod.sim, wire.number, error)
             stir(pod)
         case .toUpstream(_, let wire, let bytes):
@@ -187,7 +195,8 @@ final class World {
                 closed(client)
                 disconnected(client)
             }
-        case .tell: tell()
+        case .begin(let begin): begin()
+        case .tell(let key): tell(key)
         case .slow(let losses, let faults): lookAfterSlow(losses, faults)
         case .act(let client):
             act(client)
@@ -238,12 +247,15 @@ final class World {
         pod.loop.forgetNotices()
         if keepsHistory { for event in pod.loop.engine.takeTrace() { note("pod\(pod.index): \(event)") } }
         noteLaxity(pod)
+        let heartbeat = pod.loop.flow.tracked.heartbeat
+        if pod.loop.flow.tracked.isUp, heartbeat.isLate, !heartbeat.isSilent { cover("rule 3: trust waits for a fence") }
         wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
     }
 
     func noteLaxity(_ pod: Pod) {
         let status = pod.loop.flow.status
-        if !status.tracking || status.state == .unreachable { pod.laxNs = nowNs }
+        let isUntracked = !status.tracking && !plan.isAlwaysTracked
+        if isUntracked || status.state == .unreachable { pod.laxNs = nowNs }
     }
 
     func drain(_ pod: Pod) {
@@ -284,6 +296,7 @@ final class World {
     }
 
     func ended(_ pod: Pod, _ wire: Wire) {
+        wire.isOver = true
         if wire.isCut { return }
         switch wire.peer {
         case .upstream:
@@ -294,7 +307,7 @@ final class World {
     }
 
     func pickUp(_ pod: Pod, _ wire: Wire) {
-        if isDown {
+        if isDown || isShut {
             fp_sim_pick_up(pod.sim, wire.number, 111)
             return stir(pod)
         }
@@ -303,10 +316,28 @@ final class World {
         wiresByConnection[connection.id] = (pod, wire)
         podOfConnection[connection.id] = pod.index
         fp_sim_pick_up(pod.sim, wire.number, 0)
+        if model.isFull {
+            model.refuse(connection)
+            flush(connection)
+            endToEngine(wire)
+        }
         stir(pod)
     }
 
     // MARK: the end
+
+    /// Who was held up by what went wrong makes up for it: a seed has 200 commands at least.
+    func askEnough() {
+        var tries = 0
+        while failure == nil, coverage["commands", default: 0] < 200, tries < 20 {
+            tries += 1
+            for client in clients {
+                client.commandsLeft += 5
+                queue.push(nowNs + chance.below(50 * millisecond), .act(client))
+            }
+            run(until: nowNs + 200 * millisecond)
+        }
+    }
 
     func readEverything() {
         for pod in pods {

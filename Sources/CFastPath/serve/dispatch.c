@@ -75,7 +75,7 @@ static void drop_all(struct serve *serve, struct session *session, struct slot *
     trace_note_all(serve->trace, FP_TRACE_FLUSHED);
     store_drop_all(serve->store);
     flights_close_all(serve);
-    slot->drops_all = slot->lane != FP_LANE_TRACKED;
+    if (slot->lane != FP_LANE_TRACKED) slot_sweep(serve, slot);
     if (session->in_multi) session->multi_all = true;
 }
 
@@ -152,7 +152,7 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
         return true;
     bool fits = true;
     if (command->id == COMMAND_ID_EXEC) {
-        slot->drops_all |= session->multi_all;
+        if (session->multi_all) slot_sweep(serve, slot);
         slot->looks_around = session->multi_looks_around;
         for (size_t at = 0; at < session->multi_hashes.length && fits; at += sizeof(uint64_t)) {
             uint64_t hash;
@@ -244,6 +244,13 @@ static fp_lane shared_lane(const struct serve *serve, const struct session *sess
     return separate ? FP_LANE_RESP2 : FP_LANE_TRACKED;
 }
 
+/* What it has asked is carried out before its link ends, answered or not. */
+static void tell_end(struct serve *serve, struct session *session) {
+    fp_event *event = serve_event(serve, FP_EVENT_CLIENT_END);
+    event->client = session->id;
+    event->link = session->link;
+}
+
 enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
     session->stall = STALL_NONE;
     bool large = serve->request_bytes && serve->request_bytes + length > SERVE_REQUEST_BYTES;
@@ -261,7 +268,11 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         return DISPATCH_DONE;
     }
     if (session->lane == FP_LANE_PINNED) {
+        /* Whether it is carried out or queued is known when what was before it has been answered. */
+        bool waits = command && command->id == COMMAND_ID_CLIENT_REPLY && session->lane_count;
+        if (waits) return stall(serve, session, STALL_LANE);
         if (!command || command->id != COMMAND_ID_QUIT) return travel_pinned(serve, session, command, raw, length);
+        tell_end(serve, session);
     }
     if (!command) return pin(serve, session);
     switch ((enum command_kind)command->kind) {

@@ -98,7 +98,7 @@ void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uin
 
 /* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
 static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
-    bool spoiled = flight->spoiled || flight->era != serve->flight_era;
+    bool spoiled = flight->spoiled || flight->era != serve->flight_era || serve->sweeps;
     bool may_keep = flight->armed && flight->keep && !spoiled && value->type == '$' && value->number >= 0;
     if (spoiled) serve->stats.flights_spoiled++;
     if (!may_keep) {

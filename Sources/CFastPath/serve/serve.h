@@ -42,6 +42,10 @@ struct serve {
 
     uint32_t flight_era; /* counts what made everything untrue: FLUSHALL, a null push */
 
+    /* Commands under way on links without order to the tracked one that change every key: SWAPDB is announced by
+     * nothing, so what is fetched meanwhile answers who waits and is not kept. */
+    uint32_t sweeps;
+
     struct slot *fenced_first, *fenced_last; /* slots that wait for a fence */
 
     fp_event *events;

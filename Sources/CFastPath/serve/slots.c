@@ -57,6 +57,11 @@ bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash) {
     return true;
 }
 
+void slot_sweep(struct serve *serve, struct slot *slot) {
+    if (!slot->drops_all) serve->sweeps++;
+    slot->drops_all = true;
+}
+
 static void free_hashes(struct serve *serve, struct slot *slot) {
     if (!slot->hashes) return;
     uint32_t room = 2;
@@ -105,6 +110,13 @@ static void drop_again(struct serve *serve, struct slot *slot) {
     for (uint32_t i = 0; i < slot->hash_count; i++) {
         trace_note(serve->trace, hash_of(slot, i), FP_TRACE_ANSWERED, store_drop_hash(serve->store, hash_of(slot, i)));
         flights_close(serve, hash_of(slot, i));
+    }
+}
+
+void slots_drop_unresolved(struct serve *serve) {
+    for (uint32_t i = 0; i < serve->slots.used; i++) {
+        struct slot *slot = table_record(&serve->slots, i);
+        if ((slot->item.generation & 1) && !slot->answered && !slot->looks) drop_again(serve, slot);
     }
 }
 
@@ -168,6 +180,7 @@ static void slot_free(struct serve *serve, struct slot *slot) {
     struct session *session = slot->session;
     if (slot->flight != TABLE_NONE) flight_forget(serve, slot);
     if (slot->fence) leave_fence(serve, slot);
+    if (slot->drops_all) serve->sweeps--;
     if (!slot->answered) session->lane_count--;
     if (slot->filtered && --session->filtered == 0) session->filter = 0;
     release_held(session, slot);

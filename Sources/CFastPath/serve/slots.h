@@ -24,7 +24,7 @@ struct slot {
     fp_lane lane;
     bool answered;
     bool filtered; /* counts in session.filtered */
-    bool drops_all;
+    bool drops_all; /* counts in serve.sweeps */
     bool looks;        /* its hashes are of keys that it reads */
     bool looks_around; /* SORT: reads keys that it does not name */
     bool is_read;      /* GET or MGET: a miss */
@@ -50,6 +50,12 @@ static inline struct chain *slot_sink(struct session *session);
 
 /* Notes a key that must be dropped again when the answer comes. False when memory is short. */
 bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
+
+/* What it makes untrue is everything. */
+void slot_sweep(struct serve *serve, struct slot *slot);
+
+/* Rule 6, when suspect copies are about to be served: a key with a write whose outcome is not known is not served. */
+void slots_drop_unresolved(struct serve *serve);
 
 /* Answers: the reply is converted by the slot's rule for RESP2 clients if from_resp3. What must be dropped is dropped
  * before (rule 2). Without a fence (0) the slot is gone afterwards; else once that has passed. */

@@ -23,6 +23,8 @@ struct SharedLink: ~Copyable {
     var pending: [Pending] = []
     var pendingBytes: [UInt8] = []
 
+    /// Past its handshake.
+    var isOpen: Bool { if case .ready = phase { link != 0 } else { false } }
     /// When it last said something.
     var heardNs: UInt64 = 0
 
@@ -145,7 +147,7 @@ extension Flow {
         return taken
     }
 
-    private mutating func closeShared(_ reason: String) {
+    mutating func closeShared(_ reason: String) {
         orders.closeLink(shared.link)
         loseShared(reason)
     }
@@ -158,6 +160,7 @@ extension Flow {
         reach.say(reason)
         while let entry = shared.owed.takeFirst() { lose(entry) }
         for command in takePending().0 { refuse(command.slot) }
+        lostOther()
     }
 
     mutating func expireShared() {

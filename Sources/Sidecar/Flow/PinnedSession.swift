@@ -9,7 +9,7 @@
 /// What a command means to its session. From the command table, by name.
 enum PinnedRole: UInt8 {
     case plain, subscribe, psubscribe, ssubscribe, unsubscribe, punsubscribe, sunsubscribe
-    case monitor, client, hello, reset, info, multi, exec
+    case monitor, client, hello, reset, info, multi, exec, discard
     /// Its reply is the id of a client; it may name one.
     case identity, naming
 
@@ -29,7 +29,8 @@ enum PinnedRole: UInt8 {
         case "client|id", "client|getredir": self = .identity
         case "client|kill", "client|list", "client|unblock", "client|tracking": self = .naming
         case "multi": self = .multi
-        case "exec", "discard": self = .exec
+        case "exec": self = .exec
+        case "discard": self = .discard
         default: self = .plain
         }
     }
@@ -126,7 +127,8 @@ struct PinnedSession: ~Copyable {
     private var maySubscribeUnseen = false
     private var isMonitoring = false
     private var replies = Replies.on
-    /// What is sent is queued by the upstream, not carried out, CLIENT REPLY like anything.
+    /// What is sent is queued by the upstream, not carried out, CLIENT REPLY like anything; as far as is known: that one
+    /// is sent when all before it has been answered.
     private var isQueuing = false
     /// Confirmations are still to come.
     private var subscribesOwed = 0
@@ -166,6 +168,9 @@ struct PinnedSession: ~Copyable {
             isQueuing = true
         case .exec:
             isQueuing = false
+        case .discard:
+            /* Refused for its arguments it leaves the transaction as it is; EXEC ends it. */
+            if Request.argumentCount(request) == 1 { isQueuing = false }
         case .reset:
             replies = .on
             isQueuing = false
@@ -237,7 +242,10 @@ struct PinnedSession: ~Copyable {
     }
 
     private mutating func answered(_ role: PinnedRole, _ reply: Reply) {
-        guard !reply.isError else { return }
+        guard !reply.isError else {
+            if role == .multi, !isNested(reply) { isQueuing = false }
+            return
+        }
         switch role {
         case .monitor:
             isMonitoring = reply.isOK
@@ -253,6 +261,9 @@ struct PinnedSession: ~Copyable {
             break
         }
     }
+
+    /* "ERR MULTI calls can not be nested": it goes on. */
+    private func isNested(_ reply: Reply) -> Bool { reply.errorText?.contains("nested") ?? false }
 
     private mutating func receivePush(_ bytes: Bytes) -> Verdict {
         guard let reply = PubSubReply(bytes) else { return .tell }

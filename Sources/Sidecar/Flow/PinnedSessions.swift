@@ -71,6 +71,17 @@ struct PinnedSessions: ~Copyable {
         ending.append(link)
     }
 
+    /// It ends by itself, or by its deadline: its client may be gone.
+    func isEnding(_ link: LinkID) -> Bool { ending.contains(link) }
+
+    /// One is past its handshake.
+    var hasOpen: Bool { count > opening.count }
+
+    var links: [LinkID] {
+        let unused = Set(free)
+        return (0..<top).filter { !unused.contains($0) }.map { sessions[$0].link }
+    }
+
     /// The link with the nearest deadline: to be opened by, or closed by the upstream.
     var nextDue: (link: LinkID, deadlineNs: UInt64)? {
         var next: (link: LinkID, deadlineNs: UInt64)?

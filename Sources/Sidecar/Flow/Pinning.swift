@@ -139,11 +139,22 @@ extension Flow {
             reach.error.withUnsafeBufferPointer { orders.failPin(client, $0) }
         }
         removePin(link)
+        lostOther()
+    }
+
+    /// The tracked link leads to another server: theirs would tell of the one before.
+    mutating func closePins() {
+        for link in pins.links {
+            orders.closeLink(link)
+            losePin(link, "the upstream is another server now")
+        }
     }
 
     mutating func clientGone(_ event: Event) {
         waitingPins.removeAll { $0.client == event.client }
         guard let link = pins[event.link] != nil ? event.link : pins.link(of: event.client) else { return }
+        /* It has said QUIT, or ended its side: the link ends by itself when what was asked has been sent. */
+        if pins.isEnding(link) { return }
         orders.closeLink(link)
         removePin(link)
     }

@@ -3,7 +3,9 @@ struct Reach {
     /// No byte on any link for a while, and a fresh connection with its handshake has failed since: suspect entries are
     /// served (rule 6).
     var isUnreachable = false
-    /// When a link whose handshake was done last gave a byte.
+    /// The last attempt to connect was turned away at once.
+    var isTurnedAway = false
+    /// When the node last gave a byte on a link whose handshake was done, or refused us in words.
     var lastHeardNs: UInt64 = 0
     /// Until then clients are held rather than failed, while the link is being made; 0: nobody waits.
     var waitUntilNs: UInt64 = 0

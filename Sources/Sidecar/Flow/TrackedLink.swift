@@ -33,6 +33,8 @@ struct TrackedLink: ~Copyable {
     /// Of whom the command table has been completed.
     var learntFrom: String?
     var serverVersion = ""
+    /// Of the server that it leads, or led, to.
+    var runID: String?
 
     init(_ policy: FlowPolicy, nowNs: UInt64) {
         machine = LinkMachine(.tracked, policy.credentials)
@@ -74,6 +76,7 @@ extension Flow {
     /// `waitNs`: how long clients wait for what becomes of it, at most.
     mutating func beginAttempt(waitNs: UInt64) {
         tracked.attemptNs = nowNs
+        reach.isTurnedAway = false
         if waitNs > 0 { reach.waitUntilNs = nowNs &+ waitNs }
         if let address = policy.numericAddress {
             tracked.addresses = [address]
@@ -165,6 +168,11 @@ extension Flow {
         trackedStatus.trackingReason = machine.trackingReason
         /* Entries of older epochs are suspect from here on, and this precedes every fill of the new one. */
         publishTrust()
+        if let before = tracked.runID, before != machine.runID {
+            closePins()
+            if shared.link != 0 { closeShared("the upstream is another server now") }
+        }
+        tracked.runID = machine.runID
         orders.setUpstream(
             version: machine.serverVersion, mode: machine.serverMode, role: machine.serverRole,
             protocolVersion: machine.protocolVersion)
@@ -207,15 +215,27 @@ extension Flow {
             trackedStatus.lastError = reason
             notices.append(failure.isRefusal ? .refused(reason: reason) : .unreachable(reason: reason))
         }
+        /* Who refuses us in words is there, and others may be writing. */
+        if failure.isRefusal { return heardFromUpstream() }
+        reach.isTurnedAway = !afterSilence
         countAsUnreachable(afterSilence: afterSilence)
     }
 
     /* An attempt has failed, and nothing has come from the node on any link since it began. Being turned away proves
-       it at once; silence proves nothing before the node has been silent for as long as a heartbeat may be. */
+       it at once when we have no other link; silence, and being turned away while another link lives, prove nothing
+       before the node has been silent for as long as a heartbeat may be. */
     private mutating func countAsUnreachable(afterSilence: Bool) {
         let isLong = nowNs &- reach.lastHeardNs >= Heartbeat.lateNs
-        if reach.lastHeardNs <= tracked.attemptNs, isLong || !afterSilence { reach.isUnreachable = true }
+        let isCertain = isLong || !afterSilence && !hasOtherLink
+        if reach.lastHeardNs <= tracked.attemptNs, isCertain { reach.isUnreachable = true }
         publishTrust()
+    }
+
+    private var hasOtherLink: Bool { shared.isOpen || pins.hasOpen }
+
+    /// A link other than the tracked one has been lost, perhaps the last, and the reason to doubt what the attempt showed.
+    mutating func lostOther() {
+        if !tracked.isUp, reach.isTurnedAway { countAsUnreachable(afterSilence: false) }
     }
 
     /// Closes the link while it is up.
@@ -336,9 +356,14 @@ extension Flow {
             closeProbe()
             probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
             heardFromUpstream()
-        case .failed:
+        case .failed(let failure):
             closeProbe()
-            probeFailed()
+            if failure.isRefusal {
+                probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
+                heardFromUpstream()
+            } else {
+                probeFailed()
+            }
         }
     }
 

@@ -128,8 +128,8 @@ struct LinkMachine {
     private mutating func heardHello(_ reply: Reply) -> Failure? {
         if let error = reply.errorText {
             if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
-            if error.hasPrefix("LOADING") { return Failure(reason: error, isBusy: true) }
-            let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED", "MASTERDOWN"]
+            if error.hasPrefix("LOADING") || error.hasPrefix("MASTERDOWN") { return Failure(reason: error, isBusy: true) }
+            let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED"]
             if fatal.contains(where: error.hasPrefix) { return Failure(reason: error, isRefusal: true) }
             helloRefusal = error
             return nil
@@ -163,7 +163,7 @@ struct LinkMachine {
         guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
         if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
         if error.hasPrefix("BUSY"), !needsTracking { return nil } /* SCRIPT KILL must find a way */
-        let isBusy = error.hasPrefix("LOADING") || error.hasPrefix("BUSY")
+        let isBusy = ["LOADING", "BUSY", "MASTERDOWN"].contains(where: error.hasPrefix)
         return Failure(reason: error, isBusy: isBusy, isRefusal: !isBusy)
     }
 

@@ -64,6 +64,8 @@ final class UpstreamModel {
     var speaksTracking = true
     var refusesTracking = false
     var isLoading = false
+    /// maxclients is reached.
+    var isFull = false
     var password: [UInt8]?
     var tableMax = Int.max
 
@@ -103,6 +105,12 @@ final class UpstreamModel {
         connection.isClosed = true
         connection.blocked = nil
         connections.removeAll { $0 === connection }
+    }
+
+    /// As at maxclients: it is told so, and gone.
+    func refuse(_ connection: Connection) {
+        connection.out.append(text: "-ERR max number of clients reached\r\n")
+        close(connection)
     }
 
     /// Bytes have come.
