@@ -108,7 +108,8 @@ extension World {
                 oldest = min(oldest, stood ? pod.stalledUntilNs : asked.atNs)
             }
         }
-        return oldest
+        /* Nor does a fetch take anybody after read_timeout. */
+        return max(oldest, nowNs - min(nowNs, plan.longestFetchNs))
     }
 
     /// Something has become known in a pod, perhaps of this key: somebody looks at once.

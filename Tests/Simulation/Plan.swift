@@ -97,6 +97,9 @@ struct Plan {
         }
     }
 
+    /// After this nobody waits for a fetch any more; a clock counts in milliseconds.
+    var longestFetchNs: UInt64 { (config.readTimeoutMs + 5) * millisecond }
+
     /// Nothing that was sent on a link is carried out when the link has been given up.
     var forgetsNothing: Bool {
         !faults.contains {

@@ -3,7 +3,8 @@
 import threading
 import time
 
-from resp import Closed, ReplyError
+from meddler import Gate
+from resp import Closed, ReplyError, Status
 from runner import expect, expect_below, expect_true, test
 from servers import wait_until
 
@@ -128,3 +129,49 @@ def _(t):
     t.note(f"{seen.count(b'old')} old reads of {len(seen)}")
     expect(seen.count(b"old"), 0, "reads of what was too old")
     wait_until(lambda: client.ask("GET", "k") == b"new", what="the new value, on another link")
+
+
+def pinned_on_the_way(t, *command):
+    """A pinned client's command that has not arrived yet, when a copy of k1 has been filled."""
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler, settings={"read_timeout": "1s"}).wait_until_tracking()
+    client, direct, pinned = t.client(sidecar), t.client(redis), t.client(sidecar)
+    direct.call("MSET", "k1", "old1", "k2", "old2")
+    direct.pipeline([("SELECT", 1), ("MSET", "k1", "new1", "k2", "new2"), ("SELECT", 0)])
+    pinned.call("WATCH", "other")
+    pinned.call("UNWATCH")
+    meddler.gate = Gate()
+    pinned.send(*command)
+    expect_true(meddler.gate.reached.wait(5), "the command did not come")
+    for _ in range(2):
+        expect(client.call("GET", "k1"), b"old1")
+    return meddler, client, direct, pinned
+
+
+@test("a pinned client's write that was carried out, and then silence: the copy from before it is not served")
+def _(t):
+    meddler, client, direct, _ = pinned_on_the_way(t, "SET", "k1", "new")
+    meddler.muted = True
+    meddler.silence()
+    meddler.gate.opened.set()
+    wait_until(lambda: direct.call("GET", "k1") == b"new", what="the write")
+    time.sleep(SILENCE_SECONDS + 0.1)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        expect_true(isinstance(client.ask("GET", "k1"), ReplyError), "the older value was served")
+
+
+@test("SWAPDB on a pinned link: what was read while it was on its way is not served behind it")
+def _(t):
+    meddler, client, direct, pinned = pinned_on_the_way(t, "SWAPDB", 0, 1)
+    answered = threading.Event()
+    meddler.alter = lambda data: (data != b"+OK\r\n" or answered.wait(5)) and data
+    meddler.gate.opened.set()
+    wait_until(lambda: direct.call("GET", "k1") == b"new1", what="SWAPDB")
+    expect(client.call("GET", "k2"), b"new2")
+    expect(client.call("GET", "k1"), b"new1")
+    expect(client.call("MGET", "k1", "k2"), [b"new1", b"new2"])
+    answered.set()
+    expect(pinned.read(), Status("OK"))
+    expect(client.call("MGET", "k1", "k2"), [b"new1", b"new2"])

@@ -4,6 +4,7 @@ import time
 
 from resp import Closed, encode
 from runner import expect, test
+from servers import wait_until
 
 END = b"+PONG\r\n"
 
@@ -72,6 +73,24 @@ def _(t):
 @test("CLIENT REPLY while subscribed in RESP2 is refused, and changes nothing")
 def _(t):
     compare(t, [refused(mode) for mode in ("OFF", "SKIP", "ON")])
+
+
+@test("MULTI and DISCARD refused for their arguments leave CLIENT REPLY what it is")
+def _(t):
+    compare(t, [[("UNWATCH",), wrong, ("CLIENT", "REPLY", mode), ("SET", "a", 1), ("CLIENT", "REPLY", "ON"),
+                 ("SET", "b", 2), ("GET", "a"), ("PING",)]
+                for wrong in (("MULTI", "x"), ("DISCARD", "x"), ("EXEC", "x")) for mode in ("OFF", "SKIP", "ON")])
+    compare(t, [[("MULTI",), ("DISCARD", "x"), ("CLIENT", "REPLY", mode), ("SET", "a", 1), ("EXEC",), ("DISCARD",),
+                 ("CLIENT", "REPLY", "ON"), ("PING",)] for mode in ("SKIP", "ON")])
+
+
+@test("what was asked before QUIT is carried out, answered or not")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client = t.client(sidecar)
+    client.send_raw(encode("CLIENT", "REPLY", "OFF") + encode("INCR", "n") * 100_000 + encode("QUIT"))
+    wait_until(lambda: t.client(redis).call("GET", "n") == b"100000", 10, what="a hundred thousand INCR")
 
 
 @test("CLIENT ID stays the same, and names the client to CLIENT UNBLOCK, KILL, LIST and TRACKING REDIRECT")

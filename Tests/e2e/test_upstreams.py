@@ -129,7 +129,9 @@ def change_password(t, before, words):
     cut(direct)
     direct.call("SET", KEYS[0], "new")
     wait_until(lambda: words in str(client.ask("GET", "missing")), what=f"an error with {words}")
-    expect([client.ask("GET", key) for key in KEYS], [b"old"] * len(KEYS), "cached keys")
+    # It is there, and others write: what is cached may be old, and is not served.
+    for key in (KEYS[0], KEYS[1]):
+        expect_error(client.ask("GET", key), words, str(redis.port))
     expect_error(client.ask("SET", "other", "v"), words, str(redis.port))
     expect_true(pinned.is_closed(), "the client of a killed link was not closed")
     expect_true("another" not in sidecar.log(1000), "a password in the log")
@@ -138,14 +140,80 @@ def change_password(t, before, words):
     expect([client.call("GET", key) for key in KEYS], [b"new"] + [b"old"] * (len(KEYS) - 1))
 
 
-@test("an upstream that wants a password of a sidecar without one: cached keys answer, the others' errors say NOAUTH")
+@test("an upstream that wants a password of a sidecar without one: errors say NOAUTH, and nothing old is served")
 def _(t):
     change_password(t, None, "NOAUTH")
 
 
-@test("an upstream whose password was changed: cached keys answer, the others' errors say WRONGPASS")
+@test("an upstream whose password was changed: errors say WRONGPASS, and nothing old is served")
 def _(t):
     change_password(t, "open sesame", "WRONGPASS")
+
+
+def fill_up(redis, direct):
+    """Nobody else may connect."""
+    direct.call("CONFIG", "SET", "maxclients", len(direct.call("CLIENT", "LIST").splitlines()))
+
+
+@test("a silent tracked link, and an upstream that takes no more clients: nothing older than 1.5 s is served")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    fill_up(redis, direct)
+    meddler.silence()
+    direct.call("SET", "k", "new")
+    time.sleep(1.6)
+    until = time.monotonic() + 5
+    seen = []
+    while time.monotonic() < until:
+        seen.append(client.ask("GET", "k"))
+        time.sleep(0.005)
+    expect(seen.count(b"old"), 0, "reads of what was too old")
+    expect_true(any(isinstance(reply, ReplyError) for reply in seen), "the silence had no effect")
+
+
+@test("a lost tracked link, and an upstream that takes no more clients: who is told of a change does not read the older")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, direct, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    subscriber.call("SUBSCRIBE", "news")
+    fill_up(redis, direct)
+    direct.call("CONFIG", "SET", "maxclients", int(direct.call("CONFIG", "GET", "maxclients")[1]) - 1)
+    tracked = next(line for line in direct.call("CLIENT", "LIST").decode().splitlines() if "flags=t" in line)
+    direct.call("CLIENT", "KILL", "ID", tracked.split()[0].removeprefix("id="))
+    direct.call("SET", "k", "new")
+    direct.call("PUBLISH", "news", "k is new")
+    expect(subscriber.read()[2], b"k is new")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        expect_error(client.ask("GET", "k"), "max number of clients")
+        time.sleep(0.005)
+
+
+@test("an address that moves to another server: who has a link of his own to the one before is closed")
+def _(t):
+    first, second = t.redis(), t.redis()
+    meddler = t.meddler(first)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    pinned, client = t.client(sidecar), t.client(sidecar)
+    pinned.call("WATCH", "other")
+    pinned.call("UNWATCH")
+    epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
+    meddler.upstream = second.address
+    meddler.drop_tracked()
+    wait_for_epoch(sidecar, epoch)
+    expect_true(pinned.is_closed(), "what it writes would be read by nobody")
+    expect(client.call("SET", "k", "1"), Status("OK"))
+    expect(t.client(second).call("GET", "k"), b"1")
 
 
 # ---- one that refuses tracking -----------------------------------------------------------------------------------

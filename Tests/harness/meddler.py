@@ -5,6 +5,7 @@
     meddler.alter = lambda data: data.replace(b"$1", b"$9")             changes what the upstream sends
     meddler.lag = 0.02                                                  tracked links hear the upstream this much later
     meddler.silence()                                                   tracked links carry nothing from now on
+    meddler.drop_tracked()                                              the upstream ends them
     meddler.forget()                                                    the upstream loses them, nobody is told
     meddler.upstream = other.address                                    where new connections lead
     meddler.gate = Gate()                                               what others send waits until it is opened
@@ -53,6 +54,11 @@ class Meddler:
             self.pairs.clear()
         for one in sockets:
             close(one, reset)
+
+    def drop_tracked(self):
+        """The upstream ends the tracked links."""
+        for late in list(self.tracked):
+            close(late.upstream)
 
     def silence(self):
         """The tracked links that there are carry nothing any more, in neither direction, and nobody is told."""

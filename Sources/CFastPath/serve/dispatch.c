@@ -244,6 +244,13 @@ static fp_lane shared_lane(const struct serve *serve, const struct session *sess
     return separate ? FP_LANE_RESP2 : FP_LANE_TRACKED;
 }
 
+/* Until then nobody knows whether CLIENT REPLY behind it is queued. */
+static bool awaits_multi(const struct session *session) {
+    for (const struct slot *slot = session->first; slot; slot = slot->next)
+        if (!slot->answered && slot->command == COMMAND_ID_MULTI) return true;
+    return false;
+}
+
 /* What it has asked is carried out before its link ends, answered or not. */
 static void tell_end(struct serve *serve, struct session *session) {
     fp_event *event = serve_event(serve, FP_EVENT_CLIENT_END);
@@ -268,9 +275,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         return DISPATCH_DONE;
     }
     if (session->lane == FP_LANE_PINNED) {
-        /* Whether it is carried out or queued is known when what was before it has been answered. */
-        bool waits = command && command->id == COMMAND_ID_CLIENT_REPLY && session->lane_count;
-        if (waits) return stall(serve, session, STALL_LANE);
+        if (command && command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session)) return stall(serve, session, STALL_LANE);
         if (!command || command->id != COMMAND_ID_QUIT) return travel_pinned(serve, session, command, raw, length);
         tell_end(serve, session);
     }

@@ -128,7 +128,7 @@ struct PinnedSession: ~Copyable {
     private var isMonitoring = false
     private var replies = Replies.on
     /// What is sent is queued by the upstream, not carried out, CLIENT REPLY like anything; as far as is known: that one
-    /// is sent when all before it has been answered.
+    /// is sent when no MULTI before it is unanswered.
     private var isQueuing = false
     /// Confirmations are still to come.
     private var subscribesOwed = 0
