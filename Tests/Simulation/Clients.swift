@@ -88,7 +88,7 @@ extension World {
                 Asked(
                     kind: kind, words: words, atNs: nowNs, began: model.truth.now, floor: client.pod.floor,
                     leastRead: keys.map { client.pod.read[$0] }, leastServed: keys.map { client.pod.served[$0] },
-                    leastWritten: keys.map { client.pod.written[$0] },
+                    leastWritten: keys.map { max(client.pod.written[$0], unresolved($0, client.pod)) },
                     flightsSinceNs: keys.map { oldestRead(of: $0, client.pod) }))
             note("\(client.name) → \(client.asked[client.asked.count - 1].text)")
         }
@@ -96,6 +96,23 @@ extension World {
         guard let wire = client.pod.wire(client.wire) else { return }
         let pod = client.pod
         send(bytes, &wire.toEngine, plan.clientDelayNs) { .toEngine(pod, wire, $0) }
+    }
+
+    /// While the upstream is unreachable: the last write of the key that is unanswered in the pod, and was carried out.
+    func unresolved(_ key: Int, _ pod: Pod) -> Int {
+        guard pod.isUnreachable else { return 0 }
+        var last = 0
+        for client in clients where client.pod === pod {
+            for asked in client.asked {
+                switch asked.kind {
+                case .write(let keys, let token) where keys.contains(key): last = max(last, model.truth.execution(of: token))
+                case .exec(let tokens, let keys, _) where keys.contains(key):
+                    for token in tokens { last = max(last, model.truth.execution(of: token)) }
+                default: break
+                }
+            }
+        }
+        return last
     }
 
     func oldestRead(of key: Int, _ pod: Pod) -> UInt64 {

@@ -87,6 +87,7 @@ extension World {
             if isShut || model.isFull { return false }
             isShut = !inWords
             model.isFull = inWords
+            fullAt = faultsInjected
             if let tracked = pod.trackedWire, chance.oneIn(2) {
                 cut(pod, tracked, reset: true)
             } else {

@@ -51,6 +51,8 @@ final class Pod {
 
     /// Whatever the upstream held when this command ran has been told to some client of the pod.
     var floor = 0
+    /// It serves what is cached though it is suspect.
+    var isUnreachable = false
     /// By key: a version that began with this command, or later, has been read.
     var read: [Int]
     /// The same without what scripts have read and written.

@@ -42,6 +42,8 @@ final class World {
     var isShut = false
     var frozenUntilNs: UInt64 = 0
     var faultsInjected = 0
+    /// The fault by which it became full was this one.
+    var fullAt = 0
     var held: [Event] = []
     var wiresByConnection: [Int: (pod: Pod, wire: Wire)] = [:]
     var podOfConnection: [Int: Int] = [:]
@@ -248,6 +250,7 @@ final class World {
             /* What the flow has to send for it goes with the next. */
         } while (!fp_sim_is_idle(pod.sim) || wasDue || pod.loop.flow.deadlineNs <= nowNs) && rounds < 20_000 && failure == nil
         if rounds >= 20_000 { fail("pod\(pod.index) does not come to rest") }
+        for notice in pod.loop.flow.notices { note("pod\(pod.index): \(notice)") }
         pod.loop.forgetNotices()
         if keepsHistory { for event in pod.loop.engine.takeTrace() { note("pod\(pod.index): \(event)") } }
         noteLaxity(pod)
@@ -260,6 +263,17 @@ final class World {
         let status = pod.loop.flow.status
         let isUntracked = !status.tracking && !plan.isAlwaysTracked
         if isUntracked || status.state == .unreachable { pod.laxNs = nowNs }
+        if status.state == .unreachable, !pod.isUnreachable, isOnlyFull(pod) {
+            fail("pod\(pod.index) takes an upstream for unreachable that tells it to be full")
+        }
+        pod.isUnreachable = status.state == .unreachable
+    }
+
+    /// It has nothing against the pod but that new connections are too many.
+    func isOnlyFull(_ pod: Pod) -> Bool {
+        let isSlow = plan.delayNs.high > 2 * millisecond || nowNs < pod.stalledUntilNs
+        let isHeld = pod.wires.contains { wire in wire.map { $0.toEngine.heldUntilNs > nowNs || $0.toEngine.extraNs > 0 } ?? false }
+        return model.isFull && fullAt == faultsInjected && !isDown && !isShut && !model.isLoading && nowNs >= frozenUntilNs && !isSlow && !isHeld
     }
 
     func drain(_ pod: Pod) {

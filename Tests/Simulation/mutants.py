@@ -59,8 +59,8 @@ MUTANTS = [
     ("own writes: FLUSHALL drops nothing", DISPATCH,
      "    store_drop_all(serve->store);\n"
      "    flights_close_all(serve);\n"
-     "    slot->drops_all",
-     "    slot->drops_all"),
+     "    if (slot->lane",
+     "    if (slot->lane"),
     ("own writes: RENAME drops only the old name", COMMANDS + "commands.def",
      "RENAME, 3, RANGE, 1, 2, 1, WRITE", "RENAME, 3, RANGE, 1, 1, 1, WRITE"),
     ("own writes: COPY drops nothing", COMMANDS + "commands.def",
@@ -77,6 +77,9 @@ MUTANTS = [
      " GETEX, -2, RANGE, 1, 1, 1, WRITE, NULL, KEYS", " GETEX, -2, RANGE, 1, 1, 1, WRITE, NULL, NOTHING"),
     ("databases: SWAPDB drops nothing", COMMANDS + "commands.def",
      "SWAPDB, 3, NONE, 0, 0, 0, WRITE, SAME, ALL", "SWAPDB, 3, NONE, 0, 0, 0, WRITE, SAME, NOTHING"),
+    ("databases: what is fetched while SWAPDB is under way elsewhere is kept", FLIGHT, " || serve->sweeps;", ";"),
+    ("own writes: EXEC does not drop everything again", DISPATCH,
+     "        if (session->multi_all) slot_sweep(serve, slot);\n", ""),
     ("databases: an announced FLUSHALL drops nothing", FLOW + "ReadThrough.swift",
      "            /* Null: everything. What cannot be read is taken for that too. */\n"
      "            orders.dropAll()\n",
@@ -172,6 +175,11 @@ MUTANTS = [
      "        let trusted = tracked.isUp\n",
      ENGINE, TRUST, "engine->trusted;"),
     ("epochs: a pause is not noticed", ENGINE, TRUST, "engine->trusted;"),
+    ("epochs: a pause leaves fetches open", ENGINE, "if (serve->trusted && !trusted) flights_close_all(serve);\n", "\n"),
+    ("epochs: a write of unknown fate leaves the copy from before it", ENGINE,
+     "    if (serve_suspect && !serve->serve_suspect) slots_drop_unresolved(serve);\n", ""),
+    ("epochs: who refuses in words counts as gone", FLOW + "TrackedLink.swift",
+     "        if failure.isRefusal { return heardFromUpstream() }\n", ""),
     ("epochs: SORT forgets no suspect copies", SLOTS,
      "static void forget_suspects(struct serve *serve) {\n",
      "static void forget_suspects(struct serve *serve) {\n"
@@ -185,6 +193,11 @@ MUTANTS = [
     ("fate: a write of unknown fate is called failed", FLOW + "ReadThrough.swift",
      "                orders.closeSlot(entry.ticket)\n",
      "                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)\n"),
+    ("fate: a client that is gone leaves its link", FLOW + "Pinning.swift",
+     "        if pins.isEnding(link) { return }\n"
+     "        orders.closeLink(link)\n"
+     "        removePin(link)\n",
+     "        if pins.isEnding(link) { return }\n"),
     ("fate: pinned clients outlive their link", FLOW + "Pinning.swift",
      "        if case .ready = session.pointee.phase {\n"
      "            orders.closeClient(client)\n",

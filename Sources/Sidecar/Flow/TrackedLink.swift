@@ -29,6 +29,8 @@ struct TrackedLink: ~Copyable {
     var addresses: [[UInt8]] = []
     var address = 0
     var attemptNs: UInt64 = 0
+    /// It has been lost, and no attempt to make it again has begun yet.
+    var isUntried = false
     var upNs: UInt64 = 0
     /// Of whom the command table has been completed.
     var learntFrom: String?
@@ -76,6 +78,7 @@ extension Flow {
     /// `waitNs`: how long clients wait for what becomes of it, at most.
     mutating func beginAttempt(waitNs: UInt64) {
         tracked.attemptNs = nowNs
+        tracked.isUntried = false
         reach.isTurnedAway = false
         if waitNs > 0 { reach.waitUntilNs = nowNs &+ waitNs }
         if let address = policy.numericAddress {
@@ -249,6 +252,7 @@ extension Flow {
         tracked.isUp = false
         tracked.tracking = false
         tracked.attemptNs = nowNs
+        tracked.isUntried = true
         closeProbe()
         reach.say(reason)
         trackedStatus.tracking = false
@@ -283,7 +287,8 @@ extension Flow {
     mutating func expireWait() {
         guard reach.waitUntilNs != 0, sightNs >= reach.waitUntilNs else { return }
         reach.waitUntilNs = 0
-        countAsUnreachable(afterSilence: true)
+        /* Without an attempt nothing shows that nobody is there. */
+        if !tracked.isUntried { countAsUnreachable(afterSilence: true) }
     }
 
     mutating func expireTracked() {
