@@ -334,7 +334,7 @@ static void handle(fp_engine *engine, const struct loop_event *event) {
     else link_closed(&engine->links, link, event->error);
 }
 
-/* A process that was stopped for a while (SIGSTOP, a moved virtual machine) has heard nothing meanwhile: the turn in
+/* A process that was stopped for a while (SIGSTOP, a frozen container) has heard nothing meanwhile: the turn in
  * which it goes on must not serve what the flow would no longer vouch for, nor let anybody join a fetch from before. */
 static void see_trust(fp_engine *engine) {
     struct serve *serve = &engine->serve;

@@ -105,7 +105,8 @@ extension World {
         for client in clients where client.pod === pod {
             for asked in client.asked {
                 switch asked.kind {
-                case .write(let keys, let token) where keys.contains(key): last = max(last, model.truth.execution(of: token))
+                case .write(let keys, let token) where keys.contains(key):
+                    last = max(last, model.truth.execution(of: token))
                 case .exec(let tokens, let keys, _) where keys.contains(key):
                     for token in tokens { last = max(last, model.truth.execution(of: token)) }
                 default: break

@@ -33,7 +33,9 @@ extension World {
                 return cover("fault \("\(fault)".prefix { $0 != "(" })")
             }
             /* It would find nothing to harm. Not any other: what may be asked follows from which are planned. */
-            fault = chance.pick([.cut(reset: true, all: true), .restart(300 * millisecond), .clientDeaf(200 * millisecond)])
+            fault = chance.pick([
+                .cut(reset: true, all: true), .restart(300 * millisecond), .clientDeaf(200 * millisecond),
+            ])
         }
     }
 

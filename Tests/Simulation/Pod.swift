@@ -26,6 +26,7 @@ final class Wire {
     var fromEngine = Channel()
     /// Its other side has gone, or the network has cut it.
     var isCut = false
+    var isUpstream: Bool { if case .upstream = peer { true } else { false } }
     /// The pod knows of its end.
     var isOver = false
     /// What was sent on it is acknowledged by nobody: the kernel gives it up after link_timeout (TCP_USER_TIMEOUT).

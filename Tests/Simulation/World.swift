@@ -140,9 +140,11 @@ final class World {
         for pod in pods where failure == nil {
             if pod.loop.engine.clientCount > 0 { fail("clients are left when all have gone") }
             /* One more may be looking whether the upstream is there. */
-            let links = pod.wires.count { if let wire = $0, case .upstream = wire.peer, !wire.isOver { true } else { false } }
+            let links = pod.wires.count { $0.map { $0.isUpstream && !$0.isOver } ?? false }
             /* The tracked one, and the one for what RESP2 answers differently. */
-            if links > (pod.loop.flow.probe.link == 0 ? 2 : 3) { fail("pod\(pod.index) has \(links) links when all clients have gone") }
+            if links > (pod.loop.flow.probe.link == 0 ? 2 : 3) {
+                fail("pod\(pod.index) has \(links) links when all clients have gone")
+            }
             collect(pod)
         }
     }
@@ -248,14 +250,17 @@ final class World {
             rounds += 1
             if let wrong = fp_sim_unsound(pod.loop.engine.engine) { fail("pod\(pod.index): \(String(cString: wrong))") }
             /* What the flow has to send for it goes with the next. */
-        } while (!fp_sim_is_idle(pod.sim) || wasDue || pod.loop.flow.deadlineNs <= nowNs) && rounds < 20_000 && failure == nil
+        } while (!fp_sim_is_idle(pod.sim) || wasDue || pod.loop.flow.deadlineNs <= nowNs) && rounds < 20_000
+            && failure == nil
         if rounds >= 20_000 { fail("pod\(pod.index) does not come to rest") }
         for notice in pod.loop.flow.notices { note("pod\(pod.index): \(notice)") }
         pod.loop.forgetNotices()
         if keepsHistory { for event in pod.loop.engine.takeTrace() { note("pod\(pod.index): \(event)") } }
         noteLaxity(pod)
         let heartbeat = pod.loop.flow.tracked.heartbeat
-        if pod.loop.flow.tracked.isUp, heartbeat.isLate, !heartbeat.isSilent { cover("rule 3: trust waits for a fence") }
+        if pod.loop.flow.tracked.isUp, heartbeat.isLate, !heartbeat.isSilent {
+            cover("rule 3: trust waits for a fence")
+        }
         wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
     }
 
@@ -272,8 +277,11 @@ final class World {
     /// It has nothing against the pod but that new connections are too many.
     func isOnlyFull(_ pod: Pod) -> Bool {
         let isSlow = plan.delayNs.high > 2 * millisecond || nowNs < pod.stalledUntilNs
-        let isHeld = pod.wires.contains { wire in wire.map { $0.toEngine.heldUntilNs > nowNs || $0.toEngine.extraNs > 0 } ?? false }
-        return model.isFull && fullAt == faultsInjected && !isDown && !isShut && !model.isLoading && nowNs >= frozenUntilNs && !isSlow && !isHeld
+        let isHeld = pod.wires.contains { wire in
+            wire.map { $0.toEngine.heldUntilNs > nowNs || $0.toEngine.extraNs > 0 } ?? false
+        }
+        let isOther = isDown || isShut || model.isLoading || nowNs < frozenUntilNs || isSlow || isHeld
+        return model.isFull && fullAt == faultsInjected && !isOther
     }
 
     func drain(_ pod: Pod) {

@@ -177,7 +177,7 @@ def _(t):
     expect_true(any(isinstance(reply, ReplyError) for reply in seen), "the silence had no effect")
 
 
-@test("a lost tracked link, and an upstream that takes no more clients: who is told of a change does not read the older")
+@test("a lost tracked link, and an upstream that takes no more clients: who is told of a change reads nothing older")
 def _(t):
     redis = t.redis()
     sidecar = t.sidecar(redis).wait_until_tracking()

@@ -275,7 +275,8 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         return DISPATCH_DONE;
     }
     if (session->lane == FP_LANE_PINNED) {
-        if (command && command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session)) return stall(serve, session, STALL_LANE);
+        if (command && command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session))
+            return stall(serve, session, STALL_LANE);
         if (!command || command->id != COMMAND_ID_QUIT) return travel_pinned(serve, session, command, raw, length);
         tell_end(serve, session);
     }

@@ -23,8 +23,8 @@ struct slot {
     uint8_t resp2;    /* enum resp2_rule */
     fp_lane lane;
     bool answered;
-    bool filtered; /* counts in session.filtered */
-    bool drops_all; /* counts in serve.sweeps */
+    bool filtered;     /* counts in session.filtered */
+    bool drops_all;    /* counts in serve.sweeps */
     bool looks;        /* its hashes are of keys that it reads */
     bool looks_around; /* SORT: reads keys that it does not name */
     bool is_read;      /* GET or MGET: a miss */

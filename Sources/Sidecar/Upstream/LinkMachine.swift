@@ -128,7 +128,8 @@ struct LinkMachine {
     private mutating func heardHello(_ reply: Reply) -> Failure? {
         if let error = reply.errorText {
             if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
-            if error.hasPrefix("LOADING") || error.hasPrefix("MASTERDOWN") { return Failure(reason: error, isBusy: true) }
+            /* An older server's BUSY is a refusal of HELLO alone. */
+            if Self.isBusy(error), !error.hasPrefix("BUSY") { return Failure(reason: error, isBusy: true) }
             let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED"]
             if fatal.contains(where: error.hasPrefix) { return Failure(reason: error, isRefusal: true) }
             helloRefusal = error
@@ -163,8 +164,12 @@ struct LinkMachine {
         guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
         if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
         if error.hasPrefix("BUSY"), !needsTracking { return nil } /* SCRIPT KILL must find a way */
-        let isBusy = ["LOADING", "BUSY", "MASTERDOWN"].contains(where: error.hasPrefix)
-        return Failure(reason: error, isBusy: isBusy, isRefusal: !isBusy)
+        return Failure(reason: error, isBusy: Self.isBusy(error), isRefusal: !Self.isBusy(error))
+    }
+
+    /// It serves nobody else either.
+    private static func isBusy(_ error: String) -> Bool {
+        ["LOADING", "BUSY", "MASTERDOWN"].contains(where: error.hasPrefix)
     }
 
     private mutating func nextRound(after refusal: String) -> Outcome {

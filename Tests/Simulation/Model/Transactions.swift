@@ -21,7 +21,9 @@ extension UpstreamModel {
                 return connection.out.append(text: "-ERR WATCH inside MULTI is not allowed\r\n")
             }
             for key in words.dropFirst() {
-                if connection.watched.contains(where: { $0.database == connection.database && $0.key == key }) { continue }
+                if connection.watched.contains(where: { $0.database == connection.database && $0.key == key }) {
+                    continue
+                }
                 connection.watched.append((connection.database, key, isOver(connection.database, key)))
             }
             ok(connection)
