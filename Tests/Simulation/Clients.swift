@@ -142,7 +142,7 @@ extension World {
     func lookAround(_ pod: Pod, _ timeNs: UInt64, key: Int? = nil) {
         let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
         for _ in 0..<(key == nil ? 12 : 4) {
-            queue.push(timeNs + chance.below(2 * plan.delayNs.high), .look(chance.pick(others), key ?? self.key()))
+            queue.push(timeNs + chance.below(4 * plan.delayNs.high), .look(chance.pick(others), key ?? self.key()))
         }
     }
 

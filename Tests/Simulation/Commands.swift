@@ -179,9 +179,13 @@ extension World {
         case 0:
             addPlain(add)
         case 4:
-            /* What changes every key, queued. */
+            /* What changes every key: on the way at once, or queued. */
             let isSwap = pods.count == 1 && plan.forgetsNothing && chance.oneIn(2)
             let words = isSwap ? ["SWAPDB", "0", "1"].map(\.array) : ["FLUSHALL".array]
+            if chance.oneIn(2) {
+                arouse(client.pod, nil)
+                return add(words, .change(Array(0..<plan.keys), returns: nil))
+            }
             let token = token()
             add(["MULTI".array], .multi)
             add(words, .queued)

@@ -54,7 +54,7 @@ extension World {
             return !links.isEmpty
         case .blackhole(let length):
             guard let wire = victim(pod) else { return false }
-            beginSoon(pod) { self.holdBack(pod, wire, length, $0) }
+            beginSoon(pod) { [unowned self] in holdBack(pod, wire, length, $0) }
         case .halfOpen:
             guard let wire = victim(pod) else { return false }
             wire.toEngine.heldUntilNs = .max
@@ -99,6 +99,8 @@ extension World {
             let keys = [chance.below(plan.keys), chance.below(plan.keys)]
             tellMeanwhile(pod, keys, from: nowNs, to: nowNs + length, lookNs: nowNs + length / 2)
             queue.push(nowNs + length, .heal(fault))
+        case .lateWrite(let length, let all):
+            return lateWrite(pod, length, all)
         case .lag(let extra, let length):
             guard let wire = victim(pod) else { return false }
             wire.toEngine.extraNs = extra
@@ -119,7 +121,7 @@ extension World {
             client.deafUntilNs = nowNs + length
             queue.push(client.deafUntilNs, .heal(fault))
         case .stall(let length):
-            beginSoon(pod) { self.stall(pod, length, $0) }
+            beginSoon(pod) { [unowned self] in stall(pod, length, $0) }
         }
         return true
     }
@@ -140,6 +142,41 @@ extension World {
             tellMeanwhile(pod, keys, from: nowNs + 520 * millisecond, to: nowNs + length, lookNs: nowNs + length)
         }
         if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
+    }
+
+    private func lateWrite(_ pod: Pod, _ length: UInt64, _ all: Bool) -> Bool {
+        let writers = clients.filter {
+            $0.pod === pod && $0.isConnected && $0.hasState && !$0.isBlocked && $0.queued == nil
+                && ($0.habit == .transactions || $0.habit == .plain)
+        }
+        let tracked = pod.trackedWire
+        let others = pod.links.filter { $0 !== tracked }
+        guard !writers.isEmpty, !others.isEmpty, tracked != nil else { return false }
+        let number = chance.below(plan.keys)
+        let carriedOutNs = nowNs + 8 * plan.delayNs.high
+        for wire in others { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, carriedOutNs) }
+        if !all, plan.forgetsNothing, pods.count == 1 {
+            ask(chance.pick(writers), [["SWAPDB", "0", "1"].map(\.array)], [.change(Array(0..<plan.keys), returns: nil)])
+        } else {
+            let token = token()
+            let words = ["SET".array, [UInt8]("k", number), value(token)]
+            ask(chance.pick(writers), [words], [.write([number], token: token)])
+        }
+        lookAround(pod, nowNs + plan.delayNs.high, key: number)
+        lookAround(pod, nowNs + plan.delayNs.high)
+        let silent = { (wire: Wire) in
+            wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, carriedOutNs + length)
+        }
+        queue.push(
+            carriedOutNs - plan.delayNs.high,
+            .begin { [unowned self] in
+                if isHealed { return }
+                if all { pod.mutedUntilNs = carriedOutNs + length }
+                for wire in all ? pod.links : others { silent(wire) }
+            })
+        for _ in 0..<6 { lookAround(pod, chance.between(carriedOutNs, carriedOutNs + length), key: number) }
+        for _ in 0..<3 { lookAround(pod, carriedOutNs + 2 * plan.delayNs.high) }
+        return true
     }
 
     private func stall(_ pod: Pod, _ length: UInt64, _ keys: [Int]) {
@@ -242,6 +279,7 @@ extension World {
         for client in clients { client.commandsLeft = 0 }
         for pod in pods {
             pod.stalledUntilNs = 0
+            pod.mutedUntilNs = 0
             stir(pod)
         }
     }

@@ -9,8 +9,10 @@ extension World {
     func arrive(_ channel: inout Channel, _ range: (low: UInt64, high: UInt64), _ event: Event) {
         if channel.heldUntilNs == .max { return }
         var timeNs = max(channel.lastNs, nowNs + delay(range) + channel.extraNs)
-        /* What was held comes in pieces too. */
-        if timeNs < channel.heldUntilNs { timeNs = channel.heldUntilNs + chance.below(range.high) }
+        /* What was held comes in pieces too, and one behind the other. */
+        if timeNs < channel.heldUntilNs {
+            timeNs = max(channel.heldUntilNs, channel.lastNs) + chance.below(range.high / 4)
+        }
         timeNs = max(timeNs, channel.lastNs)
         channel.lastNs = timeNs
         queue.push(timeNs, event)

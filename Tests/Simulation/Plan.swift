@@ -25,6 +25,9 @@ struct Plan {
         /// Some connections of a pod end, and for this long new ones are refused: in words, by a server that has too many
         /// clients, or at once, as by a balancer, while the others live.
         case full(UInt64, inWords: Bool)
+        /// A write of a client with a link of its own is late, and others read meanwhile; when it has been carried out nothing
+        /// comes back for this long, on that link or on any of the pod's.
+        case lateWrite(UInt64, all: Bool)
         /// The pod's tracked connection is slower by this much for a while.
         case lag(UInt64, for: UInt64)
         /// The pod has not the processor for this long, and half of the time its tracked connection carries nothing to it
@@ -105,6 +108,7 @@ struct Plan {
         !faults.contains {
             switch $0.fault {
             case .blackhole, .halfOpen, .freeze: true
+            case .lateWrite(_, all: true): true
             default: false
             }
         }
@@ -116,7 +120,7 @@ struct Plan {
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {
-        switch chance.below(19) {
+        switch chance.below(21) {
         case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
         case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
         /* Long enough to be suspended, and short enough to be trusted again at once. */
@@ -132,6 +136,9 @@ struct Plan {
             .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
         case 12: .stall(chance.between(second, 5 * second))
         case 13: .clientGone(reset: chance.oneIn(2))
+        case 18: .lateWrite(chance.between(100 * millisecond, second), all: false)
+        /* Long enough to count as gone. */
+        case 19: .lateWrite(chance.between(1_500 * millisecond, 4 * second), all: true)
         case 16, 17: .full(chance.between(100 * millisecond, 2 * second), inWords: chance.oneIn(2))
         default: .clientDeaf(chance.between(50 * millisecond, 500 * millisecond))
         }

@@ -50,6 +50,9 @@ final class Pod {
     var stalledFromNs: UInt64 = 0
     var stalledUntilNs: UInt64 = 0
 
+    /// Nothing comes to it from the upstream before then, on new links neither.
+    var mutedUntilNs: UInt64 = 0
+
     /// Whatever the upstream held when this command ran has been told to some client of the pod.
     var floor = 0
     /// It serves what is cached though it is suspect.

@@ -339,6 +339,7 @@ final class World {
         }
         let connection = model.connect()
         wire.connection = connection
+        wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, pod.mutedUntilNs)
         wiresByConnection[connection.id] = (pod, wire)
         podOfConnection[connection.id] = pod.index
         fp_sim_pick_up(pod.sim, wire.number, 0)
