@@ -156,7 +156,9 @@ extension World {
         let carriedOutNs = nowNs + 8 * plan.delayNs.high
         for wire in others { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, carriedOutNs) }
         if !all, plan.forgetsNothing, pods.count == 1 {
-            ask(chance.pick(writers), [["SWAPDB", "0", "1"].map(\.array)], [.change(Array(0..<plan.keys), returns: nil)])
+            ask(
+                chance.pick(writers), [["SWAPDB", "0", "1"].map(\.array)], [.change(Array(0..<plan.keys), returns: nil)]
+            )
         } else {
             let token = token()
             let words = ["SET".array, [UInt8]("k", number), value(token)]
