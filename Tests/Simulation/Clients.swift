@@ -146,6 +146,16 @@ extension World {
         }
     }
 
+    /// What was held comes, one piece behind the other: between them somebody looks.
+    func lookAsItHears(_ pod: Pod, _ wire: Wire) {
+        let sinceNs = wire.toEngine.heldUntilNs
+        guard !pod.missedKeys.isEmpty, sinceNs > 0, nowNs >= sinceNs, nowNs - sinceNs < 20 * plan.delayNs.high else {
+            return
+        }
+        let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
+        queue.push(nowNs + 60_000 + chance.below(60_000), .look(chance.pick(others), chance.pick(pod.missedKeys)))
+    }
+
     func act(_ client: SimClient) {
         guard client.commandsLeft > 0 else { return }
         if !client.isConnected { connect(client) }

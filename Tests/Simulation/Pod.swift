@@ -50,6 +50,8 @@ final class Pod {
     var stalledFromNs: UInt64 = 0
     var stalledUntilNs: UInt64 = 0
 
+    /// Keys that were written while a link of it was silent: of interest as it hears of them piece by piece.
+    var missedKeys: [Int] = []
     /// Nothing comes to it from the upstream before then, on new links neither.
     var mutedUntilNs: UInt64 = 0
 

@@ -171,6 +171,7 @@ final class World {
             pickUp(pod, wire)
         case .toEngine(let pod, let wire, let bytes):
             bytes.withUnsafeBytes { fp_sim_deliver(pod.sim, wire.number, $0.baseAddress, bytes.count) }
+            lookAsItHears(pod, wire)
             stir(pod)
         case .endToEngine(let pod, let wire, let error):
             wire.isOver = true

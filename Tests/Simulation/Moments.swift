@@ -1,0 +1,116 @@
+import CFastPath
+
+@testable import Sidecar
+
+/// Moments — faults of which the moment matters: what is read before, who is told of what meanwhile, and who looks behind
+/// them. Left to chance alone, some rules would hardly ever be needed.
+extension World {
+    /// Some keys are read, so that there are copies; then it begins, whose they are. Any keys: what is asked for often is
+    /// asked for meanwhile too, and then there is no copy at its end.
+    func beginSoon(_ pod: Pod, _ begin: @escaping ([Int]) -> Void) {
+        let keys = (0..<3).map { _ in chance.below(plan.keys) }
+        for key in keys { lookAround(pod, nowNs, key: key) }
+        queue.push(nowNs + 6 * plan.delayNs.high, .begin { begin(keys) })
+    }
+
+    func holdBack(_ pod: Pod, _ wire: Wire, _ length: UInt64, _ keys: [Int]) {
+        wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, nowNs + length)
+        /* Half of them in one direction only. */
+        if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
+        if length > 600 * millisecond, length < 2 * second {
+            tellMeanwhile(pod, keys, from: nowNs + 520 * millisecond, to: nowNs + length, lookNs: nowNs + length)
+        }
+        if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
+    }
+
+    func lateWrite(_ pod: Pod, _ length: UInt64, _ all: Bool) -> Bool {
+        let writers = clients.filter {
+            $0.pod === pod && $0.isConnected && $0.hasState && !$0.isBlocked && $0.queued == nil
+                && ($0.habit == .transactions || $0.habit == .plain)
+        }
+        let tracked = pod.trackedWire
+        let others = pod.links.filter { $0 !== tracked }
+        guard !writers.isEmpty, !others.isEmpty, tracked != nil else { return false }
+        let number = chance.below(plan.keys)
+        let carriedOutNs = nowNs + 8 * plan.delayNs.high
+        for wire in others { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, carriedOutNs) }
+        if !all, plan.forgetsNothing, pods.count == 1 {
+            ask(
+                chance.pick(writers), [["SWAPDB", "0", "1"].map(\.array)], [.change(Array(0..<plan.keys), returns: nil)]
+            )
+        } else {
+            let token = token()
+            let words = ["SET".array, [UInt8]("k", number), value(token)]
+            ask(chance.pick(writers), [words], [.write([number], token: token)])
+        }
+        lookAround(pod, nowNs + plan.delayNs.high, key: number)
+        lookAround(pod, nowNs + plan.delayNs.high)
+        let silent = { (wire: Wire) in
+            wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, carriedOutNs + length)
+        }
+        queue.push(
+            carriedOutNs - plan.delayNs.high,
+            .begin { [unowned self] in
+                if isHealed { return }
+                if all { pod.mutedUntilNs = carriedOutNs + length }
+                for wire in all ? pod.links : others { silent(wire) }
+            })
+        for _ in 0..<6 { lookAround(pod, chance.between(carriedOutNs, carriedOutNs + length), key: number) }
+        for _ in 0..<3 { lookAround(pod, carriedOutNs + 2 * plan.delayNs.high) }
+        return true
+    }
+
+    func stall(_ pod: Pod, _ length: UInt64, _ keys: [Int]) {
+        if isHealed { return }
+        if nowNs >= pod.stalledUntilNs { pod.stalledFromNs = nowNs }
+        pod.stalledUntilNs = max(pod.stalledUntilNs, nowNs + length)
+        let endNs = pod.stalledUntilNs - 2 * plan.delayNs.high
+        tellMeanwhile(pod, keys, from: nowNs, to: nowNs + 100 * millisecond, lookNs: endNs)
+        lookAround(pod, endNs)
+        if chance.oneIn(2), let wire = pod.trackedWire {
+            wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, pod.stalledUntilNs + second)
+        }
+        lookAround(pod, pod.stalledUntilNs)
+    }
+
+    /// Keys are written, and who can be told by other links is told; from `lookNs` on they are read.
+    func tellMeanwhile(_ pod: Pod, _ keys: [Int], from: UInt64, to: UInt64, lookNs: UInt64) {
+        pod.missedKeys = keys
+        for key in keys {
+            queue.push(chance.between(from, to), .tell(key))
+            lookAround(pod, lookNs, key: key)
+        }
+    }
+
+    func tell(_ key: Int) {
+        guard !isDown, !model.isLoading, nowNs >= frozenUntilNs, !writers[0].isClosed else { return }
+        for words in [
+            ["SET".array, [UInt8]("k", key), value(token())],
+            ["PUBLISH".array, "c0".array, [UInt8]("#", token())],
+            ["PUBLISH".array, "c1".array, [UInt8]("#", token())],
+            ["RPUSH".array, "q0".array, [UInt8]("v", token())],
+        ] {
+            note("writer0: \(Asked.text(of: words))")
+            _ = model.perform(words, on: writers[0])
+            writers[0].out.removeAll()
+        }
+        flushModel()
+    }
+
+    /// An upstream that is only slow costs no link: looked at when it is the first thing that goes wrong.
+    func expectNoLoss(_ length: UInt64) {
+        guard faultsInjected == 1, length + 200 * millisecond < plan.config.linkTimeoutMs * millisecond,
+            pods.allSatisfy({ $0.loop.flow.tracked.isUp })
+        else { return }
+        let losses = pods.map { $0.loop.flow.status.reconnects }
+        queue.push(frozenUntilNs + 200 * millisecond, .slow(losses: losses, faults: faultsInjected))
+    }
+
+    func lookAfterSlow(_ losses: [UInt64], _ faults: Int) {
+        guard faults == faultsInjected else { return }
+        cover("rule 6: a slow upstream costs no link")
+        for (pod, before) in zip(pods, losses) where pod.loop.flow.status.reconnects != before {
+            fail("pod\(pod.index) has lost its tracked link to an upstream that was only slow")
+        }
+    }
+}
