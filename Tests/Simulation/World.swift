@@ -251,9 +251,9 @@ final class World {
             rounds += 1
             if let wrong = fp_sim_unsound(pod.loop.engine.engine) { fail("pod\(pod.index): \(String(cString: wrong))") }
             /* What the flow has to send for it goes with the next. */
-        } while (!fp_sim_is_idle(pod.sim) || wasDue || pod.loop.flow.deadlineNs <= nowNs) && rounds < 20_000
+        } while (!fp_sim_is_idle(pod.sim) || wasDue || pod.loop.flow.deadlineNs <= nowNs) && rounds < 100_000
             && failure == nil
-        if rounds >= 20_000 { fail("pod\(pod.index) does not come to rest") }
+        if rounds >= 100_000 { fail("pod\(pod.index) does not come to rest") }
         for notice in pod.loop.flow.notices { note("pod\(pod.index): \(notice)") }
         pod.loop.forgetNotices()
         if keepsHistory { for event in pod.loop.engine.takeTrace() { note("pod\(pod.index): \(event)") } }
