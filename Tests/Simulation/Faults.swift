@@ -174,6 +174,10 @@ extension World {
         for pod in pods {
             pod.stalledUntilNs = 0
             pod.mutedUntilNs = 0
+            /* What is half open and owes nothing is found by TCP's keepalive, in 45 s; here sooner. */
+            for wire in pod.wires.compactMap({ $0 }) where wire.toEngine.heldUntilNs == .max && !wire.isOver {
+                queue.push(nowNs + 5 * second, .endToEngine(pod, wire, 110))
+            }
             stir(pod)
         }
     }
