@@ -17,11 +17,6 @@ extension World {
         wire.isCut = true
     }
 
-    func cutAll(reset: Bool) {
-        for pod in pods { for wire in pod.links { cut(pod, wire, reset: reset) } }
-        for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
-    }
-
     func inject(_ fault: Plan.Fault) {
         if isHealed { return }
         faultsInjected += 1

@@ -86,6 +86,23 @@ def _(t):
     expect(client.call("GET", "k"), b"new")
 
 
+@test("an upstream that freezes under a SORT: what it may have read without naming it is still served when it is gone")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, sorting, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
+    direct.call("SET", "k", "v")
+    direct.call("RPUSH", "list", "k")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"v")
+    redis.freeze()
+    sorting.send("SORT", "list", "BY", "nosort", "GET", "*")
+    wait_until(lambda: client.ask("GET", "k") == b"v" and sidecar.metric("ferrite_sidecar_suspect_served_total"), 4,
+               what="the copy, once the upstream counts as gone")
+    redis.thaw()
+    expect(sorting.read(), [b"v"])
+
+
 @test("a late reply keeps its place: what comes behind a timed out read is not shifted")
 def _(t):
     redis = t.redis()

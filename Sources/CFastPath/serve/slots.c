@@ -96,12 +96,7 @@ static void forget_suspects(struct serve *serve) {
  * its answer another client's flight, on the tracked link, may have read and stored the value before the write: the two
  * links have no order. On the tracked link this cannot be, since every flight begun after the parsing is behind the
  * write on the wire; so there a slot notes no hashes. */
-static void drop_again(struct serve *serve, struct slot *slot) {
-    if (slot->looks_around) forget_suspects(serve);
-    if (slot->looks) {
-        drop_looked_at(serve, slot);
-        return;
-    }
+static void drop_written(struct serve *serve, struct slot *slot) {
     if (slot->drops_all) {
         trace_note_all(serve->trace, FP_TRACE_FLUSHED);
         store_drop_all(serve->store);
@@ -113,10 +108,17 @@ static void drop_again(struct serve *serve, struct slot *slot) {
     }
 }
 
+static void drop_again(struct serve *serve, struct slot *slot) {
+    if (slot->looks_around) forget_suspects(serve);
+    if (slot->looks) drop_looked_at(serve, slot);
+    else drop_written(serve, slot);
+}
+
+/* Not what is only read: of that nobody has been told. */
 void slots_drop_unresolved(struct serve *serve) {
     for (uint32_t i = 0; i < serve->slots.used; i++) {
         struct slot *slot = table_record(&serve->slots, i);
-        if ((slot->item.generation & 1) && !slot->answered && !slot->looks) drop_again(serve, slot);
+        if ((slot->item.generation & 1) && !slot->answered && !slot->looks) drop_written(serve, slot);
     }
 }
 
