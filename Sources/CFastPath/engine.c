@@ -65,7 +65,8 @@ static size_t base_now(const fp_engine *engine) {
     const struct budget *budget = &engine->budget;
     const size_t *by = budget->used_by;
     size_t resident = heap_resident(engine->statm_fd);
-    size_t owned = budget->used - by[BUDGET_BASE] - by[BUDGET_RESERVE] - by[BUDGET_KERNEL] - by[BUDGET_TABLES];
+    size_t owned = budget->used - by[BUDGET_BASE] - by[BUDGET_RESERVE] - by[BUDGET_KERNEL] - by[BUDGET_ARRIVALS] -
+                   by[BUDGET_TABLES];
     return resident ? above(resident, owned) : by[BUDGET_BASE];
 }
 

@@ -90,6 +90,29 @@ def _(t):
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
 
 
+@test("room for what a client may send that is not read from is kept, and given back with it")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"local_memory": "32mb"}).wait_until_tracking()
+    clients = [t.client(sidecar) for _ in range(50)]
+    clients[0].call("SET", "k", b"v" * 50000)
+    clients[0].call("GET", "k")
+
+    def arrivals():
+        return sidecar.metrics()['ferrite_sidecar_memory_bytes{owner="arrivals"}']
+
+    def more():
+        for client in clients:
+            client.send_raw(encode("GET", "k") * 100)
+        return arrivals() > 0
+
+    expect(arrivals(), 0)
+    wait_until(more, 10, what="clients with many unread replies not read from")
+    for client in clients:
+        client.close()
+    wait_until(lambda: arrivals() == 0, 5, what="the room given back")
+
+
 @test("more keys than fit are evicted, every value stays right, and memory within the budget")
 def _(t):
     redis = t.redis()

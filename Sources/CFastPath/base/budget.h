@@ -10,18 +10,19 @@
 #include <stddef.h>
 
 enum budget_owner {
-    BUDGET_BASE,    /* binary, libraries, thread stacks: measured at start */
-    BUDGET_INDEX,   /* the store's hash index */
-    BUDGET_SLABS,   /* the store's pages of entries */
-    BUDGET_CLIENTS, /* client records, requests being gathered, replies being sent or held */
-    BUDGET_LINKS,   /* the same for links */
-    BUDGET_KERNEL,  /* what the kernel charges for our sockets' buffers */
-    BUDGET_RINGS,   /* io_uring's rings and the provided receive buffers */
-    BUDGET_SLOTS,   /* slots and the key hashes they carry */
-    BUDGET_FLIGHTS, /* flights */
-    BUDGET_SWIFT,   /* Swift's heap, charged through the ABI */
-    BUDGET_TABLES,  /* page tables */
-    BUDGET_RESERVE, /* room kept for what comes back to the base, or comes before it is measured again */
+    BUDGET_BASE,     /* binary, libraries, thread stacks: measured at start */
+    BUDGET_INDEX,    /* the store's hash index */
+    BUDGET_SLABS,    /* the store's pages of entries */
+    BUDGET_CLIENTS,  /* client records, requests being gathered, replies being sent or held */
+    BUDGET_LINKS,    /* the same for links */
+    BUDGET_KERNEL,   /* what the kernel charges for our sockets' buffers */
+    BUDGET_RINGS,    /* io_uring's rings and the provided receive buffers */
+    BUDGET_SLOTS,    /* slots and the key hashes they carry */
+    BUDGET_FLIGHTS,  /* flights */
+    BUDGET_SWIFT,    /* Swift's heap, charged through the ABI */
+    BUDGET_TABLES,   /* page tables */
+    BUDGET_ARRIVALS, /* what clients that are not read from may still send into the kernel */
+    BUDGET_RESERVE,  /* room kept for what comes back to the base, or comes before it is measured again */
     BUDGET_OWNER_COUNT
 };
 

@@ -57,9 +57,10 @@ static void client_end(struct clients *clients, struct client *client);
 /* ---- memory that the kernel holds for a client ---- */
 
 /* The socket's record from the start; what its buffers hold as measured, by turns and when what is sent does not leave;
- * and when it is not read from, all that it may still receive. The store gives way at once. */
-static void book_kernel(struct clients *clients, struct client *client, size_t bytes) {
-    kernel_book(clients->serve->budget, &client->kernel_bytes, bytes);
+ * and while it is not read from, room for all that it may still receive. */
+static void book_kernel(struct clients *clients, struct client *client, size_t held, size_t arrivals) {
+    kernel_book(clients->serve->budget, BUDGET_KERNEL, &client->kernel_bytes, held);
+    kernel_book(clients->serve->budget, BUDGET_ARRIVALS, &client->arrival_bytes, arrivals);
 }
 
 /* Returns what has been sent and not been read. */
@@ -67,7 +68,8 @@ static size_t measure_kernel(struct clients *clients, struct client *client) {
     const struct socket_buffers *buffers = client->narrow ? &clients->narrow : &clients->wide;
     struct socket_memory held = loop_memory(clients->loop, &client->conn);
     size_t most = client->paused ? 2 * (size_t)buffers->receive_bytes : 0; /* the kernel doubles what it is asked for */
-    book_kernel(clients, client, SOCKET_RECORD_BYTES + held.unsent + (held.received > most ? held.received : most));
+    size_t arrivals = most > held.received ? most - held.received : 0;
+    book_kernel(clients, client, SOCKET_RECORD_BYTES + held.unsent + held.received, arrivals);
     return held.unsent;
 }
 
@@ -96,7 +98,8 @@ bool clients_near_the_end(const struct clients *clients) {
 #define UNREAD_NS (200 * NS_PER_MS) /* who has read nothing for so long does not just take its time */
 
 static size_t held_by(const struct client *client) {
-    return client->kernel_bytes + inbox_left(&client->in) + client->session.out.bytes + client->session.held_bytes;
+    return client->kernel_bytes + client->arrival_bytes + inbox_left(&client->in) + client->session.out.bytes +
+           client->session.held_bytes;
 }
 
 /* Who was held back though nothing due to him is to be sent looks again now and then: nothing else would tell him. */
@@ -172,7 +175,7 @@ static bool has_room(const struct clients *clients) {
     const struct budget *budget = clients->serve->budget;
     const size_t *by = budget->used_by;
     size_t theirs = by[BUDGET_CLIENTS] + by[BUDGET_SLOTS] + by[BUDGET_FLIGHTS];
-    size_t fixed = budget->used - by[BUDGET_SLABS] - by[BUDGET_KERNEL] - theirs;
+    size_t fixed = budget->used - by[BUDGET_SLABS] - by[BUDGET_KERNEL] - by[BUDGET_ARRIVALS] - theirs;
     size_t room = (size_t)clients->table.live * CLIENT_ROOM_BYTES;
     if (room < theirs) room = theirs;
     return fixed + room + CLIENT_ROOM_BYTES <= budget->total - budget->total / STORE_SHARE_MIN;
@@ -199,7 +202,7 @@ void client_accept(struct clients *clients, int fd) {
         return;
     }
     client->narrow = narrow;
-    book_kernel(clients, client, SOCKET_RECORD_BYTES);
+    book_kernel(clients, client, SOCKET_RECORD_BYTES, 0);
     session_init(&client->session, table_id(&client->item));
     client->session.number = ++clients->next_number;
     client->session.opened_ns = serve->now_ns;
@@ -231,6 +234,7 @@ static void forget(struct clients *clients, struct client *client) {
     inbox_drop(&clients->inboxes, &client->in);
     idle_unlink(clients, client);
     budget_give(serve->budget, BUDGET_KERNEL, client->kernel_bytes);
+    budget_give(serve->budget, BUDGET_ARRIVALS, client->arrival_bytes);
     serve->stats.clients--;
     table_give(&clients->table, client);
 }

@@ -20,16 +20,17 @@ struct client {
     struct inbox in;
     struct resp_progress progress; /* of the request at the front of `in` */
     bool paused;
-    bool blocked;        /* waits for LOOP_WRITABLE */
-    uint64_t blocked_ns; /* since then */
-    bool failed;         /* its last send did: ended at the next flush */
-    bool eof;            /* the peer has sent all it will: answer what it asked, then close */
-    uint64_t ended_ns;   /* since then the rest of what it asked waits to be passed on */
-    bool end_told;       /* and its own link has been told */
-    bool narrow;         /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
-    uint32_t offered;    /* bytes of the last loop_send */
-    size_t kernel_bytes; /* charged for the socket: see measure_kernel */
-    uint64_t active_ns;  /* last time it sent something */
+    bool blocked;         /* waits for LOOP_WRITABLE */
+    uint64_t blocked_ns;  /* since then */
+    bool failed;          /* its last send did: ended at the next flush */
+    bool eof;             /* the peer has sent all it will: answer what it asked, then close */
+    uint64_t ended_ns;    /* since then the rest of what it asked waits to be passed on */
+    bool end_told;        /* and its own link has been told */
+    bool narrow;          /* has the narrow buffers, and no more than NARROW_SEND_BYTES are sent at once */
+    uint32_t offered;     /* bytes of the last loop_send */
+    size_t kernel_bytes;  /* charged for the socket: see measure_kernel */
+    size_t arrival_bytes; /* kept free for what it may still receive while it is paused */
+    uint64_t active_ns;   /* last time it sent something */
     struct client *idle_prev, *idle_next;
     size_t missing;     /* bytes of the request at the front of `in` that are still to come, at least */
     size_t large_bytes; /* of a large request that has its turn to be gathered: see turns */

@@ -272,7 +272,8 @@ bool links_flush(struct links *links) {
 
 static void measure_kernel(struct links *links, struct link *link) {
     struct socket_memory held = loop_memory(links->loop, &link->conn);
-    kernel_book(links->serve->budget, &link->kernel_bytes, SOCKET_RECORD_BYTES + held.received + held.unsent);
+    size_t bytes = SOCKET_RECORD_BYTES + held.received + held.unsent;
+    kernel_book(links->serve->budget, BUDGET_KERNEL, &link->kernel_bytes, bytes);
 }
 
 void links_settle(struct links *links) {
