@@ -469,6 +469,11 @@ void fp_answer(fp_engine *engine, fp_slot id, const void *reply, size_t length, 
     if (slot) slot_answer(&engine->serve, slot, reply, length, from_resp3, fence);
 }
 
+void fp_answer_error(fp_engine *engine, fp_slot id, const void *error, size_t length) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) slot_answer_error(&engine->serve, slot, error, length);
+}
+
 void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool fenced) {
     struct slot *slot = slot_at(engine, id);
     if (slot) slot_answer_more(&engine->serve, slot, reply, length, fenced);
@@ -563,11 +568,18 @@ void fp_drop_all(fp_engine *engine) {
     flights_close_all(&engine->serve);
 }
 
+static void drop_unresolved(fp_engine *engine) {
+    for (uint32_t i = 0; i < engine->clients.table.used; i++) {
+        struct client *client = table_record(&engine->clients.table, i);
+        if (client->item.generation & 1) session_drop_unresolved(&engine->serve, &client->session);
+    }
+}
+
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect) {
     struct serve *serve = &engine->serve;
     if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
     serve->epoch = epoch;
-    if (serve_suspect && !serve->serve_suspect) slots_drop_unresolved(serve);
+    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);
     serve->serve_suspect = serve_suspect;
     engine->trusted = trusted;
     engine->trusted_until_ns = until_ns;

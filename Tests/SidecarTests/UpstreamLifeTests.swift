@@ -46,7 +46,7 @@ struct UpstreamLifeTests {
         let world = FlowWorld()
         world.orders.linksLeft = 0
         world.resolve(.addresses([Array("six".utf8), Array("four".utf8)]))
-        #expect(world.status.lastError == "connect: the system refuses to begin")
+        #expect(world.status.lastError == "connect: the system has no socket for it")
     }
 
     @Test("Attempts follow each other with a growing pause, and the name is resolved each time")

@@ -32,6 +32,11 @@ extension World {
 
     func flushModel() {
         for connection in model.connections { flush(connection) }
+        for connection in model.quitters {
+            flush(connection)
+            if let (_, wire) = wiresByConnection[connection.id] { endToEngine(wire) }
+        }
+        model.quitters = []
         planTime()
     }
 

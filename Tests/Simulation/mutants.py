@@ -178,9 +178,25 @@ MUTANTS = [
     ("epochs: a pause leaves fetches open", ENGINE,
      "if (serve->trusted && !trusted) flights_close_all(serve);\n", "\n"),
     ("epochs: a write of unknown fate leaves the copy from before it", ENGINE,
-     "    if (serve_suspect && !serve->serve_suspect) slots_drop_unresolved(serve);\n", ""),
+     "    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);\n", ""),
+    ("epochs: being turned away proves it though another link lives", FLOW + "TrackedLink.swift",
+     "case .turnedAway: !hasOtherLink\n", "case .turnedAway: true\n"),
+    ("epochs: another server ends no other link", FLOW + "TrackedLink.swift",
+     "if let before = tracked.runID, before != machine.runID {\n",
+     "if let before = tracked.runID, before != machine.runID, before.isEmpty {\n"),
+    ("own writes: what CLIENT REPLY leaves unanswered is not dropped again", SLOTS,
+     "    if (slot->looks) return; /* nobody is told what was read */\n", "    if (slot) return;\n"),
+    ("fence: what was looked at is not dropped again behind it", SLOTS,
+     "        leave_fence(serve, slot);\n"
+     "        if (slot->looks) drop_looked_at(serve, slot);\n"
+     "        if (slot->looks_around) forget_suspects(serve);\n",
+     "        leave_fence(serve, slot);\n"),
+    ("one client's order: CLIENT REPLY does not wait for MULTI", DISPATCH,
+     "command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session))",
+     "command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session) && !session)"),
     ("epochs: who refuses in words counts as gone", FLOW + "TrackedLink.swift",
-     "        if failure.isRefusal { return heardFromUpstream() }\n", ""),
+     "            /* Who refuses us in words is there, and others may be writing. */\n"
+     "            return heardFromUpstream()\n", ""),
     ("epochs: SORT forgets no suspect copies", SLOTS,
      "static void forget_suspects(struct serve *serve) {\n",
      "static void forget_suspects(struct serve *serve) {\n"

@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import resource
+import shutil
+import tempfile
 import time
 
 from resp import Closed, ReplyError, Status
@@ -101,6 +104,94 @@ def _(t):
                what="the copy, once the upstream counts as gone")
     redis.thaw()
     expect(sorting.read(), [b"v"])
+
+
+@test("an upstream that is killed under a SORT, and a client that leaves behind one: what is cached is still served")
+def _(t):
+    for command in ("SORT", "SORT_RO"):
+        redis = t.redis()
+        sidecar = t.sidecar(redis).wait_until_tracking()
+        client, sorting, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
+        direct.call("SET", "k", "v")
+        direct.call("RPUSH", "list", "k")
+        for _ in range(2):
+            expect(client.call("GET", "k"), b"v")
+        redis.freeze()
+        sorting.send(command, "list", "BY", "nosort", "GET", "*")
+        time.sleep(0.1)
+        redis.kill()
+        wait_until(lambda: client.ask("GET", "k") == b"v", 4, what=f"the copy, {command} and the upstream gone")
+        sorting.close()
+        expect(client.call("GET", "k"), b"v")
+
+
+@test("an upstream that cannot save (MISCONF) serves all but writes, new links and new sidecars too")
+def _(t):
+    folder = tempfile.mkdtemp(prefix="ferrite-test-")
+    redis = t.redis("--dir", folder)
+    direct = t.client(redis)
+    direct.call("SET", "k", "v")
+    direct.call("CONFIG", "SET", "save", "3600 1000000")
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    shutil.rmtree(folder)
+    direct.call("BGSAVE")
+    wait_until(lambda: "MISCONF" in str(direct.ask("PING")), 5, what="a save that fails")
+    for _ in range(2):
+        for server in (sidecar, t.sidecar(redis)):
+            client, subscriber = t.client(server), t.client(server)
+            expect(client.call("GET", "k"), b"v")
+            expect(client.call("MULTI"), Status("OK"))
+            expect(client.call("EXEC"), [])
+            expect(subscriber.call("SUBSCRIBE", "news"), [b"subscribe", b"news", 1])
+            expect_error(t.client(server).ask("SET", "k", "w"), "MISCONF")
+        direct.call("CLIENT", "KILL", "TYPE", "normal")
+        wait_until(lambda: t.client(sidecar).ask("GET", "k") == b"v", 5, what="reads on new links")
+    redis.kill()  # it does not end without saving
+
+
+@test("without a socket for a new connection nobody counts as gone: nothing old is served")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    client.call("GET", "other")
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (1, resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)[1]))
+    tracked = next(line for line in direct.call("CLIENT", "LIST").decode().splitlines() if "flags=t" in line)
+    direct.call("CLIENT", "KILL", "ID", tracked.split()[0].removeprefix("id="))
+    direct.call("SET", "k", "new")
+    until = time.monotonic() + 1.5
+    time.sleep(0.1)
+    while time.monotonic() < until:
+        expect_error(client.ask("GET", "k"), "the system has no socket")
+        time.sleep(0.01)
+    limit = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    wait_until(lambda: client.ask("GET", "k") == b"new", 5, what="the value of now")
+
+
+@test("an idle link of a client's own, and new connections turned away: nothing old is served while it lives")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client, direct, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    subscriber.call("SUBSCRIBE", "news")
+    meddler.greet = lambda connection: True
+    meddler.drop_tracked()
+    direct.call("SET", "k", "new")
+    time.sleep(0.1)
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        expect_error(client.ask("GET", "k"))
+        time.sleep(0.01)
+    meddler.drop_all()
+    wait_until(lambda: client.ask("GET", "k") == b"old", 5, what="the copy, once no link is left")
 
 
 @test("a late reply keeps its place: what comes behind a timed out read is not shifted")
@@ -326,6 +417,29 @@ def _(t):
         reply = client.ask("GET", "k")
         expect_true(reply != b"old", f"not the older copy: {reply!r}")
         time.sleep(0.05)
+
+
+@test("who has seen that a key is gone is not given its copy when the upstream is")
+def _(t):
+    for seen in (("KEYS", "*"), ("SCAN", 0), ("DBSIZE",), ("RANDOMKEY",), ("EXISTS", "k"), ("TYPE", "k")):
+        redis = t.redis()
+        meddler = t.meddler(redis)
+        sidecar = t.sidecar(meddler).wait_until_tracking()
+        client, direct = t.client(sidecar), t.client(redis)
+        direct.call("SET", "k", "v")
+        for _ in range(2):
+            expect(client.call("GET", "k"), b"v")
+        epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
+        meddler.greet = lambda connection: True
+        meddler.drop_tracked()
+        direct.call("DEL", "k")
+        meddler.behave()
+        wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_epoch") > epoch, 5, what="a new link")
+        client.call(*seen)
+        redis.kill()
+        until = time.monotonic() + 0.7
+        while time.monotonic() < until:
+            expect_error(client.ask("GET", "k"))
 
 
 @test("an upstream that wants a password serves clients that bring it, on links of their own")

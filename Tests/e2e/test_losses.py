@@ -162,6 +162,20 @@ def _(t):
         expect_true(isinstance(client.ask("GET", "k1"), ReplyError), "the older value was served")
 
 
+@test("the same of a write that is not answered by CLIENT REPLY OFF")
+def _(t):
+    meddler, client, direct, pinned = pinned_on_the_way(t, "CLIENT", "REPLY", "OFF")
+    pinned.send("SET", "k1", "new")
+    expect(client.call("MGET", "k1", "k2"), [b"old1", b"old2"])
+    meddler.muted = True
+    meddler.silence()
+    time.sleep(SILENCE_SECONDS + 0.1)
+    wait_until(lambda: client.ask("GET", "k2") == b"old2", 3, what="another key's copy")
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        expect_true(isinstance(client.ask("GET", "k1"), ReplyError), "the older value was served")
+
+
 @test("SWAPDB on a pinned link: what was read while it was on its way is not served behind it")
 def _(t):
     meddler, client, direct, pinned = pinned_on_the_way(t, "SWAPDB", 0, 1)

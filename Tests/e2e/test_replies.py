@@ -3,7 +3,7 @@
 import time
 
 from resp import Closed, encode
-from runner import expect, test
+from runner import expect, expect_below, test
 from servers import wait_until
 
 END = b"+PONG\r\n"
@@ -82,6 +82,52 @@ def _(t):
                 for wrong in (("MULTI", "x"), ("DISCARD", "x"), ("EXEC", "x")) for mode in ("OFF", "SKIP", "ON")])
     compare(t, [[("MULTI",), ("DISCARD", "x"), ("CLIENT", "REPLY", mode), ("SET", "a", 1), ("EXEC",), ("DISCARD",),
                  ("CLIENT", "REPLY", "ON"), ("PING",)] for mode in ("SKIP", "ON")])
+
+
+@test("wrong arguments of MULTI, RESET, EXEC, and SUBSCRIBE behind CLIENT REPLY SKIP, leave every answer in its place")
+def _(t):
+    mute = ("CLIENT", "REPLY", "OFF")
+    loud = ("CLIENT", "REPLY", "ON")
+    compare(t, [
+        [("EXEC", "x"), ("PING",)],
+        [("MULTI",), ("MULTI", "x"), mute, ("SET", "a", 1), ("EXEC",), ("SET", "b", 1), ("PING",)],
+        [("MULTI",), ("RESET", "x"), mute, ("SET", "a", 1), ("EXEC",), ("SET", "b", 1), ("PING",)],
+        [mute, ("MULTI", "x"), loud, ("SET", "a", 1), ("PING",)],
+        [mute, ("SUBSCRIBE",), loud, ("SET", "a", 1), ("PING",)],
+        [("CLIENT", "REPLY", "SKIP"), ("UNSUBSCRIBE",), ("SET", "a", 1), ("GET", "a"), ("PING",)],
+        [("CLIENT", "REPLY", "SKIP"), ("SUBSCRIBE",), ("GET", "a"), ("PING",)],
+        [("CLIENT", "REPLY", "SKIP"), ("SUBSCRIBE", "news"), ("UNSUBSCRIBE",), ("GET", "a"), ("PING",)],
+    ])
+
+
+@test("QUIT is answered in its turn: behind what blocks, and not at all when replies are off")
+def _(t):
+    slow = "for i = 1, 4000000 do end return 7"
+    compare(t, [[*before, ("QUIT",), ("GET", "a")] for before in (
+        [("BLPOP", "q", "0.3")],
+        [("SET", "a", 1), ("WAIT", 1, 200)],
+        [("XREAD", "BLOCK", 200, "STREAMS", "s", "$")],
+        [("WATCH", "a"), ("EVAL", slow, 0)],
+        [("MULTI",), ("SET", "a", 1)],
+        [("SUBSCRIBE", "news")],
+        [("CLIENT", "REPLY", "OFF"), ("SET", "a", 1)],
+    )])
+
+
+@test("the keys of a MULTI are kept within a bound, and its EXEC drops all that it wrote")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, other = t.client(sidecar), t.client(sidecar)
+    count = 20_000
+    other.pipeline([("SET", f"k{n}", "old") for n in range(count)])
+    client.call("MULTI")
+    expect(set(client.pipeline([("SET", f"k{n}", "new") for n in range(count)])), {"QUEUED"})
+    expect(other.pipeline([("GET", f"k{n}") for n in range(count)]), [b"old"] * count)
+    kept = sidecar.metrics()['ferrite_sidecar_memory_bytes{owner="slots"}']
+    expect_below(kept, 600_000, "bytes of slots")
+    client.call("EXEC")
+    expect(other.pipeline([("GET", f"k{n}") for n in range(count)]), [b"new"] * count)
 
 
 @test("what was asked before QUIT is carried out, answered or not")

@@ -179,6 +179,9 @@ void fp_link_finish(fp_engine *engine, fp_link link);
  * is delivered when that has passed (rule 3), in the client's order, and what is behind it waits too. */
 void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool from_resp3, fp_fence fence);
 
+/* Answers a slot with one complete error of ours, at once: what it asked was not sent, or will not be answered. */
+void fp_answer_error(fp_engine *engine, fp_slot slot, const void *error, size_t length);
+
 /* Answers with a reply that is followed by more for the same slot (SUBSCRIBE a b gives two). The last by fp_answer,
  * whose fence is theirs too: `fenced` when it will have one. */
 void fp_answer_more(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool fenced);

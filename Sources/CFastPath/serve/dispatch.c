@@ -64,9 +64,9 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
         }
         slot->looks = !writes;
         if ((elsewhere || !writes) && !slot_note_hash(serve, slot, hash)) return false;
-        if (session->in_multi &&
-            !buffer_append(&session->multi_hashes, serve->budget, BUDGET_SLOTS, &hash, sizeof hash))
-            return false;
+        if (!session->in_multi || session->multi_all) continue;
+        if (session->multi_hashes.length >= SERVE_MULTI_HASH_BYTES) session->multi_all = true;
+        else if (!buffer_append(&session->multi_hashes, serve->budget, BUDGET_SLOTS, &hash, sizeof hash)) return false;
     }
     return true;
 }
@@ -79,6 +79,19 @@ static void drop_all(struct serve *serve, struct session *session, struct slot *
     if (session->in_multi) session->multi_all = true;
 }
 
+/* Reads of keys that it does not name: their values, or that they are there. */
+static bool looks_around(const struct command *command) {
+    switch (command->id) {
+    case COMMAND_ID_SORT:
+    case COMMAND_ID_SORT_RO:
+    case COMMAND_ID_KEYS:
+    case COMMAND_ID_SCAN:
+    case COMMAND_ID_DBSIZE:
+    case COMMAND_ID_RANDOMKEY: return true;
+    default: return false;
+    }
+}
+
 /* Unknown commands, and those that do not name all their keys, stand in the filter with every bit. */
 static bool note_effects(struct serve *serve, struct session *session, struct slot *slot,
                          const struct command *command) {
@@ -86,7 +99,7 @@ static bool note_effects(struct serve *serve, struct session *session, struct sl
     session->filtered++;
     if (!command || !command_names_its_keys(command)) session->filter = UINT64_MAX;
     if (!command) return true;
-    slot->looks_around = command->id == COMMAND_ID_SORT || command->id == COMMAND_ID_SORT_RO;
+    slot->looks_around = looks_around(command);
     if (session->in_multi) session->multi_looks_around |= slot->looks_around;
     if (command->drops != COMMAND_DROPS_ALL) return drop_keys(serve, session, slot, command);
     drop_all(serve, session, slot);
@@ -147,7 +160,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
 static bool follow_multi(struct serve *serve, struct session *session, const struct command *command) {
     if (!command) return true;
     struct slot *slot = session->last;
-    if (command->id == COMMAND_ID_MULTI) session->in_multi = true;
+    if (command->id == COMMAND_ID_MULTI && serve->args.count == 1) session->in_multi = true;
     if (command->id != COMMAND_ID_EXEC && command->id != COMMAND_ID_DISCARD && command->id != COMMAND_ID_RESET)
         return true;
     bool fits = true;
@@ -218,9 +231,10 @@ static void refuse_admin(struct serve *serve, struct session *session, const str
 }
 
 static void refuse_arity(struct serve *serve, struct session *session, const struct command *command) {
-    char reply[120];
+    char reply[160];
     bool sub = command->subcommand[0];
-    snprintf(reply, sizeof reply, "-ERR wrong number of arguments for '%s%s%s' command\r\n", command->name,
+    const char *ends = command->id == COMMAND_ID_EXEC ? "EXECABORT Transaction discarded because of:" : "ERR";
+    snprintf(reply, sizeof reply, "-%s wrong number of arguments for '%s%s%s' command\r\n", ends, command->name,
              sub ? "|" : "", command->subcommand);
     serve_count(serve, command->id, true);
     local_reply(serve, session, reply);
@@ -251,13 +265,6 @@ static bool awaits_multi(const struct session *session) {
     return false;
 }
 
-/* What it has asked is carried out before its link ends, answered or not. */
-static void tell_end(struct serve *serve, struct session *session) {
-    fp_event *event = serve_event(serve, FP_EVENT_CLIENT_END);
-    event->client = session->id;
-    event->link = session->link;
-}
-
 enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
     session->stall = STALL_NONE;
     bool large = serve->request_bytes && serve->request_bytes + length > SERVE_REQUEST_BYTES;
@@ -277,8 +284,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     if (session->lane == FP_LANE_PINNED) {
         if (command && command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session))
             return stall(serve, session, STALL_LANE);
-        if (!command || command->id != COMMAND_ID_QUIT) return travel_pinned(serve, session, command, raw, length);
-        tell_end(serve, session);
+        return travel_pinned(serve, session, command, raw, length);
     }
     if (!command) return pin(serve, session);
     switch ((enum command_kind)command->kind) {

@@ -26,6 +26,7 @@ struct slot;
 #define SERVE_EVENTS_SPARE 512u /* kept by dispatch and frames for what cannot wait: a link or a client that is gone */
 #define SERVE_MGET_KEYS 128u    /* an MGET of more keys is passed on, not cached */
 #define SERVE_SLOTS_A_CLIENT 256u /* unanswered commands of one client: more in the air make nothing faster */
+#define SERVE_MULTI_HASH_BYTES ((size_t)65536) /* of the keys of one MULTI; with more its EXEC drops everything */
 #define SERVE_FLIGHT_BUCKETS 4096u
 #define SERVE_REQUEST_BYTES (1u << 20) /* of a batch's requests, unless the first alone is larger */
 

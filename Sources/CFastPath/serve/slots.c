@@ -114,12 +114,9 @@ static void drop_again(struct serve *serve, struct slot *slot) {
     else drop_written(serve, slot);
 }
 
-/* Not what is only read: of that nobody has been told. */
-void slots_drop_unresolved(struct serve *serve) {
-    for (uint32_t i = 0; i < serve->slots.used; i++) {
-        struct slot *slot = table_record(&serve->slots, i);
-        if ((slot->item.generation & 1) && !slot->answered && !slot->looks) drop_written(serve, slot);
-    }
+/* No answer of the upstream has come: a write may have been carried out, but of what is read nobody has been told. */
+static void drop_unresolved(struct serve *serve, struct slot *slot) {
+    if (!slot->looks) drop_written(serve, slot);
 }
 
 /* CLIENT REPLY OFF: the slot is answered before the upstream has seen its command. What it drops is kept until the next
@@ -141,7 +138,6 @@ static void drop_silent(struct serve *serve, struct session *session) {
     if (session->silent_all) {
         store_drop_all(serve->store);
         flights_close_all(serve);
-        session->silent_all = false;
     }
     for (size_t at = 0; at < kept->length; at += sizeof(uint64_t)) {
         uint64_t hash;
@@ -149,7 +145,17 @@ static void drop_silent(struct serve *serve, struct session *session) {
         store_drop_hash(serve->store, hash);
         flights_close(serve, hash);
     }
-    buffer_free(kept, serve->budget, BUDGET_SLOTS);
+}
+
+static void forget_silent(struct serve *serve, struct session *session) {
+    session->silent_all = false;
+    buffer_free(&session->silent_hashes, serve->budget, BUDGET_SLOTS);
+}
+
+void session_drop_unresolved(struct serve *serve, struct session *session) {
+    for (struct slot *slot = session->first; slot; slot = slot->next)
+        if (!slot->answered) drop_unresolved(serve, slot);
+    drop_silent(serve, session);
 }
 
 /* Before the slot's chains are moved or cleared. */
@@ -276,11 +282,18 @@ void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, s
     if (unlikely(length == 0)) keep_silent(serve, slot);
     else {
         drop_again(serve, slot);
-        if (unlikely(slot->session->silent_all || slot->session->silent_hashes.length))
+        if (unlikely(slot->session->silent_all || slot->session->silent_hashes.length)) {
             drop_silent(serve, slot->session);
+            forget_silent(serve, slot->session);
+        }
     }
     bool failed = length > 0 && (reply[0] == '-' || reply[0] == '!');
     answered(serve, slot, length, failed, append_reply(serve, slot, reply, length, from_resp3, fence != 0), fence);
+}
+
+void slot_answer_error(struct serve *serve, struct slot *slot, const uint8_t *error, size_t length) {
+    drop_unresolved(serve, slot);
+    answered(serve, slot, length, true, append_reply(serve, slot, error, length, false, false), 0);
 }
 
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool fenced) {
@@ -350,7 +363,7 @@ static void forget_slots(struct serve *serve, struct session *session, struct sl
     while (*next) {
         struct slot *slot = *next;
         *next = slot->next;
-        if (!slot->answered) drop_again(serve, slot);
+        if (!slot->answered) drop_unresolved(serve, slot);
         slot_free(serve, slot);
     }
     session->last = session->ripe = kept;
@@ -379,10 +392,11 @@ void session_init(struct session *session, fp_client id) {
 
 void session_deinit(struct serve *serve, struct session *session) {
     forget_slots(serve, session, NULL);
+    drop_silent(serve, session);
+    forget_silent(serve, session);
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
     chain_clear(&session->out, &serve->blocks);
     buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
-    buffer_free(&session->silent_hashes, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
     for (struct session **at = &serve->dirty; session->is_dirty && *at; at = &(*at)->dirty_next) {
         if (*at != session) continue;

@@ -55,13 +55,16 @@ bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
 void slot_sweep(struct serve *serve, struct slot *slot);
 
 /* Rule 6, when suspect copies are about to be served: a key with a write whose outcome is not known is not served. */
-void slots_drop_unresolved(struct serve *serve);
+void session_drop_unresolved(struct serve *serve, struct session *session);
 
 /* Answers: the reply is converted by the slot's rule for RESP2 clients if from_resp3. What must be dropped is dropped
  * before (rule 2). Without a fence (0) the slot is gone afterwards; else once that has passed. */
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3,
                  uint64_t fence);
-/* The same, with more to come for this slot: `fenced` when that will have to wait for a fence. */
+/* An error of our own, for what was not sent or will not be answered: nothing has been read, and what would have been
+ * written may have been. */
+void slot_answer_error(struct serve *serve, struct slot *slot, const uint8_t *error, size_t length);
+/* An answer with more to come for this slot: `fenced` when that will have to wait for a fence. */
 void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool fenced);
 /* Sends what answers nothing, behind what is already there for the session and in front of what is not. */
 void session_tell(struct serve *serve, struct session *session, const uint8_t *bytes, size_t length, uint64_t fence);

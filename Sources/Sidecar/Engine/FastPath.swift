@@ -240,6 +240,9 @@ struct FastPath: Orders, @unchecked Sendable {
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID) {
         fp_answer(engine, slot, reply.baseAddress, reply.count, fromRESP3, fence)
     }
+    func answerError(_ slot: SlotID, _ error: Bytes) {
+        fp_answer_error(engine, slot, error.baseAddress, error.count)
+    }
     func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool) {
         fp_answer_more(engine, slot, reply.baseAddress, reply.count, isFenced)
     }

@@ -233,8 +233,9 @@ extension FlowNotice {
                 metadata: ["version": "\(version)"])
         case .lost(let reason):
             log.warning("upstream \(upstream) is lost: \(reason)")
-        case .unreachable(let reason):
-            log.warning("upstream \(upstream) is unreachable: \(reason); what is cached is served")
+        case .unreachable(let reason, let isServed):
+            let cached = isServed ? "what is cached is served" : "it may be there, so what is cached is not served"
+            log.warning("upstream \(upstream) is unreachable: \(reason); \(cached)")
         case .refused(let reason):
             log.warning("upstream \(upstream) refuses the sidecar: \(reason)")
         case .suspended:

@@ -111,7 +111,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             case .linkUp:
                 linkUp(event.link)
             case .linkDown:
-                linkDown(event.link, reason: Self.reason(event.error))
+                linkDown(event.link, event.error)
             case .wake:
                 break
             }
@@ -165,9 +165,10 @@ struct Flow<Engine: Orders>: ~Copyable {
         }
     }
 
-    private mutating func linkDown(_ link: LinkID, reason: String) {
+    private mutating func linkDown(_ link: LinkID, _ error: Int32) {
+        let reason = Self.reason(error)
         if link == tracked.link {
-            downTracked(reason)
+            downTracked(reason, error)
         } else if link == shared.link {
             loseShared(reason)
         } else if link == probe.link {

@@ -2,8 +2,9 @@
 enum FlowNotice: Sendable, Equatable {
     case up(version: String, tracking: Bool, trackingReason: String)
     case lost(reason: String)
-    /// The first failed attempt since the link was up, or one with another reason than the last.
-    case unreachable(reason: String)
+    /// The first failed attempt since the link was up, one with another reason than the last, or the first that shows
+    /// that nobody is there: from then on what is cached is served.
+    case unreachable(reason: String, isServed: Bool)
     /// It answers, with an error: credentials, most often.
     case refused(reason: String)
     /// The heartbeat is late.

@@ -16,6 +16,8 @@ protocol Orders {
 
     /// An empty reply ends the slot without a byte. Delivered once the fence has passed.
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID)
+    /// An error of ours, for what was not sent or will not be answered.
+    func answerError(_ slot: SlotID, _ error: Bytes)
     func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool)
     func tell(_ client: ClientID, _ bytes: Bytes, fence: FenceID)
     /// This fence and all before it.

@@ -61,7 +61,7 @@ extension Flow {
     /// What was not sent gets an error at once.
     func refuse(_ slot: SlotID) {
         let error = reach.error
-        error.withUnsafeBufferPointer { orders.answer(slot, $0, fromRESP3: false, fence: 0) }
+        error.withUnsafeBufferPointer { orders.answerError(slot, $0) }
     }
 
     // MARK: the shared RESP2 link

@@ -149,12 +149,18 @@ struct PinnedSession: ~Copyable {
     /// Notes what a command, about to be sent, will be answered with. `grown` is by how many bytes the queue grew.
     mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending
     {
+        var role = role
         switch role {
         case .plain, .hello, .monitor, .info, .identity, .naming:
             break
         case .subscribe, .psubscribe, .ssubscribe, .unsubscribe, .punsubscribe, .sunsubscribe:
-            /* Confirmations come under CLIENT REPLY OFF too. */
             let names = Request.argumentCount(request) - 1
+            /* An error, or QUEUED, is held back like any reply; confirmations come under CLIENT REPLY OFF too. */
+            if replies != .on, isQueuing || names < 1 && role.subscribes {
+                maySubscribeUnseen = maySubscribeUnseen || isQueuing
+                break
+            }
+            if replies == .skipsNext { replies = .on }
             let flags: OwedReply.Flags = names < 1 && role.unsubscribes ? .everything : []
             let count = UInt32(clamping: max(names, 1))
             let entry = OwedReply(
@@ -164,16 +170,16 @@ struct PinnedSession: ~Copyable {
             return .reply
         case .client:
             if !isQueuing, !refusesReplySwitch, let silence = switchReplies(request) { return silence }
-        case .multi:
-            isQueuing = true
         case .exec:
             isQueuing = false
-        case .discard:
-            /* Refused for its arguments it leaves the transaction as it is; EXEC ends it. */
-            if Request.argumentCount(request) == 1 { isQueuing = false }
-        case .reset:
-            replies = .on
-            isQueuing = false
+        case .multi, .discard, .reset:
+            /* Refused for its arguments it leaves all as it is. */
+            if Request.argumentCount(request) != 1 {
+                role = .plain
+                break
+            }
+            isQueuing = role == .multi
+            if role == .reset { replies = .on }
         }
         switch replies {
         case .on:

@@ -78,7 +78,7 @@ extension Flow {
         case .reply: break
         case .silence: orders.answer(event.ticket, Bytes(start: nil, count: 0), fromRESP3: false, fence: 0)
         }
-        if role == .reset, !policy.credentials.isEmpty {
+        if role == .reset, Request.argumentCount(event.bytes) == 1, !policy.credentials.isEmpty {
             /* RESET has also taken away the authentication, which the client knows nothing of. */
             orders.send(event.link, policy.credentials.auth)
             grown &+= session.pointee.oweNothing(nowNs: nowNs)
@@ -153,7 +153,7 @@ extension Flow {
     mutating func clientGone(_ event: Event) {
         waitingPins.removeAll { $0.client == event.client }
         guard let link = pins[event.link] != nil ? event.link : pins.link(of: event.client) else { return }
-        /* It has said QUIT, or ended its side: the link ends by itself when what was asked has been sent. */
+        /* It has ended its side: the link ends by itself when what was asked has been sent. */
         if pins.isEnding(link) { return }
         orders.closeLink(link)
         removePin(link)

@@ -217,7 +217,7 @@ extension Flow {
             case .caching, .expiry, .value:
                 orders.fail(entry.ticket, error)
             case .answer where entry.flags.contains(.pureRead):
-                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)
+                orders.answerError(entry.ticket, error)
             case .answer:
                 orders.closeSlot(entry.ticket)
             case .information:

@@ -1,3 +1,5 @@
+import Glibc
+
 /// TrackedLink — the life of the one link on which everything plain travels and pushes are applied.
 ///
 ///     resting ──► resolving ──► connecting ──► greeting ──► up
@@ -29,6 +31,8 @@ struct TrackedLink: ~Copyable {
     var addresses: [[UInt8]] = []
     var address = 0
     var attemptNs: UInt64 = 0
+    /// When it was last lost.
+    var lostNs: UInt64 = 0
     /// It has been lost, and no attempt to make it again has begun yet.
     var isUntried = false
     var upNs: UInt64 = 0
@@ -65,6 +69,15 @@ struct ProbeLink {
     var notBeforeNs: UInt64 = 0
 }
 
+/// What an attempt that failed without a word shows of the upstream.
+enum Sign {
+    /// Refused, reset, no way there.
+    case turnedAway
+    case silence
+    /// It was never asked: the system had no socket for us.
+    case nothing
+}
+
 /// What the resolver says.
 enum Resolution: Sendable {
     /// Socket addresses, in the order of preference; not empty.
@@ -99,7 +112,9 @@ extension Flow {
                 tracked.addresses = addresses
             case .failed(let reason):
                 /* What was good last time may still be, when only the resolver has failed. */
-                if tracked.addresses.isEmpty { attemptFailed("resolve: \(reason)") }
+                if tracked.addresses.isEmpty {
+                    attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)"), .turnedAway)
+                }
             }
         }
         if case .resolving = tracked.phase { connectToAddresses() }
@@ -108,10 +123,11 @@ extension Flow {
 
     private mutating func connectToAddresses() {
         tracked.address = -1
-        connectToNextAddress(orFail: "connect: the system refuses to begin")
+        connectToNextAddress(orFail: "connect: the system has no socket for it", .nothing)
     }
 
-    private mutating func connectToNextAddress(orFail reason: String, afterSilence: Bool = false) {
+    private mutating func connectToNextAddress(orFail reason: String, _ sign: Sign) {
+        var sign = sign
         tracked.address += 1
         while tracked.address < tracked.addresses.count {
             tracked.link = openLink()
@@ -119,9 +135,10 @@ extension Flow {
                 tracked.phase = .connecting(deadlineNs: nowNs &+ policy.connectTimeoutNs)
                 return
             }
+            sign = .nothing
             tracked.address += 1
         }
-        attemptFailed(LinkMachine.Failure(reason: reason), afterSilence: afterSilence)
+        attemptFailed(LinkMachine.Failure(reason: reason), sign)
     }
 
     /// A new link to the address in use; 0 when there is none, no room, or the system knows no way there.
@@ -145,7 +162,7 @@ extension Flow {
             orders.send(tracked.link, bytes)
         case .failed(let failure):
             orders.closeLink(tracked.link)
-            attemptFailed(failure)
+            attemptFailed(failure, .turnedAway)
         case .ready:
             trackedIsUp()
         }
@@ -190,47 +207,58 @@ extension Flow {
 
     // MARK: losing it
 
-    /// LINK_DOWN.
-    mutating func downTracked(_ reason: String) {
+    /// LINK_DOWN, with its errno.
+    mutating func downTracked(_ reason: String, _ error: Int32) {
         switch tracked.phase {
         case .up:
             loseTracked(reason)
         case .connecting:
             tracked.link = 0
-            connectToNextAddress(orFail: "connect: \(reason)")
+            let isOurs = [EADDRNOTAVAIL, ENOBUFS, ENOMEM, EPERM].contains(error)
+            connectToNextAddress(orFail: "connect: \(reason)", isOurs ? .nothing : .turnedAway)
         case .greeting:
-            attemptFailed("handshake: \(reason)")
+            attemptFailed(LinkMachine.Failure(reason: "handshake: \(reason)"), .turnedAway)
         case .resting, .resolving:
             break
         }
     }
 
-    private mutating func attemptFailed(_ reason: String) { attemptFailed(LinkMachine.Failure(reason: reason)) }
-
-    private mutating func attemptFailed(_ failure: LinkMachine.Failure, afterSilence: Bool = false) {
+    private mutating func attemptFailed(_ failure: LinkMachine.Failure, _ sign: Sign) {
         let reason = failure.reason
         tracked.link = 0
         /* A server that is busy says so at once and may be done any moment. */
         tracked.phase = .resting(untilNs: nowNs &+ (failure.isBusy ? 50_000_000 : tracked.backoff.next()))
         reach.waitUntilNs = 0
         reach.say(failure)
-        if trackedStatus.lastError != reason {
-            trackedStatus.lastError = reason
-            notices.append(failure.isRefusal ? .refused(reason: reason) : .unreachable(reason: reason))
+        let isNew = trackedStatus.lastError != reason
+        trackedStatus.lastError = reason
+        if failure.isRefusal {
+            if isNew { notices.append(.refused(reason: reason)) }
+            /* Who refuses us in words is there, and others may be writing. */
+            return heardFromUpstream()
         }
-        /* Who refuses us in words is there, and others may be writing. */
-        if failure.isRefusal { return heardFromUpstream() }
-        reach.isTurnedAway = !afterSilence
-        countAsUnreachable(afterSilence: afterSilence)
+        reach.isTurnedAway = sign == .turnedAway
+        let wasUnreachable = reach.isUnreachable
+        countAsUnreachable(sign)
+        if isNew, reach.isUnreachable == wasUnreachable {
+            notices.append(.unreachable(reason: reason, isServed: wasUnreachable))
+        }
     }
 
     /* An attempt has failed, and nothing has come from the node on any link since it began. Being turned away proves
-       it at once when we have no other link; silence, and being turned away while another link lives, prove nothing
-       before the node has been silent for as long as a heartbeat may be. */
-    private mutating func countAsUnreachable(afterSilence: Bool) {
-        let isLong = nowNs &- reach.lastHeardNs >= Heartbeat.lateNs
-        let isCertain = isLong || !afterSilence && !hasOtherLink
-        if reach.lastHeardNs <= tracked.attemptNs, isCertain { reach.isUnreachable = true }
+       it at once when we have no other link, and nothing while we have one: an idle one says nothing of itself. Silence
+       proves nothing before it has lasted, since the loss, for as long as a heartbeat's may. */
+    private mutating func countAsUnreachable(_ sign: Sign) {
+        let isCertain =
+            switch sign {
+            case .turnedAway: !hasOtherLink
+            case .silence: nowNs &- max(reach.lastHeardNs, tracked.lostNs) >= Heartbeat.lateNs
+            case .nothing: false
+            }
+        if reach.lastHeardNs <= tracked.attemptNs, isCertain, !reach.isUnreachable {
+            reach.isUnreachable = true
+            notices.append(.unreachable(reason: trackedStatus.lastError, isServed: true))
+        }
         publishTrust()
     }
 
@@ -238,7 +266,7 @@ extension Flow {
 
     /// A link other than the tracked one has been lost, perhaps the last, and the reason to doubt what the attempt showed.
     mutating func lostOther() {
-        if !tracked.isUp, reach.isTurnedAway { countAsUnreachable(afterSilence: false) }
+        if !tracked.isUp, reach.isTurnedAway { countAsUnreachable(.turnedAway) }
     }
 
     /// Closes the link while it is up.
@@ -252,6 +280,7 @@ extension Flow {
         tracked.isUp = false
         tracked.tracking = false
         tracked.attemptNs = nowNs
+        tracked.lostNs = nowNs
         tracked.isUntried = true
         closeProbe()
         reach.say(reason)
@@ -288,7 +317,7 @@ extension Flow {
         guard reach.waitUntilNs != 0, sightNs >= reach.waitUntilNs else { return }
         reach.waitUntilNs = 0
         /* Without an attempt nothing shows that nobody is there. */
-        if !tracked.isUntried { countAsUnreachable(afterSilence: true) }
+        if !tracked.isUntried { countAsUnreachable(.silence) }
     }
 
     mutating func expireTracked() {
@@ -301,16 +330,16 @@ extension Flow {
             tracked.phase = .resolving(deadlineNs: .max)
             reach.waitUntilNs = 0
             reach.say("resolve: no answer yet")
-            countAsUnreachable(afterSilence: true)
+            countAsUnreachable(.silence)
         case .connecting:
             orders.closeLink(tracked.link)
             tracked.link = 0
             connectToNextAddress(
-                orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms", afterSilence: true)
+                orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms", .silence)
         case .greeting:
             orders.closeLink(tracked.link)
             let reason = "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms"
-            attemptFailed(LinkMachine.Failure(reason: reason), afterSilence: true)
+            attemptFailed(LinkMachine.Failure(reason: reason), .silence)
         case .up:
             beat()
         }
@@ -380,7 +409,7 @@ extension Flow {
         let reason = "it has fallen silent, and a new connection was not answered"
         reach.isUnreachable = true
         reach.say(reason)
-        notices.append(.unreachable(reason: reason))
+        notices.append(.unreachable(reason: reason, isServed: true))
         publishTrust()
     }
 

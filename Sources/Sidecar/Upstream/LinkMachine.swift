@@ -130,8 +130,7 @@ struct LinkMachine {
             if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
             /* An older server's BUSY is a refusal of HELLO alone. */
             if Self.isBusy(error), !error.hasPrefix("BUSY") { return Failure(reason: error, isBusy: true) }
-            let fatal = ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED"]
-            if fatal.contains(where: error.hasPrefix) { return Failure(reason: error, isRefusal: true) }
+            if Self.isRefusal(error) { return Failure(reason: error, isRefusal: true) }
             helloRefusal = error
             return nil
         }
@@ -160,11 +159,23 @@ struct LinkMachine {
         }
     }
 
+    /// What refuses PING alone is an answer: MISCONF, NOPERM, a server that knows no PING.
     private func heardPing(_ reply: Reply) -> Failure? {
-        guard let error = reply.errorText, !error.hasPrefix("NOPERM") else { return nil }
-        if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
+        guard let error = reply.errorText else { return nil }
+        if Self.isRefusal(error) {
+            if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
+            return Failure(reason: error, isRefusal: true)
+        }
+        guard Self.isBusy(error) else { return nil }
         if error.hasPrefix("BUSY"), !needsTracking { return nil } /* SCRIPT KILL must find a way */
-        return Failure(reason: error, isBusy: Self.isBusy(error), isRefusal: !Self.isBusy(error))
+        /* A replica without its master reads no key, and does all else. */
+        if error.hasPrefix("MASTERDOWN"), case .plain = purpose { return nil }
+        return Failure(reason: error, isBusy: true)
+    }
+
+    /// It will have nobody like us.
+    private static func isRefusal(_ error: String) -> Bool {
+        ["NOAUTH", "WRONGPASS", "ERR max number of clients", "DENIED"].contains(where: error.hasPrefix)
     }
 
     /// It serves nobody else either.

@@ -94,6 +94,7 @@ final class RecordedOrders: Orders {
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID) {
         note("answer \(slot)\(fromRESP3 ? " resp3" : "")\(behind(fence)): \(text(reply))")
     }
+    func answerError(_ slot: SlotID, _ error: Bytes) { note("answer \(slot): \(text(error))") }
     func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool) {
         note("answer more \(slot)\(isFenced ? " behind a fence" : ""): \(text(reply))")
     }

@@ -43,6 +43,10 @@ extension UpstreamModel {
             connection.database = 0
             connection.isAuthenticated = password == nil
             connection.out.append(text: "+RESET\r\n")
+        case .quit:
+            ok(connection)
+            quitters.append(connection)
+            close(connection)
         case .dbSize:
             integer(connection, databases[connection.database].count)
         default:

@@ -84,6 +84,8 @@ final class UpstreamModel {
     var isInExec = false
     var unblocked: [Connection] = []
     let keyCount: Int
+    /// Those that said QUIT: they are closed behind what is in `out`.
+    var quitters: [Connection] = []
     /// Of how many kinds its pushes were; for coverage.
     var pushes = 0
 
@@ -272,7 +274,7 @@ final class UpstreamModel {
     // MARK: commands
 
     enum Command {
-        case hello, auth, ping, client, info, command, select, reset
+        case hello, auth, ping, client, info, command, select, reset, quit
         case get, set, setEX, mget, mset, del, exists, pttl, pexpire, persist, append, getDel, getEX, rename, copy, move
         case type, strlen, getRange, setRange, incr, flushAll, flushDB, swapDB, dbSize, getSet, sort, sortRO
         case lpush, rpush, lpop, llen, blpop, hset, hget, xpending
@@ -290,7 +292,8 @@ final class UpstreamModel {
     static let commands: [[UInt8]: Command] = {
         let names: [(String, Command)] = [
             ("HELLO", .hello), ("AUTH", .auth), ("PING", .ping), ("CLIENT", .client), ("INFO", .info),
-            ("COMMAND", .command), ("SELECT", .select), ("RESET", .reset), ("GET", .get), ("SET", .set),
+            ("COMMAND", .command), ("SELECT", .select), ("RESET", .reset), ("QUIT", .quit), ("GET", .get),
+            ("SET", .set),
             ("PSETEX", .setEX), ("MGET", .mget), ("MSET", .mset), ("DEL", .del), ("EXISTS", .exists), ("PTTL", .pttl),
             ("PEXPIRE", .pexpire), ("PERSIST", .persist), ("APPEND", .append), ("GETDEL", .getDel), ("GETEX", .getEX),
             ("RENAME", .rename), ("COPY", .copy), ("MOVE", .move), ("TYPE", .type), ("STRLEN", .strlen),
@@ -334,16 +337,16 @@ final class UpstreamModel {
     }
 
     func dispatch(_ command: Command, _ words: [[UInt8]], on connection: Connection) {
-        if !connection.isAuthenticated, command != .hello, command != .auth, command != .reset {
+        if !connection.isAuthenticated, command != .hello, command != .auth, command != .reset, command != .quit {
             connection.out.append(text: "-NOAUTH Authentication required.\r\n")
             return
         }
-        if isLoading, command != .hello, command != .auth, command != .client, command != .info {
+        if isLoading, command != .hello, command != .auth, command != .client, command != .info, command != .quit {
             connection.out.append(text: "-LOADING Redis is loading the dataset in memory\r\n")
             return
         }
         if connection.queued != nil, command != .exec, command != .discard, command != .watch, command != .multi,
-            command != .reset
+            command != .reset, command != .quit
         {
             connection.queued?.append(words)
             connection.out.append(text: "+QUEUED\r\n")
@@ -368,7 +371,7 @@ final class UpstreamModel {
         for word in words.dropFirst() { if let token = Self.token(word) { truth.execute(token: token) } }
         if command.isChangeWithoutToken { truth.note(change: words, connection: connection.id) }
         switch command {
-        case .hello, .auth, .ping, .client, .info, .command, .select, .reset, .dbSize, .xpending:
+        case .hello, .auth, .ping, .client, .info, .command, .select, .reset, .quit, .dbSize, .xpending:
             converse(command, words, connection)
         case .multi, .exec, .discard, .watch, .unwatch, .eval, .evalRO, .publish, .subscribe, .unsubscribe:
             transact(command, words, connection)
