@@ -16,9 +16,11 @@ extension World {
     func isMessage(_ client: SimClient, _ value: RESPValue) -> [UInt8]? {
         switch value {
         case .push(let items), .array(let items):
-            guard client.habit == .subscriber, items.count == 3, items[0] == .bulk("message".array),
-                case .bulk(let text) = items[2]
-            else { return nil }
+            let isMessage = items.count == 3 && items[0] == .bulk("message".array)
+            let isOfPattern = items.count == 4 && items[0] == .bulk("pmessage".array)
+            guard client.habit == .subscriber, isMessage || isOfPattern, case .bulk(let text)? = items.last else {
+                return nil
+            }
             return text
         default: return nil
         }

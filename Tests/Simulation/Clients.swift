@@ -69,7 +69,10 @@ extension World {
     }
 
     private static let stateful: Set<[UInt8]> = Set(
-        ["BLPOP", "CLIENT", "MULTI", "RESET", "SELECT", "SUBSCRIBE", "UNSUBSCRIBE", "UNWATCH", "WATCH"].map(\.array))
+        [
+            "BLPOP", "CLIENT", "MULTI", "PSUBSCRIBE", "PUNSUBSCRIBE", "RESET", "SELECT", "SUBSCRIBE", "UNSUBSCRIBE",
+            "UNWATCH", "WATCH",
+        ].map(\.array))
 
     /// Sends commands in one piece.
     func ask(_ client: SimClient, _ commands: [[[UInt8]]], _ kinds: [Asked.Kind]) {

@@ -20,9 +20,10 @@ extension World {
         case .subscriber:
             if chance.oneIn(16) { return add(["RESET".array], .reset) }
             if chance.oneIn(3) {
-                add(
-                    [chance.oneIn(4) ? "UNSUBSCRIBE".array : "SUBSCRIBE".array, [UInt8]("c", chance.below(2))],
-                    .subscribe)
+                let isOfPattern = chance.oneIn(3)
+                let kind = chance.oneIn(4) ? "UNSUBSCRIBE" : "SUBSCRIBE"
+                let name = isOfPattern ? "c*".array : [UInt8]("c", chance.below(2))
+                add([isOfPattern ? ("P" + kind).array : kind.array, name], .subscribe)
             }
         case .otherDatabase:
             cover("rule 8: commands in another database")
@@ -227,7 +228,9 @@ extension World {
         }
         if chance.oneIn(20) { snapshot = model.snapshot() }
         if chance.oneIn(5) { model.expireSome(&chance) }
-        if isDown || nowNs < frozenUntilNs || writers[index].isClosed || model.isLoading { return }
+        if isDown || nowNs < frozenUntilNs || writers[index].isClosed || model.isLoading || model.cannotSave {
+            return
+        }
         var commands: [[[UInt8]]] = []
         func add(_ words: [[UInt8]], _ kind: Asked.Kind) { commands.append(words) }
         switch chance.below(6) {

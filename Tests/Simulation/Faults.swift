@@ -72,6 +72,10 @@ extension World {
             model.isLoading = true
             for index in writers.indices { writers[index] = model.connect() }
             queue.push(nowNs + length, .heal(fault))
+        case .misconf(let length):
+            model.cannotSave = true
+            for wire in pod.links where chance.oneIn(2) { cut(pod, wire, reset: true) }
+            queue.push(nowNs + length, .heal(fault))
         case .password(let length):
             model.password = "changed".array
             for wire in pod.links { cut(pod, wire, reset: true) }
@@ -134,6 +138,7 @@ extension World {
             isDown = false
             for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
         case .loading: model.isLoading = false
+        case .misconf: model.cannotSave = false
         case .password: model.password = nil
         case .trackingRefused:
             model.refusesTracking = false
@@ -162,6 +167,7 @@ extension World {
         isShut = false
         model.isFull = false
         model.isLoading = false
+        model.cannotSave = false
         model.password = nil
         model.refusesTracking = false
         for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }

@@ -18,6 +18,8 @@ struct Plan {
         case failover(isEmpty: Bool)
         /// A restart behind which it is loading for this long.
         case loading(UInt64)
+        /// It cannot save: writes and PING are refused for this long, and some connections end.
+        case misconf(UInt64)
         /// All connections end, and the password is another one for this long.
         case password(UInt64)
         /// All connections end, and CLIENT TRACKING is refused for this long.
@@ -120,7 +122,7 @@ struct Plan {
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {
-        switch chance.below(21) {
+        switch chance.below(22) {
         case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
         case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
         /* Long enough to be suspended, and short enough to be trusted again at once. */
@@ -134,6 +136,7 @@ struct Plan {
         case 9: .trackingRefused(chance.between(100 * millisecond, second))
         case 10, 11:
             .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
+        case 20: .misconf(chance.between(100 * millisecond, 2 * second))
         case 12: .stall(chance.between(second, 5 * second))
         case 13: .clientGone(reset: chance.oneIn(2))
         case 18: .lateWrite(chance.between(100 * millisecond, second), all: false)

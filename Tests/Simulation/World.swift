@@ -270,7 +270,10 @@ final class World {
         let isUntracked = !status.tracking && !plan.isAlwaysTracked
         if isUntracked || status.state == .unreachable { pod.laxNs = nowNs }
         if status.state == .unreachable, !pod.isUnreachable, isOnlyFull(pod) {
-            fail("pod\(pod.index) takes an upstream for unreachable that tells it to be full")
+            if model.isFull { fail("pod\(pod.index) takes an upstream for unreachable that tells it to be full") }
+            if isShut, hasLivingPin(pod) {
+                fail("pod\(pod.index) takes an upstream for unreachable to which a client's link lives")
+            }
         }
         pod.isUnreachable = status.state == .unreachable
     }
@@ -281,8 +284,16 @@ final class World {
         let isHeld = pod.wires.contains { wire in
             wire.map { $0.toEngine.heldUntilNs > nowNs || $0.toEngine.extraNs > 0 } ?? false
         }
-        let isOther = isDown || isShut || model.isLoading || nowNs < frozenUntilNs || isSlow || isHeld
-        return model.isFull && fullAt == faultsInjected && !isOther
+        let isOther = isDown || model.isLoading || nowNs < frozenUntilNs || isSlow || isHeld
+        return (model.isFull || isShut) && fullAt == faultsInjected && !isOther
+    }
+
+    /// As the pod takes it, and as it is.
+    func hasLivingPin(_ pod: Pod) -> Bool {
+        pod.loop.flow.pins.hasOpen
+            && pod.links.contains { wire in
+                wire !== pod.trackedWire && !wire.isCut && !wire.isOver && wire.connection?.isClosed == false
+            }
     }
 
     func drain(_ pod: Pod) {

@@ -95,7 +95,11 @@ struct ModelTests {
     private static func subscription(_ chance: inout Chance) -> [[UInt8]] {
         let channel = [UInt8]("c", chance.below(3))
         if chance.oneIn(12) { return ["RESET".array] }
-        return chance.pick([["SUBSCRIBE".array, channel], ["UNSUBSCRIBE".array, channel]])
+        let pattern = "c*".array /* of several, Redis tells in the order of its hash table */
+        return chance.pick([
+            ["SUBSCRIBE".array, channel], ["UNSUBSCRIBE".array, channel], ["PSUBSCRIBE".array, pattern],
+            ["PUNSUBSCRIBE".array, pattern],
+        ])
     }
 
     private static func command(_ chance: inout Chance) -> [[UInt8]] {

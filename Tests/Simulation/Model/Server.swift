@@ -38,6 +38,7 @@ extension UpstreamModel {
             connection.isDirty = false
             connection.isMute = false
             connection.channels = []
+            connection.patterns = []
             connection.protocolVersion = 2
             connection.tracking = .off
             connection.database = 0

@@ -102,6 +102,18 @@ extension UpstreamModel {
                 out.appendBulk(words[2])
             }
         }
+        for other in connections {
+            for pattern in other.patterns where words[1].starts(with: pattern.dropLast()) {
+                receivers += 1
+                deliver(to: other) { out in
+                    out.appendHead(other.protocolVersion == 3 ? ">" : "*", 4)
+                    out.appendBulk("pmessage".array)
+                    out.appendBulk(pattern)
+                    out.appendBulk(words[1])
+                    out.appendBulk(words[2])
+                }
+            }
+        }
         integer(connection, receivers)
     }
 
@@ -114,23 +126,30 @@ extension UpstreamModel {
     }
 
     func subscribe(_ command: Command, _ words: [[UInt8]], _ connection: Connection) {
-        let isSubscribing = command == .subscribe
-        let names =
-            words.count > 1 ? Array(words.dropFirst()) : connection.channels.sorted { $0.lexicographicallyPrecedes($1) }
+        let isSubscribing = command == .subscribe || command == .psubscribe
+        let isOfPatterns = command == .psubscribe || command == .punsubscribe
+        let own = isOfPatterns ? connection.patterns : connection.channels
+        let names = words.count > 1 ? Array(words.dropFirst()) : own.sorted { $0.lexicographicallyPrecedes($1) }
         func confirm(_ name: [UInt8]?) {
             deliver(to: connection) { out in
                 out.appendHead(connection.protocolVersion == 3 ? ">" : "*", 3)
-                out.appendBulk(isSubscribing ? "subscribe".array : "unsubscribe".array)
+                let kind = isSubscribing ? "subscribe" : "unsubscribe"
+                out.appendBulk(isOfPatterns ? ("p" + kind).array : kind.array)
                 if let name {
                     out.appendBulk(name)
                 } else {
                     out.append(text: connection.protocolVersion == 3 ? "_\r\n" : "$-1\r\n")
                 }
-                out.appendHead(":", connection.channels.count)
+                out.appendHead(":", connection.channels.count + connection.patterns.count)
             }
         }
         for name in names {
-            if isSubscribing { connection.channels.insert(name) } else { connection.channels.remove(name) }
+            switch command {
+            case .subscribe: connection.channels.insert(name)
+            case .psubscribe: connection.patterns.insert(name)
+            case .unsubscribe: connection.channels.remove(name)
+            default: connection.patterns.remove(name)
+            }
             confirm(name)
         }
         if names.isEmpty { confirm(nil) }

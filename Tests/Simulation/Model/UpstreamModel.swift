@@ -48,6 +48,8 @@ final class UpstreamModel {
         /// `place`: who blocked before is served before.
         var blocked: (keys: [[UInt8]], deadlineNs: UInt64, place: Int)?
         var channels: Set<[UInt8]> = []
+        /// Each a prefix and "*".
+        var patterns: Set<[UInt8]> = []
         var pendingKeys: [[UInt8]?] = []
         var input = CommandReader()
         fileprivate(set) var isClosed = false
@@ -64,6 +66,8 @@ final class UpstreamModel {
     var speaksTracking = true
     var refusesTracking = false
     var isLoading = false
+    /// The last save has failed.
+    var cannotSave = false
     /// maxclients is reached.
     var isFull = false
     var password: [UInt8]?
@@ -279,6 +283,19 @@ final class UpstreamModel {
         case type, strlen, getRange, setRange, incr, flushAll, flushDB, swapDB, dbSize, getSet, sort, sortRO
         case lpush, rpush, lpop, llen, blpop, hset, hget, xpending
         case multi, exec, discard, watch, unwatch, eval, evalRO, publish, subscribe, unsubscribe
+        case psubscribe, punsubscribe
+
+        /// While the last save has failed: writes, and PING.
+        var isRefusedUnsaved: Bool {
+            switch self {
+            case .ping, .set, .setEX, .mset, .del, .pexpire, .persist, .append, .getDel, .getEX, .rename, .copy, .move,
+                .setRange, .incr, .flushAll, .flushDB, .swapDB, .getSet, .sort, .lpush, .rpush, .lpop, .blpop, .hset,
+                .eval:
+                true
+            default:
+                false
+            }
+        }
 
         /// Writes in whose words there is no place for a token.
         var isChangeWithoutToken: Bool {
@@ -304,6 +321,7 @@ final class UpstreamModel {
             ("EVAL_RO", .evalRO), ("SORT", .sort), ("SORT_RO", .sortRO), ("GETRANGE", .getRange),
             ("SETRANGE", .setRange), ("INCR", .incr),
             ("PUBLISH", .publish), ("SUBSCRIBE", .subscribe), ("UNSUBSCRIBE", .unsubscribe),
+            ("PSUBSCRIBE", .psubscribe), ("PUNSUBSCRIBE", .punsubscribe),
         ]
         return Dictionary(uniqueKeysWithValues: names.map { (Array($0.0.utf8), $0.1) })
     }()
@@ -345,6 +363,11 @@ final class UpstreamModel {
             connection.out.append(text: "-LOADING Redis is loading the dataset in memory\r\n")
             return
         }
+        if cannotSave, command.isRefusedUnsaved {
+            connection.out.append(text: "-MISCONF Redis is configured to save RDB snapshots, but cannot\r\n")
+            if connection.queued != nil { connection.isQueueBroken = true }
+            return
+        }
         if connection.queued != nil, command != .exec, command != .discard, command != .watch, command != .multi,
             command != .reset, command != .quit
         {
@@ -373,7 +396,8 @@ final class UpstreamModel {
         switch command {
         case .hello, .auth, .ping, .client, .info, .command, .select, .reset, .quit, .dbSize, .xpending:
             converse(command, words, connection)
-        case .multi, .exec, .discard, .watch, .unwatch, .eval, .evalRO, .publish, .subscribe, .unsubscribe:
+        case .multi, .exec, .discard, .watch, .unwatch, .eval, .evalRO, .publish, .subscribe, .unsubscribe,
+            .psubscribe, .punsubscribe:
             transact(command, words, connection)
         case .lpush, .rpush, .lpop, .llen, .blpop, .hset, .hget, .sort, .sortRO:
             collect(command, words, connection)
