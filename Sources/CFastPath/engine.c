@@ -474,6 +474,16 @@ void fp_answer_error(fp_engine *engine, fp_slot id, const void *error, size_t le
     if (slot) slot_answer_error(&engine->serve, slot, error, length);
 }
 
+void fp_silent_mark(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (session) session_mark_silent(session);
+}
+
+void fp_silent_settle(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (session) session_settle_silent(&engine->serve, session);
+}
+
 void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool fenced) {
     struct slot *slot = slot_at(engine, id);
     if (slot) slot_answer_more(&engine->serve, slot, reply, length, fenced);

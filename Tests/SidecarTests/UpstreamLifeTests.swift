@@ -49,6 +49,55 @@ struct UpstreamLifeTests {
         #expect(world.status.lastError == "connect: the system has no socket for it")
     }
 
+    @Test("An address that takes the connection and closes it, or says nothing, is passed over")
+    func closing() {
+        let world = FlowWorld()
+        world.resolve(.addresses([Array("six".utf8), Array("four".utf8), Array("two".utf8)]))
+        _ = world.turn(.up(1))
+        #expect(world.turn(.down(1)) == ["open 2: four"])
+        _ = world.turn(.up(2))
+        var ordered: [String] = []
+        while !ordered.contains("open 3: two"), world.nowMs < 3_000 { ordered += world.pass(ms: 1) }
+        #expect(ordered.contains("close link 2"))
+    }
+
+    @Test("A resolver that does not answer holds nobody up where an address is known, and proves nothing")
+    func slowResolver() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"), .down(1))
+        #expect(world.pass(ms: 99) == ["release"])
+        #expect(world.pass(ms: 1) == ["open 2: addr"])
+        #expect(world.turn(.down(2, 111)) == ["trust 1 not, serve suspect"])
+        #expect(world.wantsAddresses)
+        world.flow.wantsAddresses = false
+        while !world.pass(ms: 1).contains("open 3: addr") {}
+        #expect(!world.wantsAddresses) /* It has not answered the first time. */
+        world.flow.resolved(.addresses([Array("moved".utf8)]), nowNs: world.nowMs * 1_000_000)
+        _ = world.turn(.down(3, 111))
+        while !world.wantsAddresses { _ = world.pass(ms: 1) }
+        world.resolve(.failed("gone again"))
+        #expect(world.orders.take().contains("open 4: moved"))
+    }
+
+    @Test("While a client's link lives, nobody counts as gone whose new connections are turned away, but who is busy")
+    func otherLink() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.pin(client: 9))
+        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "+PONG"))
+        _ = world.pass(ms: 1_500)
+        #expect(world.turn(.down(3, 104)) == []) /* the probe */
+        #expect(world.status.state == .suspended)
+        _ = world.turn(.down(1))
+        world.resolve()
+        _ = world.orders.take()
+        #expect(world.turn(.down(4, 111)) == ["release"])
+        while !world.wantsAddresses { _ = world.pass(ms: 1) }
+        world.resolve()
+        let busy = TestEvent.reply(5, "-BUSY Redis is busy running a script")
+        #expect(world.turn(.up(5), .reply(5, FlowWorld.hello), busy, busy, busy).contains("trust 1 not, serve suspect"))
+    }
+
     @Test("Attempts follow each other with a growing pause, and the name is resolved each time")
     func backoff() {
         let world = FlowWorld()

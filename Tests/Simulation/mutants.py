@@ -39,9 +39,9 @@ MUTANTS = [
     ("own writes: flights not closed when parsed", DISPATCH,
      "            flights_close(serve, hash);\n"
      "        }\n"
-     "        slot->looks",
+     "        if ((elsewhere",
      "        }\n"
-     "        slot->looks"),
+     "        if ((elsewhere"),
     ("own writes: not dropped again before the reply", SLOTS,
      "static void drop_again(struct serve *serve, struct slot *slot) {\n",
      "static void drop_again(struct serve *serve, struct slot *slot) {\n"
@@ -50,12 +50,10 @@ MUTANTS = [
      "        flights_close(serve, hash_of(slot, i));\n",
      ""),
     ("own writes: EXEC does not drop what was queued", DISPATCH,
-     "            fits = slot_note_hash(serve, slot, hash);\n"
-     "        }\n"
-     "    }\n",
-     "            fits = hash || true;\n"
-     "        }\n"
-     "    }\n"),
+     "        fits = note_all(serve, slot, &session->multi_written);\n",
+     "        fits = true;\n"),
+    ("own writes: EXEC does not drop what was looked at", DISPATCH,
+     "        fits = fits && note_all(serve, slot, &session->multi_looked);\n", ""),
     ("own writes: FLUSHALL drops nothing", DISPATCH,
      "    store_drop_all(serve->store);\n"
      "    flights_close_all(serve);\n"
@@ -181,14 +179,11 @@ MUTANTS = [
      "    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);\n", ""),
     ("epochs: being turned away proves it though another link lives", FLOW + "TrackedLink.swift",
      "case .turnedAway: !hasOtherLink\n", "case .turnedAway: true\n"),
-    ("epochs: another server ends no other link", FLOW + "TrackedLink.swift",
-     "if let before = tracked.runID, before != machine.runID {\n",
-     "if let before = tracked.runID, before != machine.runID, before.isEmpty {\n"),
     ("own writes: what CLIENT REPLY leaves unanswered is not dropped again", SLOTS,
-     "    if (slot->looks) return; /* nobody is told what was read */\n", "    if (slot) return;\n"),
+     "    drop_silent(serve, session, session->silent_marked, session->silent_all_marked);\n", ""),
     ("fence: what was looked at is not dropped again behind it", SLOTS,
      "        leave_fence(serve, slot);\n"
-     "        if (slot->looks) drop_looked_at(serve, slot);\n"
+     "        drop_looked_at(serve, slot);\n"
      "        if (slot->looks_around) forget_suspects(serve);\n",
      "        leave_fence(serve, slot);\n"),
     ("one client's order: CLIENT REPLY does not wait for MULTI", DISPATCH,

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 
-from resp import Closed, ReplyError, Status
+from resp import Closed, ReplyError, Status, encode
 from runner import expect, expect_below, expect_error, expect_true, test
 from servers import wait_until
 
@@ -123,6 +123,46 @@ def _(t):
         wait_until(lambda: client.ask("GET", "k") == b"v", 4, what=f"the copy, {command} and the upstream gone")
         sorting.close()
         expect(client.call("GET", "k"), b"v")
+
+
+@test("a read in MULTI whose EXEC is not answered, and old writes under CLIENT REPLY OFF, leave what is cached")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, mute, other, direct = t.client(sidecar), t.client(sidecar), t.client(sidecar), t.client(redis)
+    mute.send("CLIENT", "REPLY", "OFF")
+    mute.send_raw(encode("SET", "k", "v") + b"".join(encode("SET", f"other{n}", "v") for n in range(9000)))
+    wait_until(lambda: direct.call("GET", "other8999") == b"v", what="the last write")
+    time.sleep(0.1)
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"v")
+    other.call("MULTI")
+    other.call("GET", "k")
+    redis.freeze()
+    other.send("EXEC")
+    time.sleep(0.1)
+    redis.kill()
+    wait_until(lambda: client.ask("GET", "k") == b"v", 4, what="the copy")
+
+
+@test("a silent tracked link, and new connections turned away: nothing old is served while a client's own link lives")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client, direct, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
+    direct.call("SET", "k", "old")
+    for _ in range(2):
+        expect(client.call("GET", "k"), b"old")
+    subscriber.call("SUBSCRIBE", "news")
+    meddler.greet = lambda connection: True
+    meddler.silence()
+    time.sleep(2)
+    direct.call("SET", "k", "new")
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        expect_error(client.ask("GET", "k"))
+        time.sleep(0.01)
 
 
 @test("an upstream that cannot save (MISCONF) serves all but writes, new links and new sidecars too")
@@ -421,7 +461,8 @@ def _(t):
 
 @test("who has seen that a key is gone is not given its copy when the upstream is")
 def _(t):
-    for seen in (("KEYS", "*"), ("SCAN", 0), ("DBSIZE",), ("RANDOMKEY",), ("EXISTS", "k"), ("TYPE", "k")):
+    for seen in (("KEYS", "*"), ("SCAN", 0), ("DBSIZE",), ("RANDOMKEY",), ("EXISTS", "k"), ("TYPE", "k"),
+                 ("XREAD", "COUNT", 1, "STREAMS", "k", 0)):
         redis = t.redis()
         meddler = t.meddler(redis)
         sidecar = t.sidecar(meddler).wait_until_tracking()
@@ -435,7 +476,7 @@ def _(t):
         direct.call("DEL", "k")
         meddler.behave()
         wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_epoch") > epoch, 5, what="a new link")
-        client.call(*seen)
+        t.client(sidecar).call(*seen)
         redis.kill()
         until = time.monotonic() + 0.7
         while time.monotonic() < until:

@@ -182,6 +182,12 @@ void fp_answer(fp_engine *engine, fp_slot slot, const void *reply, size_t length
 /* Answers a slot with one complete error of ours, at once: what it asked was not sent, or will not be answered. */
 void fp_answer_error(fp_engine *engine, fp_slot slot, const void *error, size_t length);
 
+/* For a client whose writes are not answered (CLIENT REPLY OFF or SKIP): behind those so far something is sent on its
+ * link that will be; and it has been, so that their outcome is known and they are dropped again (rule 2). One at a
+ * time. */
+void fp_silent_mark(fp_engine *engine, fp_client client);
+void fp_silent_settle(fp_engine *engine, fp_client client);
+
 /* Answers with a reply that is followed by more for the same slot (SUBSCRIBE a b gives two). The last by fp_answer,
  * whose fence is theirs too: `fenced` when it will have one. */
 void fp_answer_more(fp_engine *engine, fp_slot slot, const void *reply, size_t length, bool fenced);

@@ -212,8 +212,24 @@ static bool next_stored(const struct command *command, const struct resp_arg *ar
     return false;
 }
 
+/* XREAD and XREADGROUP: behind STREAMS stand keys, and as many ids. */
+static bool next_stream(const struct resp_arg *args, uint32_t count, uint32_t *cursor, uint32_t *key) {
+    uint32_t first = 1;
+    while (first < count && !is_word(&args[first], "streams", 7)) {
+        bool one = is_word(&args[first], "count", 5) || is_word(&args[first], "block", 5);
+        first += is_word(&args[first], "group", 5) ? 3 : one ? 2 : 1;
+    }
+    first++;
+    if (first >= count || *cursor >= (count - first) / 2) return false;
+    *key = first + *cursor;
+    ++*cursor;
+    return true;
+}
+
 bool command_next_key(const struct command *command, const struct resp_arg *args, uint32_t count, uint32_t *cursor,
                       uint32_t *key) {
+    if (command->id == COMMAND_ID_XREAD || command->id == COMMAND_ID_XREADGROUP)
+        return next_stream(args, count, cursor, key);
     switch (command->keys) {
     case COMMAND_KEYS_RANGE: return next_in_range(command, count, cursor, key);
     case COMMAND_KEYS_COUNTED: return next_counted(command, args, count, cursor, key);

@@ -45,6 +45,14 @@ bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane l
     return false;
 }
 
+/* A key of a command that MULTI queues; of more than can be kept, all keys. False when memory is short. */
+static bool note_queued(struct serve *serve, struct session *session, uint64_t hash, bool writes) {
+    struct buffer *kept = writes ? &session->multi_written : &session->multi_looked;
+    bool *all = writes ? &session->multi_all : &session->multi_looks_around;
+    *all |= kept->length >= SERVE_MULTI_HASH_BYTES;
+    return *all || buffer_append(kept, serve->budget, BUDGET_SLOTS, &hash, sizeof hash);
+}
+
 /* Drops what the command makes untrue, and notes it to be dropped again when it travels on a link that has no order
  * with the tracked one. In MULTI the keys count again when EXEC has answered. */
 static bool drop_keys(struct serve *serve, struct session *session, struct slot *slot, const struct command *command) {
@@ -62,11 +70,9 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
             trace_note(serve->trace, hash, FP_TRACE_WRITTEN, dropped);
             flights_close(serve, hash);
         }
-        slot->looks = !writes;
         if ((elsewhere || !writes) && !slot_note_hash(serve, slot, hash)) return false;
-        if (!session->in_multi || session->multi_all) continue;
-        if (session->multi_hashes.length >= SERVE_MULTI_HASH_BYTES) session->multi_all = true;
-        else if (!buffer_append(&session->multi_hashes, serve->budget, BUDGET_SLOTS, &hash, sizeof hash)) return false;
+        if (writes) slot->written_count = slot->hash_count;
+        if (session->in_multi && !note_queued(serve, session, hash, writes)) return false;
     }
     return true;
 }
@@ -156,6 +162,15 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     return DISPATCH_DONE;
 }
 
+static bool note_all(struct serve *serve, struct slot *slot, const struct buffer *hashes) {
+    for (size_t at = 0; at < hashes->length; at += sizeof(uint64_t)) {
+        uint64_t hash;
+        memcpy(&hash, hashes->bytes + at, sizeof hash);
+        if (!slot_note_hash(serve, slot, hash)) return false;
+    }
+    return true;
+}
+
 /* MULTI, EXEC and what is between, seen from outside: the upstream decides what they really do. */
 static bool follow_multi(struct serve *serve, struct session *session, const struct command *command) {
     if (!command) return true;
@@ -167,13 +182,12 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
     if (command->id == COMMAND_ID_EXEC) {
         if (session->multi_all) slot_sweep(serve, slot);
         slot->looks_around = session->multi_looks_around;
-        for (size_t at = 0; at < session->multi_hashes.length && fits; at += sizeof(uint64_t)) {
-            uint64_t hash;
-            memcpy(&hash, session->multi_hashes.bytes + at, sizeof hash);
-            fits = slot_note_hash(serve, slot, hash);
-        }
+        fits = note_all(serve, slot, &session->multi_written);
+        slot->written_count = slot->hash_count;
+        fits = fits && note_all(serve, slot, &session->multi_looked);
     }
-    buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->multi_looked, serve->budget, BUDGET_SLOTS);
     session->in_multi = session->multi_all = session->multi_looks_around = false;
     return fits;
 }
@@ -181,7 +195,7 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
 /* A pinned client's link speaks the client's protocol, and changes with it. */
 static void follow_protocol(struct serve *serve, struct session *session, const struct command *command) {
     if (!command) return;
-    if (command->id == COMMAND_ID_RESET) session->protocol = 2;
+    if (command->id == COMMAND_ID_RESET && serve->args.count == 1) session->protocol = 2;
     const struct resp_arg *version = &serve->args.args[1];
     bool named = command->id == COMMAND_ID_HELLO && serve->args.count > 1 && version->length == 1;
     if (named && (version->bytes[0] == '2' || version->bytes[0] == '3')) session->protocol = version->bytes[0] - '0';

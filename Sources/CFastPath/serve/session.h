@@ -49,12 +49,15 @@ struct session {
     bool multi_looks_around; /* what is queued reads keys that it does not name */
     uint8_t name_length;
     char name[SESSION_NAME_MAX];
-    fp_link link;               /* pinned */
-    struct buffer multi_hashes; /* keys of the commands queued in MULTI, uint64_t each */
-    struct buffer pin_error;    /* what to answer when pin_refused */
-    /* CLIENT REPLY OFF: keys of writes that nothing will answer, uint64_t each; they are done when a reply comes. */
+    fp_link link;                /* pinned */
+    struct buffer multi_written; /* keys of the writes queued in MULTI, uint64_t each */
+    struct buffer multi_looked;  /* and of the reads */
+    struct buffer pin_error;     /* what to answer when pin_refused */
+    /* CLIENT REPLY OFF: keys of writes that nothing will answer, uint64_t each. The first of them are marked: they are
+     * done when what was sent behind them is answered. */
     struct buffer silent_hashes;
-    bool silent_all; /* too many, or what drops everything */
+    size_t silent_marked;               /* bytes */
+    bool silent_all, silent_all_marked; /* too many, or what drops everything */
 
     struct session *dirty_next, *runnable_next;
 };

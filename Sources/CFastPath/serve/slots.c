@@ -78,7 +78,7 @@ static uint64_t hash_of(const struct slot *slot, uint32_t index) {
 /* Rule 6: what was read may be newer than a suspect copy of it, which must not be served behind it. A copy that is
  * trusted has heard of the change before the reply may go: by the tracked link's order, or by the fence. */
 static void drop_looked_at(struct serve *serve, struct slot *slot) {
-    for (uint32_t i = 0; i < slot->hash_count; i++) {
+    for (uint32_t i = slot->written_count; i < slot->hash_count; i++) {
         uint64_t hash = hash_of(slot, i);
         uint32_t dropped = serve->trusted ? store_drop_hash_of_others(serve->store, hash, serve->epoch)
                                           : store_drop_hash(serve->store, hash);
@@ -102,7 +102,7 @@ static void drop_written(struct serve *serve, struct slot *slot) {
         store_drop_all(serve->store);
         flights_close_all(serve);
     }
-    for (uint32_t i = 0; i < slot->hash_count; i++) {
+    for (uint32_t i = 0; i < slot->written_count; i++) {
         trace_note(serve->trace, hash_of(slot, i), FP_TRACE_ANSWERED, store_drop_hash(serve->store, hash_of(slot, i)));
         flights_close(serve, hash_of(slot, i));
     }
@@ -110,36 +110,31 @@ static void drop_written(struct serve *serve, struct slot *slot) {
 
 static void drop_again(struct serve *serve, struct slot *slot) {
     if (slot->looks_around) forget_suspects(serve);
-    if (slot->looks) drop_looked_at(serve, slot);
-    else drop_written(serve, slot);
+    drop_looked_at(serve, slot);
+    drop_written(serve, slot);
 }
 
-/* No answer of the upstream has come: a write may have been carried out, but of what is read nobody has been told. */
-static void drop_unresolved(struct serve *serve, struct slot *slot) {
-    if (!slot->looks) drop_written(serve, slot);
-}
-
-/* CLIENT REPLY OFF: the slot is answered before the upstream has seen its command. What it drops is kept until the next
- * reply of the same link, which is behind it. */
+/* CLIENT REPLY OFF: the slot is answered before the upstream has seen its command. What it writes is kept until
+ * something behind it has been answered (Flow/PinnedSession.swift); of what it reads nobody is told. */
 #define SILENT_HASH_BYTES_MAX 65536u
 
 static void keep_silent(struct serve *serve, struct slot *slot) {
     struct session *session = slot->session;
     struct buffer *kept = &session->silent_hashes;
-    if (slot->looks) return; /* nobody is told what was read */
     const uint64_t *hashes = slot->hashes ? slot->hashes : &slot->hash;
-    size_t bytes = slot->hash_count * sizeof *hashes;
+    size_t bytes = slot->written_count * sizeof *hashes;
     session->silent_all |= slot->drops_all || kept->length + bytes > SILENT_HASH_BYTES_MAX ||
                            !buffer_append(kept, serve->budget, BUDGET_SLOTS, hashes, bytes);
 }
 
-static void drop_silent(struct serve *serve, struct session *session) {
+/* The first so many bytes of hashes. */
+static void drop_silent(struct serve *serve, struct session *session, size_t bytes, bool all) {
     struct buffer *kept = &session->silent_hashes;
-    if (session->silent_all) {
+    if (all) {
         store_drop_all(serve->store);
         flights_close_all(serve);
     }
-    for (size_t at = 0; at < kept->length; at += sizeof(uint64_t)) {
+    for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
         uint64_t hash;
         memcpy(&hash, kept->bytes + at, sizeof hash);
         store_drop_hash(serve->store, hash);
@@ -147,15 +142,31 @@ static void drop_silent(struct serve *serve, struct session *session) {
     }
 }
 
-static void forget_silent(struct serve *serve, struct session *session) {
-    session->silent_all = false;
-    buffer_free(&session->silent_hashes, serve->budget, BUDGET_SLOTS);
+static void drop_all_silent(struct serve *serve, struct session *session) {
+    drop_silent(serve, session, session->silent_hashes.length, session->silent_all || session->silent_all_marked);
 }
 
+void session_mark_silent(struct session *session) {
+    session->silent_marked = session->silent_hashes.length;
+    session->silent_all_marked = session->silent_all;
+    session->silent_all = false;
+}
+
+void session_settle_silent(struct serve *serve, struct session *session) {
+    struct buffer *kept = &session->silent_hashes;
+    drop_silent(serve, session, session->silent_marked, session->silent_all_marked);
+    session->silent_all_marked = false;
+    kept->length -= session->silent_marked;
+    if (kept->length) memmove(kept->bytes, kept->bytes + session->silent_marked, kept->length);
+    else buffer_free(kept, serve->budget, BUDGET_SLOTS);
+    session->silent_marked = 0;
+}
+
+/* Without an answer of the upstream a write may have been carried out, but of what is read nobody has been told. */
 void session_drop_unresolved(struct serve *serve, struct session *session) {
     for (struct slot *slot = session->first; slot; slot = slot->next)
-        if (!slot->answered) drop_unresolved(serve, slot);
-    drop_silent(serve, session);
+        if (!slot->answered) drop_written(serve, slot);
+    drop_all_silent(serve, session);
 }
 
 /* Before the slot's chains are moved or cleared. */
@@ -280,19 +291,13 @@ static void answered(struct serve *serve, struct slot *slot, size_t length, bool
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3,
                  uint64_t fence) {
     if (unlikely(length == 0)) keep_silent(serve, slot);
-    else {
-        drop_again(serve, slot);
-        if (unlikely(slot->session->silent_all || slot->session->silent_hashes.length)) {
-            drop_silent(serve, slot->session);
-            forget_silent(serve, slot->session);
-        }
-    }
+    else drop_again(serve, slot);
     bool failed = length > 0 && (reply[0] == '-' || reply[0] == '!');
     answered(serve, slot, length, failed, append_reply(serve, slot, reply, length, from_resp3, fence != 0), fence);
 }
 
 void slot_answer_error(struct serve *serve, struct slot *slot, const uint8_t *error, size_t length) {
-    drop_unresolved(serve, slot);
+    drop_written(serve, slot);
     answered(serve, slot, length, true, append_reply(serve, slot, error, length, false, false), 0);
 }
 
@@ -336,7 +341,7 @@ void fence_passed(struct serve *serve, uint64_t fence) {
     while (serve->fenced_first && serve->fenced_first->fence <= fence) {
         struct slot *slot = serve->fenced_first;
         leave_fence(serve, slot);
-        if (slot->looks) drop_looked_at(serve, slot);
+        drop_looked_at(serve, slot);
         if (slot->looks_around) forget_suspects(serve);
         took(serve, slot);
         if (slot->session->first == slot) deliver(serve, slot->session);
@@ -363,7 +368,7 @@ static void forget_slots(struct serve *serve, struct session *session, struct sl
     while (*next) {
         struct slot *slot = *next;
         *next = slot->next;
-        if (!slot->answered) drop_unresolved(serve, slot);
+        if (!slot->answered) drop_written(serve, slot);
         slot_free(serve, slot);
     }
     session->last = session->ripe = kept;
@@ -392,11 +397,12 @@ void session_init(struct session *session, fp_client id) {
 
 void session_deinit(struct serve *serve, struct session *session) {
     forget_slots(serve, session, NULL);
-    drop_silent(serve, session);
-    forget_silent(serve, session);
+    drop_all_silent(serve, session);
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
     chain_clear(&session->out, &serve->blocks);
-    buffer_free(&session->multi_hashes, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->multi_looked, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->silent_hashes, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
     for (struct session **at = &serve->dirty; session->is_dirty && *at; at = &(*at)->dirty_next) {
         if (*at != session) continue;

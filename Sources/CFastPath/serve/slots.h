@@ -25,7 +25,6 @@ struct slot {
     bool answered;
     bool filtered;     /* counts in session.filtered */
     bool drops_all;    /* counts in serve.sweeps */
-    bool looks;        /* its hashes are of keys that it reads */
     bool looks_around; /* SORT: reads keys that it does not name */
     bool is_read;      /* GET or MGET: a miss */
     bool is_message;   /* answers nothing: waits for its fence only */
@@ -36,10 +35,11 @@ struct slot {
     uint64_t fence;                     /* answered, and held until this has passed; 0: none */
     struct chain answer, after;
     uint64_t started_ns;
-    uint32_t flight;     /* GET and MGET: the flight it waits for; TABLE_NONE */
-    uint32_t hash_count; /* keys to drop again when answered */
-    uint64_t hash;       /* if one */
-    uint64_t *hashes;    /* if more: malloc'd, charged to BUDGET_SLOTS */
+    uint32_t flight;        /* GET and MGET: the flight it waits for; TABLE_NONE */
+    uint32_t hash_count;    /* keys to drop again when answered */
+    uint32_t written_count; /* of which the first so many are written, the others read */
+    uint64_t hash;          /* if one */
+    uint64_t *hashes;       /* if more: malloc'd, charged to BUDGET_SLOTS */
 };
 
 /* Opens a slot behind all others of the session, counted in its lane. NULL when memory is short. */
@@ -56,6 +56,11 @@ void slot_sweep(struct serve *serve, struct slot *slot);
 
 /* Rule 6, when suspect copies are about to be served: a key with a write whose outcome is not known is not served. */
 void session_drop_unresolved(struct serve *serve, struct session *session);
+/* CLIENT REPLY OFF: something is sent on the session's link now whose answer will show that the writes so far are
+ * done. */
+void session_mark_silent(struct session *session);
+/* It has been answered: they are dropped again, and their outcome is known. */
+void session_settle_silent(struct serve *serve, struct session *session);
 
 /* Answers: the reply is converted by the slot's rule for RESP2 clients if from_resp3. What must be dropped is dropped
  * before (rule 2). Without a fence (0) the slot is gone afterwards; else once that has passed. */

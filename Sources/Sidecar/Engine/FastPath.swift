@@ -243,6 +243,8 @@ struct FastPath: Orders, @unchecked Sendable {
     func answerError(_ slot: SlotID, _ error: Bytes) {
         fp_answer_error(engine, slot, error.baseAddress, error.count)
     }
+    func markSilent(_ client: ClientID) { fp_silent_mark(engine, client) }
+    func settleSilent(_ client: ClientID) { fp_silent_settle(engine, client) }
     func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool) {
         fp_answer_more(engine, slot, reply.baseAddress, reply.count, isFenced)
     }

@@ -18,6 +18,9 @@ protocol Orders {
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID)
     /// An error of ours, for what was not sent or will not be answered.
     func answerError(_ slot: SlotID, _ error: Bytes)
+    /// CLIENT REPLY OFF: behind the client's writes so far something is sent that will be answered, and it has been.
+    func markSilent(_ client: ClientID)
+    func settleSilent(_ client: ClientID)
     func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool)
     func tell(_ client: ClientID, _ bytes: Bytes, fence: FenceID)
     /// This fence and all before it.

@@ -157,7 +157,7 @@ extension Flow {
         if case .opening = shared.phase { notBeforeNs &+= 100_000_000 }
         shared.link = 0
         shared.phase = .idle(notBeforeNs: notBeforeNs)
-        reach.say(reason)
+        if tracked.isUp { reach.say(reason) } /* else what ails the tracked link is to be told */
         while let entry = shared.owed.takeFirst() { lose(entry) }
         for command in takePending().0 { refuse(command.slot) }
         lostOther()

@@ -104,6 +104,8 @@ struct PinnedSession: ~Copyable {
         case identify(SlotID)
         case tell
         case discard
+        /// The unanswered commands before it have been carried out.
+        case settle
         /// Nobody asked for it.
         case surplus
     }
@@ -132,6 +134,10 @@ struct PinnedSession: ~Copyable {
     private var isQueuing = false
     /// Confirmations are still to come.
     private var subscribesOwed = 0
+    /// Commands that are not answered have been sent, behind which nothing is that will be.
+    private var isSilent = false
+    /// What will be is on its way.
+    private var settlesOwed = false
 
     /// `name`: what the client called itself, for its link too; empty for none.
     init(
@@ -188,11 +194,23 @@ struct PinnedSession: ~Copyable {
             grown &+= owed.append(entry)
             return .reply
         case .off:
+            isSilent = true
             return .silence
         case .skipsNext:
             replies = .on
+            isSilent = true
             return .silence
         }
+    }
+
+    /// What to send so that the upstream's answer shows that the unanswered commands so far have been carried out; nil when
+    /// there are none, when that is on its way, or when it would not be answered itself.
+    mutating func settling(nowNs: UInt64, grown: inout Int) -> StaticString? {
+        guard isSilent, !settlesOwed, !isQueuing, !refusesReplySwitch, replies != .skipsNext else { return nil }
+        isSilent = false
+        settlesOwed = true
+        grown &+= owed.append(OwedReply(ticket: 0, sentNs: nowNs, awaited: .silence, flags: []))
+        return replies == .off ? Wire.replyOnOff : Wire.ping
     }
 
     /// We have sent something of our own whose reply is nobody's.
@@ -234,6 +252,9 @@ struct PinnedSession: ~Copyable {
         switch entry.awaited {
         case .nothing:
             return .discard
+        case .silence:
+            settlesOwed = false
+            return .settle
         case .confirmations:
             if entry.role.subscribes { subscribesOwed -= 1 }
             /* An error, or QUEUED in a transaction: its one answer. */

@@ -84,6 +84,15 @@ extension Flow {
             grown &+= session.pointee.oweNothing(nowNs: nowNs)
         }
         if grown != 0 { orders.charge(grown) }
+        settleSilence(session)
+    }
+
+    private func settleSilence(_ session: UnsafeMutablePointer<PinnedSession>) {
+        var grown = 0
+        guard let words = session.pointee.settling(nowNs: nowNs, grown: &grown) else { return }
+        orders.send(session.pointee.link, words)
+        orders.markSilent(session.pointee.client)
+        if grown != 0 { orders.charge(grown) }
     }
 
     mutating func heardPinned(_ session: UnsafeMutablePointer<PinnedSession>, _ bytes: Bytes) {
@@ -103,6 +112,9 @@ extension Flow {
             orders.tell(session.pointee.client, bytes, fence: fence())
         case .discard:
             break
+        case .settle:
+            orders.settleSilent(session.pointee.client)
+            settleSilence(session)
         case .surplus:
             orders.closeLink(session.pointee.link)
             losePin(session.pointee.link, "the upstream answered more than it was asked")

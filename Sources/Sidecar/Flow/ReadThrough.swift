@@ -139,7 +139,7 @@ extension Flow {
         case .commands:
             tracked.owed.removeFirst()
             notices.append(.learnt(commands: orders.learnCommands(bytes)))
-        case .nothing, .confirmations:
+        case .nothing, .silence, .confirmations:
             tracked.owed.removeFirst()
         }
     }
@@ -222,7 +222,7 @@ extension Flow {
                 orders.closeSlot(entry.ticket)
             case .information:
                 answerOwnInformation(entry)
-            case .pong, .commands, .nothing, .confirmations:
+            case .pong, .commands, .nothing, .silence, .confirmations:
                 break
             }
         }
@@ -232,6 +232,8 @@ extension Flow {
 /// The constant parts of what is sent.
 enum Wire {
     static let caching: StaticString = "*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n"
+    static let replyOnOff: StaticString =
+        "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"
     static let pttl: StaticString = "*2\r\n$4\r\nPTTL\r\n"
     static let get: StaticString = "*2\r\n$3\r\nGET\r\n"
     /* Behind its array header. */

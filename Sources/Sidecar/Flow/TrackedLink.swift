@@ -30,6 +30,11 @@ struct TrackedLink: ~Copyable {
     /// The upstream's addresses as last resolved, and which of them is in use.
     var addresses: [[UInt8]] = []
     var address = 0
+    /// The resolver has been asked, and has not answered; its answers that came too late for their attempt.
+    var isResolving = false
+    var lateAddresses: [[UInt8]]?
+    /// What the addresses tried so far show.
+    var sign = Sign.busy
     var attemptNs: UInt64 = 0
     /// When it was last lost.
     var lostNs: UInt64 = 0
@@ -69,13 +74,20 @@ struct ProbeLink {
     var notBeforeNs: UInt64 = 0
 }
 
-/// What an attempt that failed without a word shows of the upstream.
-enum Sign {
-    /// Refused, reset, no way there.
-    case turnedAway
-    case silence
-    /// It was never asked: the system had no socket for us.
+/// What a failed attempt shows of the upstream; of several addresses the weakest counts.
+enum Sign: Comparable {
+    /// It was never asked: the system had no socket for us, or no address.
     case nothing
+    case silence
+    /// Without a word: refused, reset, no way there.
+    case turnedAway
+    /// It said that it serves nobody now.
+    case busy
+
+    init(ofConnectError error: Int32) {
+        self =
+            [EADDRNOTAVAIL, ENOBUFS, ENOMEM].contains(error) ? .nothing : error == ETIMEDOUT ? .silence : .turnedAway
+    }
 }
 
 /// What the resolver says.
@@ -100,34 +112,37 @@ extension Flow {
         } else {
             /* Resolved again each time: the upstream may have moved. */
             tracked.phase = .resolving(deadlineNs: nowNs &+ policy.connectTimeoutNs)
-            wantsAddresses = true
+            wantsAddresses = !tracked.isResolving
+            tracked.isResolving = true
         }
     }
 
     mutating func resolved(_ resolution: Resolution, nowNs: UInt64) {
         self.nowNs = nowNs
+        tracked.isResolving = false
+        if case .addresses(let addresses) = resolution { tracked.lateAddresses = addresses }
         if case .resolving = tracked.phase {
-            switch resolution {
-            case .addresses(let addresses):
-                tracked.addresses = addresses
-            case .failed(let reason):
-                /* What was good last time may still be, when only the resolver has failed. */
-                if tracked.addresses.isEmpty {
-                    attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)"), .turnedAway)
-                }
+            if case .failed(let reason) = resolution, tracked.addresses.isEmpty {
+                attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)"), .nothing)
+            } else {
+                connectToAddresses()
             }
         }
-        if case .resolving = tracked.phase { connectToAddresses() }
         settle()
     }
 
+    /* What was good last time may still be, when only the resolver has failed, or is slow. */
     private mutating func connectToAddresses() {
+        if let addresses = tracked.lateAddresses { tracked.addresses = addresses }
+        tracked.lateAddresses = nil
         tracked.address = -1
-        connectToNextAddress(orFail: "connect: the system has no socket for it", .nothing)
+        tracked.sign = .busy
+        connectToNextAddress(orFail: "connect: the system has no socket for it", .busy)
     }
 
     private mutating func connectToNextAddress(orFail reason: String, _ sign: Sign) {
-        var sign = sign
+        tracked.link = 0
+        tracked.sign = min(tracked.sign, sign)
         tracked.address += 1
         while tracked.address < tracked.addresses.count {
             tracked.link = openLink()
@@ -135,10 +150,10 @@ extension Flow {
                 tracked.phase = .connecting(deadlineNs: nowNs &+ policy.connectTimeoutNs)
                 return
             }
-            sign = .nothing
+            tracked.sign = .nothing
             tracked.address += 1
         }
-        attemptFailed(LinkMachine.Failure(reason: reason), sign)
+        attemptFailed(LinkMachine.Failure(reason: reason), tracked.sign)
     }
 
     /// A new link to the address in use; 0 when there is none, no room, or the system knows no way there.
@@ -162,7 +177,7 @@ extension Flow {
             orders.send(tracked.link, bytes)
         case .failed(let failure):
             orders.closeLink(tracked.link)
-            attemptFailed(failure, .turnedAway)
+            attemptFailed(failure, failure.isBusy ? .busy : .turnedAway)
         case .ready:
             trackedIsUp()
         }
@@ -213,11 +228,9 @@ extension Flow {
         case .up:
             loseTracked(reason)
         case .connecting:
-            tracked.link = 0
-            let isOurs = [EADDRNOTAVAIL, ENOBUFS, ENOMEM, EPERM].contains(error)
-            connectToNextAddress(orFail: "connect: \(reason)", isOurs ? .nothing : .turnedAway)
+            connectToNextAddress(orFail: "connect: \(reason)", Sign(ofConnectError: error))
         case .greeting:
-            attemptFailed(LinkMachine.Failure(reason: "handshake: \(reason)"), .turnedAway)
+            connectToNextAddress(orFail: "handshake: \(reason)", .turnedAway)
         case .resting, .resolving:
             break
         }
@@ -249,17 +262,20 @@ extension Flow {
        it at once when we have no other link, and nothing while we have one: an idle one says nothing of itself. Silence
        proves nothing before it has lasted, since the loss, for as long as a heartbeat's may. */
     private mutating func countAsUnreachable(_ sign: Sign) {
-        let isCertain =
-            switch sign {
-            case .turnedAway: !hasOtherLink
-            case .silence: nowNs &- max(reach.lastHeardNs, tracked.lostNs) >= Heartbeat.lateNs
-            case .nothing: false
-            }
-        if reach.lastHeardNs <= tracked.attemptNs, isCertain, !reach.isUnreachable {
+        if reach.lastHeardNs <= tracked.attemptNs, isCertain(sign), !reach.isUnreachable {
             reach.isUnreachable = true
             notices.append(.unreachable(reason: trackedStatus.lastError, isServed: true))
         }
         publishTrust()
+    }
+
+    private func isCertain(_ sign: Sign) -> Bool {
+        switch sign {
+        case .busy: true
+        case .turnedAway: !hasOtherLink
+        case .silence: nowNs &- max(reach.lastHeardNs, tracked.lostNs) >= Heartbeat.lateNs
+        case .nothing: false
+        }
     }
 
     private var hasOtherLink: Bool { shared.isOpen || pins.hasOpen }
@@ -316,7 +332,8 @@ extension Flow {
     mutating func expireWait() {
         guard reach.waitUntilNs != 0, sightNs >= reach.waitUntilNs else { return }
         reach.waitUntilNs = 0
-        /* Without an attempt nothing shows that nobody is there. */
+        /* Without an attempt nothing shows that nobody is there, nor while the resolver is what does not answer. */
+        if case .resolving = tracked.phase { return publishTrust() }
         if !tracked.isUntried { countAsUnreachable(.silence) }
     }
 
@@ -326,20 +343,19 @@ extension Flow {
         case .resting:
             beginAttempt(waitNs: 0)
         case .resolving:
-            /* The resolver still has its time, but this attempt counts as failed. */
+            /* The resolver still has its time, but clients need not wait for it. */
+            if !tracked.addresses.isEmpty || tracked.lateAddresses != nil { return connectToAddresses() }
             tracked.phase = .resolving(deadlineNs: .max)
             reach.waitUntilNs = 0
             reach.say("resolve: no answer yet")
-            countAsUnreachable(.silence)
         case .connecting:
             orders.closeLink(tracked.link)
-            tracked.link = 0
             connectToNextAddress(
                 orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms", .silence)
         case .greeting:
             orders.closeLink(tracked.link)
-            let reason = "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms"
-            attemptFailed(LinkMachine.Failure(reason: reason), .silence)
+            connectToNextAddress(
+                orFail: "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms", .silence)
         case .up:
             beat()
         }
@@ -396,15 +412,15 @@ extension Flow {
                 probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
                 heardFromUpstream()
             } else {
-                probeFailed()
+                probeFailed(.busy)
             }
         }
     }
 
-    mutating func probeFailed() {
+    mutating func probeFailed(_ sign: Sign) {
         probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
         guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,
-            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, !reach.isUnreachable
+            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(sign), !reach.isUnreachable
         else { return }
         let reason = "it has fallen silent, and a new connection was not answered"
         reach.isUnreachable = true
@@ -425,7 +441,7 @@ extension Flow {
             openProbe()
         } else {
             closeProbe()
-            probeFailed()
+            probeFailed(.silence)
         }
     }
 }

@@ -23,6 +23,8 @@ enum Awaited: UInt8 {
     case commands
     /// A reply that nobody wants.
     case nothing
+    /// Of our own, behind writes that are not answered.
+    case silence
     /// SUBSCRIBE and its like: `count` confirmations, or as many as the link has subscriptions.
     case confirmations
 }

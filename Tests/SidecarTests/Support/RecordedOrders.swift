@@ -95,6 +95,8 @@ final class RecordedOrders: Orders {
         note("answer \(slot)\(fromRESP3 ? " resp3" : "")\(behind(fence)): \(text(reply))")
     }
     func answerError(_ slot: SlotID, _ error: Bytes) { note("answer \(slot): \(text(error))") }
+    func markSilent(_ client: ClientID) { note("mark \(client)") }
+    func settleSilent(_ client: ClientID) { note("settle \(client)") }
     func answerMore(_ slot: SlotID, _ reply: Bytes, isFenced: Bool) {
         note("answer more \(slot)\(isFenced ? " behind a fence" : ""): \(text(reply))")
     }
