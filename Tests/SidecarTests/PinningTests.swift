@@ -286,6 +286,10 @@ struct PinningTests {
         _ = world.turn(.pinned(6, link: 2, "MULTI"))
         #expect(world.turn(.pinned(7, link: 2, "SET", "c", "1")) == ["send 2: SET c 1", "answer 7: "])
         #expect(world.turn(.pinned(8, link: 2, "EXEC")).suffix(3) == asked)
+        #expect(world.turn(.reply(2, "+OK")) == ["settle 9"])
+        /* Whether replies are off behind this EXEC cannot be seen, so nothing of ours must turn them off. */
+        _ = world.turn(.pinned(3, link: 2, "MULTI"), .pinned(4, link: 2, "CLIENT", "REPLY", "ON"))
+        #expect(world.turn(.pinned(5, link: 2, "EXEC")) == ["send 2: EXEC", "answer 5: "])
     }
 
     @Test("After RESET the link is authenticated again, and is not subscribed")

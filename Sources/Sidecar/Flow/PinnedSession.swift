@@ -134,6 +134,8 @@ struct PinnedSession: ~Copyable {
     private var isQueuing = false
     /// Confirmations are still to come.
     private var subscribesOwed = 0
+    /// A CLIENT was queued under CLIENT REPLY OFF: EXEC may turn replies on, without a word that we could see.
+    private var mayAnswerUnseen = false
     /// Commands that are not answered have been sent, behind which nothing is that will be.
     private var isSilent = false
     /// What will be is on its way.
@@ -175,6 +177,7 @@ struct PinnedSession: ~Copyable {
             grown &+= owed.append(entry)
             return .reply
         case .client:
+            mayAnswerUnseen = mayAnswerUnseen || isQueuing && replies == .off
             if !isQueuing, !refusesReplySwitch, let silence = switchReplies(request) { return silence }
         case .exec:
             isQueuing = false
@@ -206,7 +209,9 @@ struct PinnedSession: ~Copyable {
     /// What to send so that the upstream's answer shows that the unanswered commands so far have been carried out; nil when
     /// there are none, when that is on its way, or when it would not be answered itself.
     mutating func settling(nowNs: UInt64, grown: inout Int) -> StaticString? {
-        guard isSilent, !settlesOwed, !isQueuing, !refusesReplySwitch, replies != .skipsNext else { return nil }
+        guard isSilent, !settlesOwed, !isQueuing, !refusesReplySwitch, !mayAnswerUnseen, replies != .skipsNext else {
+            return nil
+        }
         isSilent = false
         settlesOwed = true
         grown &+= owed.append(OwedReply(ticket: 0, sentNs: nowNs, awaited: .silence, flags: []))
