@@ -1,4 +1,5 @@
-/* engine — the ABI of include/CFastPath.h on top of net/, serve/ and store/; the only file that knows them all.
+/* engine — made, turned and ended: the ABI of include/CFastPath.h on top of net/, serve/ and store/, with orders.c and
+ * readings.c.
  *
  * A turn:  recycle ─► run the stalled ─► flush ─► wait ─► settle ─► events of the loop ─► batch
  *          ▲ orders of Swift are in the chains        └────────── again while there is nothing to decide ┘
@@ -10,17 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "CFastPath.h"
 #include "base/heap.h"
-#include "net/client.h"
-#include "net/link.h"
+#include "engine.h"
 #include "net/owner.h"
 #include "net/sim.h"
 #include "net/socket.h"
-#include "serve/dispatch.h"
 #include "serve/flight.h"
-
-_Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
 #define LISTEN_BACKLOG 511
 #define LISTEN_ATTEMPTS 50
@@ -28,33 +24,6 @@ _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the his
 #define TICK_NS (100 * NS_PER_MS)   /* background work of the store */
 #define MEASURE_NS (10 * NS_PER_MS) /* of what is resident, while there is work */
 #define TICK_STEPS 1024u
-
-struct fp_engine {
-    fp_config config;
-    struct budget budget;
-    struct store *store;
-    struct serve serve;
-    struct clients clients;
-    struct links links;
-    struct loop *loop;
-    struct clock clock;
-    uint64_t traced_ns; /* when the trace was last taken */
-    uint32_t listeners;
-    char unix_path[108];
-    char network_reason[256];
-    char error[256];
-    char username[256], password[512];
-    uint64_t woke_ns; /* when this turn's work began */
-    uint64_t tick_ns;
-    uint64_t measure_ns;
-    int statm_fd;
-    size_t base_busy; /* the most that the base has come to since the start: booked at least */
-    uint32_t base_measured;
-    uint64_t hits_before;
-    uint64_t trusted_until_ns;
-    bool trusted; /* by the flow, until then */
-    bool woken;
-};
 
 /* ---- what the process holds ---- */
 
@@ -337,7 +306,7 @@ static void handle(fp_engine *engine, const struct loop_event *event) {
 
 /* A process that was stopped for a while (SIGSTOP, a frozen container) has heard nothing meanwhile: the turn in
  * which it goes on must not serve what the flow would no longer vouch for, nor let anybody join a fetch from before. */
-static void see_trust(fp_engine *engine) {
+void engine_see_trust(fp_engine *engine) {
     struct serve *serve = &engine->serve;
     bool trusted = engine->trusted && serve->now_ns <= engine->trusted_until_ns;
     if (serve->trusted && !trusted) flights_close_all(serve);
@@ -347,7 +316,7 @@ static void see_trust(fp_engine *engine) {
 static void see_time(fp_engine *engine) {
     engine->serve.now_ns = clock_now(&engine->clock);
     engine->serve.now_ms = engine->serve.now_ns / NS_PER_MS;
-    see_trust(engine);
+    engine_see_trust(engine);
 }
 
 /* One turn's work is done and about to be handed to the kernel: what it took. */
@@ -420,289 +389,3 @@ fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
 
 void fp_wake(fp_engine *engine) { loop_wake(engine->loop); }
 uint64_t fp_now(const fp_engine *engine) { return clock_now(&engine->clock); }
-
-/* ---- orders to links ---- */
-
-fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_length) {
-    return link_open(&engine->links, address, address_length);
-}
-
-void fp_link_send(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
-    struct link *link = link_at(&engine->links, id);
-    if (link) link_send(&engine->links, link, bytes, length);
-}
-
-void fp_link_send_bulk(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
-    struct link *link = link_at(&engine->links, id);
-    if (link) link_send_bulk(&engine->links, link, bytes, length);
-}
-
-size_t fp_link_backlog(const fp_engine *engine, fp_link id) {
-    const struct link *link = table_at(&engine->links.table, id);
-    return link ? link->out.bytes : 0;
-}
-
-void fp_link_close(fp_engine *engine, fp_link id) {
-    struct link *link = link_at(&engine->links, id);
-    if (link) link_close(&engine->links, link);
-}
-
-void fp_link_finish(fp_engine *engine, fp_link id) {
-    struct link *link = link_at(&engine->links, id);
-    if (link) link_finish(&engine->links, link);
-}
-
-/* ---- orders to clients ---- */
-
-static struct session *session_at(fp_engine *engine, fp_client id) {
-    struct client *client = table_at(&engine->clients.table, id);
-    return client ? &client->session : NULL;
-}
-
-static struct slot *slot_at(fp_engine *engine, fp_slot id) {
-    struct slot *slot = table_at(&engine->serve.slots, id);
-    return slot && !slot->answered ? slot : NULL;
-}
-
-void fp_answer(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool from_resp3, fp_fence fence) {
-    struct slot *slot = slot_at(engine, id);
-    if (slot) slot_answer(&engine->serve, slot, reply, length, from_resp3, fence);
-}
-
-void fp_answer_error(fp_engine *engine, fp_slot id, const void *error, size_t length) {
-    struct slot *slot = slot_at(engine, id);
-    if (slot) slot_answer_error(&engine->serve, slot, error, length);
-}
-
-void fp_silent_mark(fp_engine *engine, fp_client id) {
-    struct session *session = session_at(engine, id);
-    if (session) session_mark_silent(session);
-}
-
-void fp_silent_settle(fp_engine *engine, fp_client id) {
-    struct session *session = session_at(engine, id);
-    if (session) session_settle_silent(&engine->serve, session);
-}
-
-void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool fenced) {
-    struct slot *slot = slot_at(engine, id);
-    if (slot) slot_answer_more(&engine->serve, slot, reply, length, fenced);
-}
-
-void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length, fp_fence fence) {
-    struct session *session = session_at(engine, id);
-    if (session && !session->closing) session_tell(&engine->serve, session, bytes, length, fence);
-}
-
-void fp_fence_passed(fp_engine *engine, fp_fence fence) { fence_passed(&engine->serve, fence); }
-
-void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
-    struct session *session = session_at(engine, id);
-    if (!session || session->stall != STALL_PIN) return;
-    session->lane = FP_LANE_PINNED;
-    session->link = link;
-    struct link *own = link_at(&engine->links, link);
-    if (own) own->session = session;
-    engine->serve.stats.clients_pinned++;
-    session_mark_runnable(&engine->serve, session);
-}
-
-void fp_pin_fail(fp_engine *engine, fp_client id, const void *error, size_t length) {
-    struct session *session = session_at(engine, id);
-    if (!session || session->stall != STALL_PIN) return;
-    session->pin_refused = true;
-    if (!buffer_append(&session->pin_error, &engine->budget, BUDGET_CLIENTS, error, length))
-        session_close(&engine->serve, session);
-    session_mark_runnable(&engine->serve, session);
-}
-
-void fp_client_close(fp_engine *engine, fp_client id) {
-    struct session *session = session_at(engine, id);
-    if (session) session_close(&engine->serve, session);
-}
-
-void fp_slot_close(fp_engine *engine, fp_slot id) {
-    struct slot *slot = slot_at(engine, id);
-    if (slot) session_close(&engine->serve, slot->session);
-}
-
-void fp_hold(fp_engine *engine, bool held) {
-    if (engine->serve.held && !held) clients_release_held(&engine->clients);
-    engine->serve.held = held;
-}
-
-void fp_refuse(fp_engine *engine, const void *error, size_t length) {
-    struct buffer *refusal = &engine->serve.refusal;
-    refusal->length = 0;
-    if (!buffer_append(refusal, &engine->budget, BUDGET_SLOTS, error, length))
-        buffer_free(refusal, &engine->budget, BUDGET_SLOTS);
-}
-
-/* ---- orders to the store ---- */
-
-static struct flight *flight_at(fp_engine *engine, fp_flight id) { return table_at(&engine->serve.flights, id); }
-
-void fp_arm(fp_engine *engine, fp_flight id, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
-    struct flight *flight = flight_at(engine, id);
-    if (flight) flight_arm(&engine->serve, flight, pttl_ms, sent_ns, keep);
-}
-
-void fp_fill(fp_engine *engine, fp_flight id, const void *reply, size_t length) {
-    struct flight *flight = flight_at(engine, id);
-    if (flight) flight_fill(&engine->serve, flight, reply, length);
-}
-
-void fp_flight_timeout(fp_engine *engine, fp_flight id, const void *error, size_t length) {
-    struct flight *flight = flight_at(engine, id);
-    if (flight) flight_fail(&engine->serve, flight, error, length, false);
-}
-
-void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t length) {
-    struct flight *flight = flight_at(engine, id);
-    if (flight) flight_fail(&engine->serve, flight, error, length, true);
-}
-
-void fp_flights_close(fp_engine *engine) { flights_close_all(&engine->serve); }
-
-void fp_drop(fp_engine *engine, const void *key, size_t length) {
-    struct serve *serve = &engine->serve;
-    uint64_t hash = store_hash(serve->store, key, (uint32_t)length);
-    trace_note(serve->trace, hash, FP_TRACE_CHANGED, store_drop(serve->store, key, (uint32_t)length, hash));
-    flights_spoil_armed(serve, hash);
-    serve->stats.invalidations++;
-}
-
-void fp_drop_all(fp_engine *engine) {
-    trace_note_all(engine->serve.trace, FP_TRACE_FLUSHED);
-    store_drop_all(engine->store);
-    flights_close_all(&engine->serve);
-}
-
-static void drop_unresolved(fp_engine *engine) {
-    for (uint32_t i = 0; i < engine->clients.table.used; i++) {
-        struct client *client = table_record(&engine->clients.table, i);
-        if (client->item.generation & 1) session_drop_unresolved(&engine->serve, &client->session);
-    }
-}
-
-void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect) {
-    struct serve *serve = &engine->serve;
-    if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
-    serve->epoch = epoch;
-    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);
-    serve->serve_suspect = serve_suspect;
-    engine->trusted = trusted;
-    engine->trusted_until_ns = until_ns;
-    see_trust(engine);
-}
-
-/* ---- one key's life ---- */
-
-void fp_trace(fp_engine *engine, const void *key, size_t length) {
-    struct trace *trace = engine->serve.trace;
-    trace->wanted = length ? (uint32_t)store_hash(engine->store, key, (uint32_t)length) : TRACE_OFF;
-    trace->count = 0;
-}
-
-uint32_t fp_trace_take(fp_engine *engine, const fp_trace_record **records) {
-    struct trace *trace = engine->serve.trace;
-    uint32_t count = trace->count;
-    bool hits_only = count == 1 && trace->records[0].kind == FP_TRACE_HIT;
-    if (hits_only && engine->serve.now_ns - engine->traced_ns < NS_PER_S) return 0;
-    if (count) engine->traced_ns = engine->serve.now_ns;
-    trace->count = 0;
-    *records = trace->records;
-    return count;
-}
-
-void fp_ttl_default(fp_engine *engine, uint64_t milliseconds) { engine->serve.ttl_default_ms = milliseconds; }
-
-/* ---- the command table ---- */
-
-uint32_t fp_commands_learn(fp_engine *engine, const void *reply, size_t length) {
-    return commands_learn(engine->serve.commands, reply, length);
-}
-
-const char *fp_command_name(const fp_engine *engine, uint16_t command) {
-    const struct command *row = commands_row(engine->serve.commands, command);
-    return row ? row->name : NULL;
-}
-
-const char *fp_command_subcommand(const fp_engine *engine, uint16_t command) {
-    const struct command *row = commands_row(engine->serve.commands, command);
-    return row ? row->subcommand : NULL;
-}
-
-/* ---- memory, numbers ---- */
-
-void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }
-void fp_release(fp_engine *engine, size_t bytes) { budget_give(&engine->budget, BUDGET_SWIFT, bytes); }
-
-#define ROW_COUNTER FP_METRIC_COUNTER
-#define ROW_GAUGE FP_METRIC_GAUGE
-#define ROW_HISTOGRAM FP_METRIC_HISTOGRAM
-
-static const fp_metric metric_rows[] = {
-#define METRIC(id, name, labels, kind, help) \
-    {name, labels, help, ROW_##kind, offsetof(struct stats, id) / sizeof(uint64_t)},
-#include "base/stats.def"
-#undef METRIC
-};
-
-const fp_metric *fp_metric_table(uint32_t *count) {
-    *count = sizeof metric_rows / sizeof *metric_rows;
-    return metric_rows;
-}
-
-uint32_t fp_stats_count(void) { return sizeof(struct stats) / sizeof(uint64_t); }
-
-void fp_stats_read(fp_engine *engine, uint64_t *values) {
-    struct stats *stats = &engine->serve.stats;
-    struct store_stats store;
-    store_read_stats(engine->store, &store);
-    stats->keys = store.entries;
-    stats->evicted_keys = store.evicted_total;
-    stats->expired_keys = store.expired_total;
-    stats->refused_fills = store.refused_total;
-    const struct budget *budget = &engine->budget;
-    stats->memory_used = budget->used;
-    stats->memory_max = budget->total;
-    uint64_t *by_owner = &stats->memory_base; /* the rows stand in the order of the owners */
-    _Static_assert(offsetof(struct stats, memory_reserve) - offsetof(struct stats, memory_base) ==
-                       (BUDGET_OWNER_COUNT - 1) * sizeof(uint64_t),
-                   "a row for each owner, in their order");
-    for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) by_owner[owner] = budget->used_by[owner];
-    memcpy(values, stats, sizeof *stats);
-}
-
-bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls) {
-    if (row > COMMAND_ID_COUNT) return false;
-    const struct serve_calls *counted = &engine->serve.calls[row];
-    const struct command *command = row < COMMAND_ID_COUNT ? commands_row(engine->serve.commands, row) : NULL;
-    *calls = (fp_calls){
-        .name = command ? command->name : "other",
-        .subcommand = command ? command->subcommand : "",
-        .answered = counted->answered,
-        .failed = counted->failed,
-    };
-    return true;
-}
-
-uint64_t fp_histogram_bound(uint32_t bucket) { return histogram_bound(bucket); }
-const char *fp_sim_unsound(const fp_engine *engine) {
-    const struct budget *budget = &engine->budget;
-    size_t sum = 0;
-    for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) sum += budget->used_by[owner];
-    if (sum != budget->used) return "the owners' sum is not what the budget has given";
-    if (budget->used > budget->total) return "more is used than the budget has";
-    if (engine->clients.table.live) return NULL;
-    if (engine->serve.slots.live) return "slots are left though no client is connected";
-    if (engine->serve.fenced_first) return "fences are waited for though no client is connected";
-    if (engine->serve.dirty || engine->serve.runnable)
-        return "sessions are left in lists though no client is connected";
-    if (engine->clients.large_bytes || engine->clients.turn_first)
-        return "turns are left though no client is connected";
-    return NULL;
-}
-
-uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }

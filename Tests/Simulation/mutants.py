@@ -10,6 +10,7 @@ FLIGHT = "Sources/CFastPath/serve/flight.c"
 READ = "Sources/CFastPath/serve/read.c"
 DISPATCH = "Sources/CFastPath/serve/dispatch.c"
 ENGINE = "Sources/CFastPath/engine.c"
+ORDERS = "Sources/CFastPath/orders.c"
 COMMANDS = "Sources/CFastPath/resp/"
 FLOW = "Sources/Sidecar/Flow/"
 HEARTBEAT = "Sources/Sidecar/Upstream/Heartbeat.swift"
@@ -175,7 +176,7 @@ MUTANTS = [
     ("epochs: a pause is not noticed", ENGINE, TRUST, "engine->trusted;"),
     ("epochs: a pause leaves fetches open", ENGINE,
      "if (serve->trusted && !trusted) flights_close_all(serve);\n", "\n"),
-    ("epochs: a write of unknown fate leaves the copy from before it", ENGINE,
+    ("epochs: a write of unknown fate leaves the copy from before it", ORDERS,
      "    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);\n", ""),
     ("epochs: being turned away proves it though another link lives", FLOW + "TrackedLink.swift",
      "case .turnedAway: !hasOtherLink\n", "case .turnedAway: true\n"),

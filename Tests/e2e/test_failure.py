@@ -94,10 +94,8 @@ def _(t):
     redis = t.redis()
     sidecar = t.sidecar(redis).wait_until_tracking()
     client, sorting, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
-    direct.call("SET", "k", "v")
     direct.call("RPUSH", "list", "k")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"v")
+    t.cache(client, direct, "v")
     redis.freeze()
     sorting.send("SORT", "list", "BY", "nosort", "GET", "*")
     wait_until(lambda: client.ask("GET", "k") == b"v" and sidecar.metric("ferrite_sidecar_suspect_served_total"), 4,
@@ -112,10 +110,8 @@ def _(t):
         redis = t.redis()
         sidecar = t.sidecar(redis).wait_until_tracking()
         client, sorting, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
-        direct.call("SET", "k", "v")
         direct.call("RPUSH", "list", "k")
-        for _ in range(2):
-            expect(client.call("GET", "k"), b"v")
+        t.cache(client, direct, "v")
         redis.freeze()
         sorting.send(command, "list", "BY", "nosort", "GET", "*")
         time.sleep(0.1)
@@ -145,24 +141,32 @@ def _(t):
     wait_until(lambda: client.ask("GET", "k") == b"v", 4, what="the copy")
 
 
-@test("a silent tracked link, and new connections turned away: nothing old is served while a client's own link lives")
-def _(t):
+def turn_away_beside_a_subscriber(t):
+    """An upstream that takes no new connection, and a pod with a copy of k and an idle link of a client's own."""
     redis = t.redis()
     meddler = t.meddler(redis)
     sidecar = t.sidecar(meddler).wait_until_tracking()
-    client, direct, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
-    subscriber.call("SUBSCRIBE", "news")
+    client, direct = t.client(sidecar), t.client(redis)
+    t.cache(client, direct, "old")
+    t.client(sidecar).call("SUBSCRIBE", "news")
     meddler.greet = lambda connection: True
-    meddler.silence()
-    time.sleep(2)
-    direct.call("SET", "k", "new")
-    until = time.monotonic() + 2
+    return meddler, client, direct
+
+
+def expect_nothing_old(client, seconds):
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         expect_error(client.ask("GET", "k"))
         time.sleep(0.01)
+
+
+@test("a silent tracked link, and new connections turned away: nothing old is served while a client's own link lives")
+def _(t):
+    meddler, client, direct = turn_away_beside_a_subscriber(t)
+    meddler.silence()
+    time.sleep(2)
+    direct.call("SET", "k", "new")
+    expect_nothing_old(client, 2)
 
 
 @test("an upstream that cannot save (MISCONF) serves all but writes, new links and new sidecars too")
@@ -194,9 +198,7 @@ def _(t):
     redis = t.redis()
     sidecar = t.sidecar(redis).wait_until_tracking()
     client, direct = t.client(sidecar), t.client(redis)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
+    t.cache(client, direct, "old")
     client.call("GET", "other")
     resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (1, resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)[1]))
     tracked = next(line for line in direct.call("CLIENT", "LIST").decode().splitlines() if "flags=t" in line)
@@ -214,22 +216,11 @@ def _(t):
 
 @test("an idle link of a client's own, and new connections turned away: nothing old is served while it lives")
 def _(t):
-    redis = t.redis()
-    meddler = t.meddler(redis)
-    sidecar = t.sidecar(meddler).wait_until_tracking()
-    client, direct, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
-    subscriber.call("SUBSCRIBE", "news")
-    meddler.greet = lambda connection: True
+    meddler, client, direct = turn_away_beside_a_subscriber(t)
     meddler.drop_tracked()
     direct.call("SET", "k", "new")
     time.sleep(0.1)
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        expect_error(client.ask("GET", "k"))
-        time.sleep(0.01)
+    expect_nothing_old(client, 2)
     meddler.drop_all()
     wait_until(lambda: client.ask("GET", "k") == b"old", 5, what="the copy, once no link is left")
 
@@ -467,9 +458,7 @@ def _(t):
         meddler = t.meddler(redis)
         sidecar = t.sidecar(meddler).wait_until_tracking()
         client, direct = t.client(sidecar), t.client(redis)
-        direct.call("SET", "k", "v")
-        for _ in range(2):
-            expect(client.call("GET", "k"), b"v")
+        t.cache(client, direct, "v")
         epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
         meddler.greet = lambda connection: True
         meddler.drop_tracked()
@@ -478,9 +467,7 @@ def _(t):
         wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_epoch") > epoch, 5, what="a new link")
         t.client(sidecar).call(*seen)
         redis.kill()
-        until = time.monotonic() + 0.7
-        while time.monotonic() < until:
-            expect_error(client.ask("GET", "k"))
+        expect_nothing_old(client, 0.7)
 
 
 @test("an upstream that wants a password serves clients that bring it, on links of their own")

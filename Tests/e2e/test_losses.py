@@ -111,9 +111,7 @@ def _(t):
     meddler = t.meddler(redis)
     sidecar = t.sidecar(meddler, settings={"link_timeout": "1s"}).wait_until_tracking()
     client, direct = t.client(sidecar), t.client(redis)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
+    t.cache(client, direct, "old")
     sidecar.freeze()
     meddler.silence()
     direct.call("SET", "k", "new")

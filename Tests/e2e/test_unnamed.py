@@ -43,9 +43,7 @@ def unreachable(t, command, value_of):
     sidecar = t.sidecar(redis).wait_until_tracking()
     client, direct = t.client(sidecar), t.client(redis)
     prepare(direct)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
+    t.cache(client, direct, "old")
     epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
     direct.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     direct.call("SET", "k", "new")

@@ -161,9 +161,7 @@ def _(t):
     meddler = t.meddler(redis)
     sidecar = t.sidecar(meddler).wait_until_tracking()
     client, direct = t.client(sidecar), t.client(redis)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
+    t.cache(client, direct, "old")
     fill_up(redis, direct)
     meddler.silence()
     direct.call("SET", "k", "new")
@@ -182,9 +180,7 @@ def _(t):
     redis = t.redis()
     sidecar = t.sidecar(redis).wait_until_tracking()
     client, direct, subscriber = t.client(sidecar), t.client(redis), t.client(sidecar)
-    direct.call("SET", "k", "old")
-    for _ in range(2):
-        expect(client.call("GET", "k"), b"old")
+    t.cache(client, direct, "old")
     subscriber.call("SUBSCRIBE", "news")
     fill_up(redis, direct)
     direct.call("CONFIG", "SET", "maxclients", int(direct.call("CONFIG", "GET", "maxclients")[1]) - 1)

@@ -99,6 +99,12 @@ class Context:
     def client(self, server, **options):
         return self.clients.enter_context(server.client(**options))
 
+    def cache(self, client, direct, value, key="k"):
+        """Has the sidecar of this client keep a copy of what the key holds upstream from here on."""
+        direct.call("SET", key, value)
+        for _ in range(2):
+            expect(client.call("GET", key), value.encode())
+
     def threads(self, functions, timeout=60):
         """Runs functions at the same time and raises the first failure."""
         failures = []

@@ -228,13 +228,13 @@ static bool next_stream(const struct resp_arg *args, uint32_t count, uint32_t *c
 
 bool command_next_key(const struct command *command, const struct resp_arg *args, uint32_t count, uint32_t *cursor,
                       uint32_t *key) {
-    if (command->id == COMMAND_ID_XREAD || command->id == COMMAND_ID_XREADGROUP)
-        return next_stream(args, count, cursor, key);
     switch (command->keys) {
     case COMMAND_KEYS_RANGE: return next_in_range(command, count, cursor, key);
     case COMMAND_KEYS_COUNTED: return next_counted(command, args, count, cursor, key);
     case COMMAND_KEYS_STORE: return next_stored(command, args, count, cursor, key);
-    default: return false;
+    default:
+        if (command->id != COMMAND_ID_XREAD && command->id != COMMAND_ID_XREADGROUP) return false;
+        return next_stream(args, count, cursor, key);
     }
 }
 

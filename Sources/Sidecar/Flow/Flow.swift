@@ -173,7 +173,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             loseShared(reason)
         } else if link == probe.link {
             probe.link = 0
-            probeFailed(Sign(ofConnectError: error))
+            probeFailed(Evidence(ofConnectError: error))
         } else if pins[link] != nil {
             losePin(link, reason)
         }

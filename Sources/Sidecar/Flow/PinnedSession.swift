@@ -214,7 +214,7 @@ struct PinnedSession: ~Copyable {
         }
         isSilent = false
         settlesOwed = true
-        grown &+= owed.append(OwedReply(ticket: 0, sentNs: nowNs, awaited: .silence, flags: []))
+        grown &+= owed.append(OwedReply(ticket: 0, sentNs: nowNs, awaited: .settling, flags: []))
         return replies == .off ? Wire.replyOnOff : Wire.ping
     }
 
@@ -257,7 +257,7 @@ struct PinnedSession: ~Copyable {
         switch entry.awaited {
         case .nothing:
             return .discard
-        case .silence:
+        case .settling:
             settlesOwed = false
             return .settle
         case .confirmations:

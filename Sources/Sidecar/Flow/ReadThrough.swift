@@ -139,7 +139,7 @@ extension Flow {
         case .commands:
             tracked.owed.removeFirst()
             notices.append(.learnt(commands: orders.learnCommands(bytes)))
-        case .nothing, .silence, .confirmations:
+        case .nothing, .settling, .confirmations:
             tracked.owed.removeFirst()
         }
     }
@@ -222,7 +222,7 @@ extension Flow {
                 orders.closeSlot(entry.ticket)
             case .information:
                 answerOwnInformation(entry)
-            case .pong, .commands, .nothing, .silence, .confirmations:
+            case .pong, .commands, .nothing, .settling, .confirmations:
                 break
             }
         }

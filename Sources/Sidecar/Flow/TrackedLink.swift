@@ -30,16 +30,17 @@ struct TrackedLink: ~Copyable {
     /// The upstream's addresses as last resolved, and which of them is in use.
     var addresses: [[UInt8]] = []
     var address = 0
-    /// The resolver has been asked, and has not answered; its answers that came too late for their attempt.
+    /// The resolver has been asked, and has not answered.
     var isResolving = false
-    var lateAddresses: [[UInt8]]?
+    /// What it has answered since they were last tried.
+    var freshAddresses: [[UInt8]]?
     /// What the addresses tried so far show.
-    var sign = Sign.busy
+    var evidence = Evidence.busy
     var attemptNs: UInt64 = 0
     /// When it was last lost.
     var lostNs: UInt64 = 0
-    /// It has been lost, and no attempt to make it again has begun yet.
-    var isUntried = false
+    /// No connection has been tried since then, nor before.
+    var isUntried = true
     var upNs: UInt64 = 0
     /// Of whom the command table has been completed.
     var learntFrom: String?
@@ -75,7 +76,7 @@ struct ProbeLink {
 }
 
 /// What a failed attempt shows of the upstream; of several addresses the weakest counts.
-enum Sign: Comparable {
+enum Evidence: Comparable {
     /// It was never asked: the system had no socket for us, or no address.
     case nothing
     case silence
@@ -103,7 +104,6 @@ extension Flow {
     /// `waitNs`: how long clients wait for what becomes of it, at most.
     mutating func beginAttempt(waitNs: UInt64) {
         tracked.attemptNs = nowNs
-        tracked.isUntried = false
         reach.isTurnedAway = false
         if waitNs > 0 { reach.waitUntilNs = nowNs &+ waitNs }
         if let address = policy.numericAddress {
@@ -120,7 +120,7 @@ extension Flow {
     mutating func resolved(_ resolution: Resolution, nowNs: UInt64) {
         self.nowNs = nowNs
         tracked.isResolving = false
-        if case .addresses(let addresses) = resolution { tracked.lateAddresses = addresses }
+        if case .addresses(let addresses) = resolution { tracked.freshAddresses = addresses }
         if case .resolving = tracked.phase {
             if case .failed(let reason) = resolution, tracked.addresses.isEmpty {
                 attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)"), .nothing)
@@ -133,16 +133,17 @@ extension Flow {
 
     /* What was good last time may still be, when only the resolver has failed, or is slow. */
     private mutating func connectToAddresses() {
-        if let addresses = tracked.lateAddresses { tracked.addresses = addresses }
-        tracked.lateAddresses = nil
+        if let addresses = tracked.freshAddresses { tracked.addresses = addresses }
+        tracked.freshAddresses = nil
+        tracked.isUntried = false
         tracked.address = -1
-        tracked.sign = .busy
+        tracked.evidence = .busy
         connectToNextAddress(orFail: "connect: the system has no socket for it", .busy)
     }
 
-    private mutating func connectToNextAddress(orFail reason: String, _ sign: Sign) {
+    private mutating func connectToNextAddress(orFail reason: String, _ evidence: Evidence) {
         tracked.link = 0
-        tracked.sign = min(tracked.sign, sign)
+        tracked.evidence = min(tracked.evidence, evidence)
         tracked.address += 1
         while tracked.address < tracked.addresses.count {
             tracked.link = openLink()
@@ -150,10 +151,10 @@ extension Flow {
                 tracked.phase = .connecting(deadlineNs: nowNs &+ policy.connectTimeoutNs)
                 return
             }
-            tracked.sign = .nothing
+            tracked.evidence = .nothing
             tracked.address += 1
         }
-        attemptFailed(LinkMachine.Failure(reason: reason), tracked.sign)
+        attemptFailed(LinkMachine.Failure(reason: reason), tracked.evidence)
     }
 
     /// A new link to the address in use; 0 when there is none, no room, or the system knows no way there.
@@ -228,7 +229,7 @@ extension Flow {
         case .up:
             loseTracked(reason)
         case .connecting:
-            connectToNextAddress(orFail: "connect: \(reason)", Sign(ofConnectError: error))
+            connectToNextAddress(orFail: "connect: \(reason)", Evidence(ofConnectError: error))
         case .greeting:
             connectToNextAddress(orFail: "handshake: \(reason)", .turnedAway)
         case .resting, .resolving:
@@ -236,7 +237,7 @@ extension Flow {
         }
     }
 
-    private mutating func attemptFailed(_ failure: LinkMachine.Failure, _ sign: Sign) {
+    private mutating func attemptFailed(_ failure: LinkMachine.Failure, _ evidence: Evidence) {
         let reason = failure.reason
         tracked.link = 0
         /* A server that is busy says so at once and may be done any moment. */
@@ -250,9 +251,9 @@ extension Flow {
             /* Who refuses us in words is there, and others may be writing. */
             return heardFromUpstream()
         }
-        reach.isTurnedAway = sign == .turnedAway
+        reach.isTurnedAway = evidence == .turnedAway
         let wasUnreachable = reach.isUnreachable
-        countAsUnreachable(sign)
+        countAsUnreachable(evidence)
         if isNew, reach.isUnreachable == wasUnreachable {
             notices.append(.unreachable(reason: reason, isServed: wasUnreachable))
         }
@@ -261,16 +262,16 @@ extension Flow {
     /* An attempt has failed, and nothing has come from the node on any link since it began. Being turned away proves
        it at once when we have no other link, and nothing while we have one: an idle one says nothing of itself. Silence
        proves nothing before it has lasted, since the loss, for as long as a heartbeat's may. */
-    private mutating func countAsUnreachable(_ sign: Sign) {
-        if reach.lastHeardNs <= tracked.attemptNs, isCertain(sign), !reach.isUnreachable {
+    private mutating func countAsUnreachable(_ evidence: Evidence) {
+        if reach.lastHeardNs <= tracked.attemptNs, isCertain(evidence), !reach.isUnreachable {
             reach.isUnreachable = true
             notices.append(.unreachable(reason: trackedStatus.lastError, isServed: true))
         }
         publishTrust()
     }
 
-    private func isCertain(_ sign: Sign) -> Bool {
-        switch sign {
+    private func isCertain(_ evidence: Evidence) -> Bool {
+        switch evidence {
         case .busy: true
         case .turnedAway: !hasOtherLink
         case .silence: nowNs &- max(reach.lastHeardNs, tracked.lostNs) >= Heartbeat.lateNs
@@ -332,8 +333,7 @@ extension Flow {
     mutating func expireWait() {
         guard reach.waitUntilNs != 0, sightNs >= reach.waitUntilNs else { return }
         reach.waitUntilNs = 0
-        /* Without an attempt nothing shows that nobody is there, nor while the resolver is what does not answer. */
-        if case .resolving = tracked.phase { return publishTrust() }
+        /* Without a connection tried nothing shows that nobody is there. */
         if !tracked.isUntried { countAsUnreachable(.silence) }
     }
 
@@ -344,7 +344,7 @@ extension Flow {
             beginAttempt(waitNs: 0)
         case .resolving:
             /* The resolver still has its time, but clients need not wait for it. */
-            if !tracked.addresses.isEmpty || tracked.lateAddresses != nil { return connectToAddresses() }
+            if !tracked.addresses.isEmpty || tracked.freshAddresses != nil { return connectToAddresses() }
             tracked.phase = .resolving(deadlineNs: .max)
             reach.waitUntilNs = 0
             reach.say("resolve: no answer yet")
@@ -417,10 +417,10 @@ extension Flow {
         }
     }
 
-    mutating func probeFailed(_ sign: Sign) {
+    mutating func probeFailed(_ evidence: Evidence) {
         probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
         guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,
-            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(sign), !reach.isUnreachable
+            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(evidence), !reach.isUnreachable
         else { return }
         let reason = "it has fallen silent, and a new connection was not answered"
         reach.isUnreachable = true

@@ -24,7 +24,7 @@ enum Awaited: UInt8 {
     /// A reply that nobody wants.
     case nothing
     /// Of our own, behind writes that are not answered.
-    case silence
+    case settling
     /// SUBSCRIBE and its like: `count` confirmations, or as many as the link has subscriptions.
     case confirmations
 }

@@ -1,0 +1,182 @@
+/* orders — what Swift decides, carried out: fp_link_*, fp_answer*, fp_pin*, fp_fill, fp_drop*, fp_trust and their like.
+ * An order that names what is gone by now (its id's generation is over) does nothing.
+ */
+#include "engine.h"
+#include "serve/flight.h"
+
+/* ---- orders to links ---- */
+
+fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_length) {
+    return link_open(&engine->links, address, address_length);
+}
+
+void fp_link_send(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_send(&engine->links, link, bytes, length);
+}
+
+void fp_link_send_bulk(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_send_bulk(&engine->links, link, bytes, length);
+}
+
+size_t fp_link_backlog(const fp_engine *engine, fp_link id) {
+    const struct link *link = table_at(&engine->links.table, id);
+    return link ? link->out.bytes : 0;
+}
+
+void fp_link_close(fp_engine *engine, fp_link id) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_close(&engine->links, link);
+}
+
+void fp_link_finish(fp_engine *engine, fp_link id) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_finish(&engine->links, link);
+}
+
+/* ---- orders to clients ---- */
+
+static struct session *session_at(fp_engine *engine, fp_client id) {
+    struct client *client = table_at(&engine->clients.table, id);
+    return client ? &client->session : NULL;
+}
+
+static struct slot *slot_at(fp_engine *engine, fp_slot id) {
+    struct slot *slot = table_at(&engine->serve.slots, id);
+    return slot && !slot->answered ? slot : NULL;
+}
+
+void fp_answer(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool from_resp3, fp_fence fence) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) slot_answer(&engine->serve, slot, reply, length, from_resp3, fence);
+}
+
+void fp_answer_error(fp_engine *engine, fp_slot id, const void *error, size_t length) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) slot_answer_error(&engine->serve, slot, error, length);
+}
+
+void fp_silent_mark(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (session) session_mark_silent(session);
+}
+
+void fp_silent_settle(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (session) session_settle_silent(&engine->serve, session);
+}
+
+void fp_answer_more(fp_engine *engine, fp_slot id, const void *reply, size_t length, bool fenced) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) slot_answer_more(&engine->serve, slot, reply, length, fenced);
+}
+
+void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length, fp_fence fence) {
+    struct session *session = session_at(engine, id);
+    if (session && !session->closing) session_tell(&engine->serve, session, bytes, length, fence);
+}
+
+void fp_fence_passed(fp_engine *engine, fp_fence fence) { fence_passed(&engine->serve, fence); }
+
+void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
+    struct session *session = session_at(engine, id);
+    if (!session || session->stall != STALL_PIN) return;
+    session->lane = FP_LANE_PINNED;
+    session->link = link;
+    struct link *own = link_at(&engine->links, link);
+    if (own) own->session = session;
+    engine->serve.stats.clients_pinned++;
+    session_mark_runnable(&engine->serve, session);
+}
+
+void fp_pin_fail(fp_engine *engine, fp_client id, const void *error, size_t length) {
+    struct session *session = session_at(engine, id);
+    if (!session || session->stall != STALL_PIN) return;
+    session->pin_refused = true;
+    if (!buffer_append(&session->pin_error, &engine->budget, BUDGET_CLIENTS, error, length))
+        session_close(&engine->serve, session);
+    session_mark_runnable(&engine->serve, session);
+}
+
+void fp_client_close(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (session) session_close(&engine->serve, session);
+}
+
+void fp_slot_close(fp_engine *engine, fp_slot id) {
+    struct slot *slot = slot_at(engine, id);
+    if (slot) session_close(&engine->serve, slot->session);
+}
+
+void fp_hold(fp_engine *engine, bool held) {
+    if (engine->serve.held && !held) clients_release_held(&engine->clients);
+    engine->serve.held = held;
+}
+
+void fp_refuse(fp_engine *engine, const void *error, size_t length) {
+    struct buffer *refusal = &engine->serve.refusal;
+    refusal->length = 0;
+    if (!buffer_append(refusal, &engine->budget, BUDGET_SLOTS, error, length))
+        buffer_free(refusal, &engine->budget, BUDGET_SLOTS);
+}
+
+/* ---- orders to the store ---- */
+
+static struct flight *flight_at(fp_engine *engine, fp_flight id) { return table_at(&engine->serve.flights, id); }
+
+void fp_arm(fp_engine *engine, fp_flight id, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_arm(&engine->serve, flight, pttl_ms, sent_ns, keep);
+}
+
+void fp_fill(fp_engine *engine, fp_flight id, const void *reply, size_t length) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_fill(&engine->serve, flight, reply, length);
+}
+
+void fp_flight_timeout(fp_engine *engine, fp_flight id, const void *error, size_t length) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_fail(&engine->serve, flight, error, length, false);
+}
+
+void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t length) {
+    struct flight *flight = flight_at(engine, id);
+    if (flight) flight_fail(&engine->serve, flight, error, length, true);
+}
+
+void fp_flights_close(fp_engine *engine) { flights_close_all(&engine->serve); }
+
+void fp_drop(fp_engine *engine, const void *key, size_t length) {
+    struct serve *serve = &engine->serve;
+    uint64_t hash = store_hash(serve->store, key, (uint32_t)length);
+    trace_note(serve->trace, hash, FP_TRACE_CHANGED, store_drop(serve->store, key, (uint32_t)length, hash));
+    flights_spoil_armed(serve, hash);
+    serve->stats.invalidations++;
+}
+
+void fp_drop_all(fp_engine *engine) {
+    trace_note_all(engine->serve.trace, FP_TRACE_FLUSHED);
+    store_drop_all(engine->store);
+    flights_close_all(&engine->serve);
+}
+
+static void drop_unresolved(fp_engine *engine) {
+    for (uint32_t i = 0; i < engine->clients.table.used; i++) {
+        struct client *client = table_record(&engine->clients.table, i);
+        if (client->item.generation & 1) session_drop_unresolved(&engine->serve, &client->session);
+    }
+}
+
+void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect) {
+    struct serve *serve = &engine->serve;
+    if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
+    serve->epoch = epoch;
+    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);
+    serve->serve_suspect = serve_suspect;
+    engine->trusted = trusted;
+    engine->trusted_until_ns = until_ns;
+    engine_see_trust(engine);
+}
+
+void fp_ttl_default(fp_engine *engine, uint64_t milliseconds) { engine->serve.ttl_default_ms = milliseconds; }

@@ -1,0 +1,116 @@
+/* readings — what Swift looks at and books: the command table, a traced key's life, memory, numbers. */
+#include <string.h>
+
+#include "engine.h"
+
+_Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
+
+/* ---- the command table ---- */
+
+uint32_t fp_commands_learn(fp_engine *engine, const void *reply, size_t length) {
+    return commands_learn(engine->serve.commands, reply, length);
+}
+
+const char *fp_command_name(const fp_engine *engine, uint16_t command) {
+    const struct command *row = commands_row(engine->serve.commands, command);
+    return row ? row->name : NULL;
+}
+
+const char *fp_command_subcommand(const fp_engine *engine, uint16_t command) {
+    const struct command *row = commands_row(engine->serve.commands, command);
+    return row ? row->subcommand : NULL;
+}
+
+/* ---- one key's life ---- */
+
+void fp_trace(fp_engine *engine, const void *key, size_t length) {
+    struct trace *trace = engine->serve.trace;
+    trace->wanted = length ? (uint32_t)store_hash(engine->store, key, (uint32_t)length) : TRACE_OFF;
+    trace->count = 0;
+}
+
+uint32_t fp_trace_take(fp_engine *engine, const fp_trace_record **records) {
+    struct trace *trace = engine->serve.trace;
+    uint32_t count = trace->count;
+    bool hits_only = count == 1 && trace->records[0].kind == FP_TRACE_HIT;
+    if (hits_only && engine->serve.now_ns - engine->traced_ns < NS_PER_S) return 0;
+    if (count) engine->traced_ns = engine->serve.now_ns;
+    trace->count = 0;
+    *records = trace->records;
+    return count;
+}
+
+/* ---- memory, numbers ---- */
+
+void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }
+void fp_release(fp_engine *engine, size_t bytes) { budget_give(&engine->budget, BUDGET_SWIFT, bytes); }
+
+#define ROW_COUNTER FP_METRIC_COUNTER
+#define ROW_GAUGE FP_METRIC_GAUGE
+#define ROW_HISTOGRAM FP_METRIC_HISTOGRAM
+
+static const fp_metric metric_rows[] = {
+#define METRIC(id, name, labels, kind, help) \
+    {name, labels, help, ROW_##kind, offsetof(struct stats, id) / sizeof(uint64_t)},
+#include "base/stats.def"
+#undef METRIC
+};
+
+const fp_metric *fp_metric_table(uint32_t *count) {
+    *count = sizeof metric_rows / sizeof *metric_rows;
+    return metric_rows;
+}
+
+uint32_t fp_stats_count(void) { return sizeof(struct stats) / sizeof(uint64_t); }
+
+void fp_stats_read(fp_engine *engine, uint64_t *values) {
+    struct stats *stats = &engine->serve.stats;
+    struct store_stats store;
+    store_read_stats(engine->store, &store);
+    stats->keys = store.entries;
+    stats->evicted_keys = store.evicted_total;
+    stats->expired_keys = store.expired_total;
+    stats->refused_fills = store.refused_total;
+    const struct budget *budget = &engine->budget;
+    stats->memory_used = budget->used;
+    stats->memory_max = budget->total;
+    uint64_t *by_owner = &stats->memory_base; /* the rows stand in the order of the owners */
+    _Static_assert(offsetof(struct stats, memory_reserve) - offsetof(struct stats, memory_base) ==
+                       (BUDGET_OWNER_COUNT - 1) * sizeof(uint64_t),
+                   "a row for each owner, in their order");
+    for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) by_owner[owner] = budget->used_by[owner];
+    memcpy(values, stats, sizeof *stats);
+}
+
+bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls) {
+    if (row > COMMAND_ID_COUNT) return false;
+    const struct serve_calls *counted = &engine->serve.calls[row];
+    const struct command *command = row < COMMAND_ID_COUNT ? commands_row(engine->serve.commands, row) : NULL;
+    *calls = (fp_calls){
+        .name = command ? command->name : "other",
+        .subcommand = command ? command->subcommand : "",
+        .answered = counted->answered,
+        .failed = counted->failed,
+    };
+    return true;
+}
+
+uint64_t fp_histogram_bound(uint32_t bucket) { return histogram_bound(bucket); }
+
+const char *fp_sim_unsound(const fp_engine *engine) {
+    const struct budget *budget = &engine->budget;
+    size_t sum = 0;
+    for (int owner = 0; owner < BUDGET_OWNER_COUNT; owner++) sum += budget->used_by[owner];
+    if (sum != budget->used) return "the owners' sum is not what the budget has given";
+    if (budget->used > budget->total) return "more is used than the budget has";
+    if (engine->clients.table.live) return NULL;
+    if (engine->serve.slots.live) return "slots are left though no client is connected";
+    if (engine->serve.fenced_first) return "fences are waited for though no client is connected";
+    if (engine->serve.dirty || engine->serve.runnable)
+        return "sessions are left in lists though no client is connected";
+    if (engine->clients.large_bytes || engine->clients.turn_first)
+        return "turns are left though no client is connected";
+    return NULL;
+}
+
+uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }
