@@ -595,6 +595,30 @@ TEST("CLIENT REPLY OFF: what a silent write drops is dropped again when what was
     world_end(world);
 }
 
+TEST("CLIENT REPLY OFF: what is answered behind a silent write drops its key before its client hears of it") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "SET k 2\r\n");
+    answer(world, event_at(world, 0)->ticket, "");
+    have(world, "GET k\r\n", "$1\r\n1\r\n"); /* on another link, before the write */
+    ask(world, &world->a, "PING\r\n");
+    answer(world, event_at(world, 1)->ticket, "+PONG\r\n");
+    EXPECT(says(world, &world->a, "+PONG\r\n"));
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("CLIENT REPLY behind a MULTI waits for its answer, which tells whether it is queued or carried out") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "MULTI\r\n");
+    EXPECT(ask(world, &world->a, "CLIENT REPLY OFF\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
+    answer(world, event_at(world, 0)->ticket, "-NOPERM\r\n");
+    EXPECT(ask(world, &world->a, "CLIENT REPLY OFF\r\n") == DISPATCH_DONE);
+    world_end(world);
+}
+
 TEST("CLIENT REPLY OFF: a silent read drops nothing") {
     struct world *world = world_make();
     have(world, "GET k\r\n", "$1\r\n1\r\n");

@@ -59,8 +59,18 @@ extension World {
             return true
         }
         cover("commands without an answer")
+        for asked in client.asked[..<end] { learnUnanswered(asked, client) }
         client.asked.removeFirst(end)
         return false
+    }
+
+    /// What stands before an answer has been carried out before it, if at all.
+    private func learnUnanswered(_ asked: Asked, _ client: SimClient) {
+        guard asked.words[0] == "SET".array, let key = Int(String(decoding: asked.words[1].dropFirst(), as: UTF8.self)),
+            let token = UpstreamModel.token(asked.words[2])
+        else { return }
+        let number = model.truth.execution(of: token)
+        if number > 0 { learn(number, keys: [key], client) }
     }
 
     /// The sidecar says that a write has not been carried out: then it must never be.
@@ -131,6 +141,11 @@ extension World {
             guard case .array(let items) = value, items.count == plan.keys else { return }
             cover("rule 5: reads of keys not named")
             judge(items.compactMap(hash), Array(0..<plan.keys), asked, client)
+        case .readTogether(let keys):
+            guard case .array(let items) = value else { return }
+            cover("rule 5: transactions that read")
+            judge(items.compactMap(hash), keys, asked, client)
+            arouse(client.pod, keys.first)
         case .script(let keys, let token):
             if value.isError { return }
             learn(token: token, keys: [], client, asked)

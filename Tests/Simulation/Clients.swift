@@ -81,6 +81,7 @@ extension World {
             bytes.appendCommand(words)
             var keys: [Int] = []
             if case .read(let read) = kind { keys = read }
+            if case .readTogether(let read) = kind { keys = read }
             if case .scriptRead(let key) = kind { keys = [key] }
             if case .watchedRead(let key) = kind { keys = [key] }
             if case .change(_, let key?) = kind { keys = [key] }

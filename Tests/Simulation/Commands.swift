@@ -176,7 +176,7 @@ extension World {
         }
         let number = key()
         let key = [UInt8]("k", number)
-        switch chance.below(5) {
+        switch chance.below(6) {
         case 0:
             addPlain(add)
         case 4:
@@ -198,6 +198,11 @@ extension World {
             add(["MULTI".array], .multi)
             add(["SET".array, key, value(token)], .queued)
             client.queued = ([token], [number])
+        case 5:
+            let keys = (0..<1 + chance.below(3)).map { _ in self.key() }
+            add(["MULTI".array], .multi)
+            for key in keys { add(["GET".array, [UInt8]("k", key)], .queued) }
+            add(["EXEC".array], .readTogether(keys))
         case 1:
             /* An optimistic write, in one burst: what it read shows whether it may go through. */
             let token = token()

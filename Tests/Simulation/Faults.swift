@@ -100,6 +100,8 @@ extension World {
             queue.push(nowNs + length, .heal(fault))
         case .lateWrite(let length, let all):
             return lateWrite(pod, length, all)
+        case .seenThenGone(let length):
+            return seenThenGone(pod, length)
         case .lag(let extra, let length):
             guard let wire = victim(pod) else { return false }
             wire.toEngine.extraNs = extra

@@ -60,6 +60,42 @@ extension World {
         return true
     }
 
+    /// A transaction has queued its reads when copies of them are made; what they find is newer than these.
+    func seenThenGone(_ pod: Pod, _ length: UInt64) -> Bool {
+        let readers = clients.filter {
+            $0.pod === pod && $0.habit == .transactions && $0.isConnected && $0.hasState && $0.asked.isEmpty
+                && $0.queued == nil && !$0.isBlocked
+        }
+        guard !readers.isEmpty, let tracked = pod.trackedWire else { return false }
+        let reader = chance.pick(readers)
+        reader.isBlocked = true
+        beginSoon(pod) { [unowned self] keys in
+            guard reader.isBlocked, !isHealed else { return }
+            let reads = keys.map { ["GET".array, [UInt8]("k", $0)] }
+            ask(reader, [["MULTI".array]] + reads, [.multi] + reads.map { _ in .queued })
+            let silentNs = nowNs + 14 * plan.delayNs.high
+            let goneNs = silentNs + 2 * second
+            for key in keys { lookAround(pod, nowNs + 6 * plan.delayNs.high, key: key) }
+            queue.push(
+                silentNs,
+                .begin { [unowned self] in
+                    tracked.toEngine.heldUntilNs = max(tracked.toEngine.heldUntilNs, goneNs + second)
+                    for key in keys { tell(key) }
+                })
+            queue.push(silentNs + 100 * millisecond, .begin { [unowned self] in readTogether(keys, reader) })
+            queue.push(goneNs, .begin { [unowned self] in if !isHealed { stop() } })
+            queue.push(goneNs + length, .heal(.restart(length)))
+            for key in keys { lookAround(pod, chance.between(goneNs, goneNs + length), key: key) }
+        }
+        return true
+    }
+
+    private func readTogether(_ keys: [Int], _ reader: SimClient) {
+        guard reader.isBlocked, !isHealed else { return }
+        reader.isBlocked = false
+        ask(reader, [["EXEC".array]], [.readTogether(keys)])
+    }
+
     func stall(_ pod: Pod, _ length: UInt64, _ keys: [Int]) {
         if isHealed { return }
         if nowNs >= pod.stalledUntilNs { pod.stalledFromNs = nowNs }

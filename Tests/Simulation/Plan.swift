@@ -30,6 +30,9 @@ struct Plan {
         /// A write of a client with a link of its own is late, and others read meanwhile; when it has been carried out nothing
         /// comes back for this long, on that link or on any of the pod's.
         case lateWrite(UInt64, all: Bool)
+        /// The pod's tracked connection falls silent, keys change and a client reads them on a link of its own; then all
+        /// connections are reset and none is taken for this long.
+        case seenThenGone(UInt64)
         /// The pod's tracked connection is slower by this much for a while.
         case lag(UInt64, for: UInt64)
         /// The pod has not the processor for this long, and half of the time its tracked connection carries nothing to it
@@ -109,7 +112,7 @@ struct Plan {
     var forgetsNothing: Bool {
         !faults.contains {
             switch $0.fault {
-            case .blackhole, .halfOpen, .freeze: true
+            case .blackhole, .halfOpen, .freeze, .seenThenGone: true
             case .lateWrite(_, all: true): true
             default: false
             }
@@ -122,7 +125,7 @@ struct Plan {
     }
 
     private static func fault(_ chance: inout Chance) -> Fault {
-        switch chance.below(22) {
+        switch chance.below(23) {
         case 0, 1: .cut(reset: chance.oneIn(2), all: chance.oneIn(2))
         case 2: .blackhole(chance.between(100 * millisecond, 3 * second))
         /* Long enough to be suspended, and short enough to be trusted again at once. */
@@ -142,6 +145,7 @@ struct Plan {
         case 18: .lateWrite(chance.between(100 * millisecond, second), all: false)
         /* Long enough to count as gone. */
         case 19: .lateWrite(chance.between(1_500 * millisecond, 4 * second), all: true)
+        case 21: .seenThenGone(chance.between(second, 3 * second))
         case 16, 17: .full(chance.between(100 * millisecond, 2 * second), inWords: chance.oneIn(2))
         default: .clientDeaf(chance.between(50 * millisecond, 500 * millisecond))
         }

@@ -11,6 +11,8 @@ struct Asked {
         case change([Int], returns: Int?)
         /// A read of all keys, which it does not name.
         case unnamedRead
+        /// EXEC of a transaction that reads these keys and does nothing else.
+        case readTogether([Int])
         /// A script that writes a key which it does not declare.
         case script([Int], token: Int)
         /// A command that the upstream must have carried out when it is answered without an error.
@@ -38,7 +40,7 @@ struct Asked {
         /// What it shows of a key counts while the upstream is unreachable, too.
         var isOfPlainCommand: Bool {
             switch self {
-            case .read, .change, .unnamedRead: true
+            case .read, .change, .unnamedRead, .readTogether: true
             default: false
             }
         }

@@ -181,15 +181,14 @@ MUTANTS = [
     ("epochs: being turned away proves it though another link lives", FLOW + "TrackedLink.swift",
      "case .turnedAway: !hasOtherLink\n", "case .turnedAway: true\n"),
     ("own writes: what CLIENT REPLY leaves unanswered is not dropped again", SLOTS,
-     "    drop_silent(serve, session, session->silent_marked, session->silent_all_marked);\n", ""),
+     "static void drop_silent(struct serve *serve, struct session *session, size_t bytes, bool all) {\n",
+     "static void drop_silent(struct serve *serve, struct session *session, size_t bytes, bool all) {\n"
+     "    if (serve) return;\n"),
     ("fence: what was looked at is not dropped again behind it", SLOTS,
      "        leave_fence(serve, slot);\n"
      "        drop_looked_at(serve, slot);\n"
      "        if (slot->looks_around) forget_suspects(serve);\n",
      "        leave_fence(serve, slot);\n"),
-    ("one client's order: CLIENT REPLY does not wait for MULTI", DISPATCH,
-     "command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session))",
-     "command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session) && !session)"),
     ("epochs: who refuses in words counts as gone", FLOW + "TrackedLink.swift",
      "            /* Who refuses us in words is there, and others may be writing. */\n"
      "            return heardFromUpstream()\n", ""),

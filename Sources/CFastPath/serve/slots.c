@@ -108,12 +108,6 @@ static void drop_written(struct serve *serve, struct slot *slot) {
     }
 }
 
-static void drop_again(struct serve *serve, struct slot *slot) {
-    if (slot->looks_around) forget_suspects(serve);
-    drop_looked_at(serve, slot);
-    drop_written(serve, slot);
-}
-
 /* CLIENT REPLY OFF: the slot is answered before the upstream has seen its command. What it writes is kept until
  * something behind it has been answered (Flow/PinnedSession.swift); of what it reads nobody is told. */
 #define SILENT_HASH_BYTES_MAX 65536u
@@ -144,6 +138,14 @@ static void drop_silent(struct serve *serve, struct session *session, size_t byt
 
 static void drop_all_silent(struct serve *serve, struct session *session) {
     drop_silent(serve, session, session->silent_hashes.length, session->silent_all || session->silent_all_marked);
+}
+
+/* An answer also shows that what its client wrote before without one has been carried out. */
+static void drop_again(struct serve *serve, struct slot *slot) {
+    if (slot->looks_around) forget_suspects(serve);
+    drop_looked_at(serve, slot);
+    drop_written(serve, slot);
+    drop_all_silent(serve, slot->session);
 }
 
 void session_mark_silent(struct session *session) {
