@@ -58,6 +58,11 @@ static void flight_end(struct serve *serve, struct flight *flight) {
     }
 }
 
+/* Rule 7: ttl_default counts from when it was asked for, for who is answered by the fetch as for who finds its copy. */
+static uint64_t fresh_until_ms(const struct serve *serve, const struct flight *flight) {
+    return flight->started_ns / NS_PER_MS + serve->ttl_default_ms;
+}
+
 struct flight *flight_find(struct serve *serve, const struct store_key *key) {
     struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
     for (; flight; flight = flight_record(serve, flight->bucket_next)) {
@@ -65,7 +70,8 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
                     memcmp(flight->key, key->bytes, key->length) == 0;
         if (!same || flight->role != FLIGHT_SINGLE) continue;
         /* The newest decides: an older one is behind what closed this. */
-        return flight->closed || flight->era != serve->flight_era ? NULL : flight;
+        bool takes = !flight->closed && flight->era == serve->flight_era;
+        return takes && serve->now_ms <= fresh_until_ms(serve, flight) ? flight : NULL;
     }
     return NULL;
 }
@@ -107,9 +113,8 @@ static bool keep_or_drop(struct serve *serve, struct flight *flight, const struc
         return false;
     }
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
-    uint64_t fresh_until = flight->started_ns / NS_PER_MS + serve->ttl_default_ms;
-    bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until,
-                          serve->epoch, serve->now_ms);
+    bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms,
+                          fresh_until_ms(serve, flight), serve->epoch, serve->now_ms);
     serve->stats.fills += kept;
     trace_note(serve->trace, flight->hash, kept ? FP_TRACE_FILLED : FP_TRACE_NOT_KEPT, (uint64_t)value->length);
     return kept;
