@@ -94,8 +94,7 @@ MUTANTS = [
      "        return false;",
      "        return false;"),
     ("flights: a closed one takes joiners", FLIGHT,
-     "return flight->closed || flight->era != serve->flight_era ? NULL : flight;",
-     "return flight;"),
+     "bool takes = !flight->closed && ", "bool takes = "),
     ("flights: CACHING and its read are parted", FLOW + "ReadThrough.swift",
      "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: "
      "flags))\n"
