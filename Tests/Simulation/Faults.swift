@@ -89,6 +89,7 @@ extension World {
             isShut = !inWords
             model.isFull = inWords
             fullAt = faultsInjected
+            for pod in pods { pod.wasUpWhenFull = pod.loop.flow.tracked.isUp }
             if let tracked = pod.trackedWire, chance.oneIn(2) {
                 cut(pod, tracked, reset: true)
             } else {

@@ -59,6 +59,8 @@ final class Pod {
     var floor = 0
     /// It serves what is cached though it is suspect.
     var isUnreachable = false
+    /// Its tracked link was up when the upstream began to take nobody.
+    var wasUpWhenFull = false
     /// By key: a version that began with this command, or later, has been read.
     var read: [Int]
     /// The same without what scripts have read and written.

@@ -285,7 +285,8 @@ final class World {
             wire.map { $0.toEngine.heldUntilNs > nowNs || $0.toEngine.extraNs > 0 } ?? false
         }
         let isOther = isDown || model.isLoading || nowNs < frozenUntilNs || isSlow || isHeld
-        return (model.isFull || isShut) && fullAt == faultsInjected && !isOther
+        /* An attempt from before may have been reset, without a word. */
+        return (model.isFull || isShut) && fullAt == faultsInjected && pod.wasUpWhenFull && !isOther
     }
 
     /// As the pod takes it, and as it is.
