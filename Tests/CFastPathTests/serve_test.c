@@ -658,14 +658,14 @@ TEST("a client that leaves takes itself off the flights it waited for") {
     world_end(world);
 }
 
-TEST("who comes when ttl_default has passed joins no fetch from before: after a pause it may still be in the air") {
+TEST("who comes after read_timeout joins no fetch from before: when a pause ends it may still be in the air") {
     struct world *world = world_make();
-    world->serve.ttl_default_ms = 300;
+    world->serve.join_ms = 30;
     ask(world, &world->a, "GET k\r\n");
-    world->serve.now_ms += 300;
+    world->serve.now_ns += 30 * NS_PER_MS;
     ask(world, &world->b, "GET k\r\n");
     EXPECT(world->serve.event_count == 1);
-    world->serve.now_ms += 1;
+    world->serve.now_ns++;
     ask(world, &world->b, "GET k\r\n");
     EXPECT(world->serve.event_count == 2 && event_at(world, 1)->kind == FP_EVENT_MISS);
     world_end(world);

@@ -7,7 +7,7 @@ struct UpstreamLifeTests {
     @Test("At start clients are held until the handshake has answered; the epoch begins before anything is fetched")
     func start() {
         let world = FlowWorld()
-        #expect(world.orders.take() == ["default ttl 300000", "hold"])
+        #expect(world.orders.take() == ["default ttl 300000, read timeout 50", "hold"])
         #expect(world.status.state == .connecting)
         world.resolve()
         #expect(world.orders.take() == ["open 1: addr"])

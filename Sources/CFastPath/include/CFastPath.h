@@ -255,7 +255,10 @@ void fp_drop_all(fp_engine *engine);
  */
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect);
 
-/* How long a filled value is fresh, milliseconds (ttl_default). Entries are not served past it. */
+/* Milliseconds. `ttl_default`: how long after it was asked for a value is served. `read_timeout`: how long a fetch
+ * takes further readers, at most; said here too, since a process that was stopped goes on with readers before deadlines. */
+void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t read_timeout);
+
 /* ---- one key's life --------------------------------------------------------------------------------------------- */
 
 typedef FP_ENUM(fp_trace_kind, uint8_t){
@@ -288,8 +291,6 @@ void fp_trace(fp_engine *engine, const void *key, size_t length);
 /* What was noted since, in its order; 0 too while hits run on that began less than a second ago. Loop thread.
  * The records are valid until the next turn. */
 uint32_t fp_trace_take(fp_engine *engine, const fp_trace_record **records);
-
-void fp_ttl_default(fp_engine *engine, uint64_t milliseconds);
 
 /* ---- the command table --------------------------------------------------------------------------------------- */
 

@@ -58,11 +58,6 @@ static void flight_end(struct serve *serve, struct flight *flight) {
     }
 }
 
-/* Rule 7: ttl_default counts from when it was asked for, for who is answered by the fetch as for who finds its copy. */
-static uint64_t fresh_until_ms(const struct serve *serve, const struct flight *flight) {
-    return flight->started_ns / NS_PER_MS + serve->ttl_default_ms;
-}
-
 struct flight *flight_find(struct serve *serve, const struct store_key *key) {
     struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
     for (; flight; flight = flight_record(serve, flight->bucket_next)) {
@@ -71,7 +66,9 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
         if (!same || flight->role != FLIGHT_SINGLE) continue;
         /* The newest decides: an older one is behind what closed this. */
         bool takes = !flight->closed && flight->era == serve->flight_era;
-        return takes && serve->now_ms <= fresh_until_ms(serve, flight) ? flight : NULL;
+        /* Rule 7. The flow closes it then too, but not before who came during a pause has been read. */
+        bool is_young = serve->now_ns - flight->started_ns <= serve->join_ms * NS_PER_MS;
+        return takes && is_young ? flight : NULL;
     }
     return NULL;
 }
@@ -113,8 +110,9 @@ static bool keep_or_drop(struct serve *serve, struct flight *flight, const struc
         return false;
     }
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
-    bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms,
-                          fresh_until_ms(serve, flight), serve->epoch, serve->now_ms);
+    uint64_t fresh_until = flight->started_ns / NS_PER_MS + serve->ttl_default_ms;
+    bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until,
+                          serve->epoch, serve->now_ms);
     serve->stats.fills += kept;
     trace_note(serve->trace, flight->hash, kept ? FP_TRACE_FILLED : FP_TRACE_NOT_KEPT, (uint64_t)value->length);
     return kept;

@@ -14,6 +14,7 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     serve->store = store;
     serve->trace = store_trace(store);
     serve->ttl_default_ms = 300000;
+    serve->join_ms = 50;
     strcpy(serve->upstream_version, "7.0.0");
     strcpy(serve->upstream_mode, "standalone");
     strcpy(serve->upstream_role, "master");

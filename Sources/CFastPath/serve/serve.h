@@ -71,6 +71,7 @@ struct serve {
     bool held;
     bool allow_admin;
     uint64_t ttl_default_ms;
+    uint64_t join_ms;      /* how long a flight takes readers */
     size_t out_bytes_high; /* a client with this much unsent is not read from; 0: nobody is */
     size_t out_bytes_max;  /* a client with this much due to it is closed, lest it take everybody's memory */
     /* upstream replies, a mean that leans to the large, in 64ths: what an unanswered command may bring */

@@ -278,7 +278,7 @@ struct FastPath: Orders, @unchecked Sendable {
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
         fp_trust(engine, epoch, trusted, untilNs, serveSuspect)
     }
-    func setDefaultTTL(milliseconds: UInt64) { fp_ttl_default(engine, milliseconds) }
+    func setTimes(ttlDefaultMs: UInt64, readTimeoutMs: UInt64) { fp_times(engine, ttlDefaultMs, readTimeoutMs) }
 
     // MARK: one key's life
 

@@ -68,7 +68,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             row += 1
         }
         orders.charge(tracked.owed.bytes + shared.owed.bytes + pins.bytes + roles.capacity)
-        orders.setDefaultTTL(milliseconds: policy.ttlDefaultMs)
+        orders.setTimes(ttlDefaultMs: policy.ttlDefaultMs, readTimeoutMs: policy.readTimeoutNs / 1_000_000)
         /* An application that starts together with its sidecar waits until this attempt has ended either way. */
         beginAttempt(waitNs: policy.connectTimeoutNs &* 2 &+ policy.handshakeTimeoutNs)
         settle()

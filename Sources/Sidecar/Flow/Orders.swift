@@ -43,7 +43,7 @@ protocol Orders {
     func dropAll()
     /// `untilNs`: trusted no longer than that without a word to the contrary.
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool)
-    func setDefaultTTL(milliseconds: UInt64)
+    func setTimes(ttlDefaultMs: UInt64, readTimeoutMs: UInt64)
 
     func learnCommands(_ reply: Bytes) -> UInt32
     /// Lower-case name of a row of the command table, "client|id" for a subcommand's; nil past the end.

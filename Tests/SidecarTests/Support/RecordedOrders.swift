@@ -134,7 +134,9 @@ final class RecordedOrders: Orders {
         if now != trust { note(now) }
         trust = now
     }
-    func setDefaultTTL(milliseconds: UInt64) { note("default ttl \(milliseconds)") }
+    func setTimes(ttlDefaultMs: UInt64, readTimeoutMs: UInt64) {
+        note("default ttl \(ttlDefaultMs), read timeout \(readTimeoutMs)")
+    }
 
     func learnCommands(_ reply: Bytes) -> UInt32 {
         note("learn \(text(reply))")
