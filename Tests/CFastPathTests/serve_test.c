@@ -585,13 +585,13 @@ TEST("CLIENT REPLY OFF: what a silent write drops is dropped again when what was
     ask(world, &world->b, "GET k\r\n");
     EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS);
     /* That one came behind the mark: its outcome is still not known. */
-    EXPECT(world->a.silent_hashes.length == sizeof(uint64_t));
+    EXPECT(world->a.silent_writes.length);
     session_drop_unresolved(&world->serve, &world->a);
     ask(world, &world->b, "GET other\r\n");
     EXPECT(event_at(world, 3)->kind == FP_EVENT_MISS);
     session_mark_silent(&world->a);
     session_settle_silent(&world->serve, &world->a);
-    EXPECT(!world->a.silent_hashes.length);
+    EXPECT(!world->a.silent_writes.length);
     world_end(world);
 }
 
@@ -606,6 +606,39 @@ TEST("CLIENT REPLY OFF: what is answered behind a silent write drops its key bef
     EXPECT(says(world, &world->a, "+PONG\r\n"));
     ask(world, &world->b, "GET k\r\n");
     EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
+TEST("CLIENT REPLY OFF: what is answered settles the silent writes in front of it, and no others") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "SET k 2\r\n");
+    ask(world, &world->a, "PING\r\n");
+    ask(world, &world->a, "SET other 2\r\n");
+    ask(world, &world->a, "PING\r\n");
+    answer(world, event_at(world, 0)->ticket, "");
+    answer(world, event_at(world, 2)->ticket, "");
+    answer(world, event_at(world, 1)->ticket, "+PONG\r\n");
+    have(world, "GET other\r\n", "$1\r\n1\r\n");
+    EXPECT(world->a.silent_writes.length);
+    answer(world, event_at(world, 3)->ticket, "+PONG\r\n");
+    EXPECT(!world->a.silent_writes.length);
+    uint32_t before = world->serve.event_count;
+    ask(world, &world->b, "GET other\r\n");
+    EXPECT(world->serve.event_count == before + 1);
+    world_end(world);
+}
+
+TEST("CLIENT REPLY OFF: what drops everything does so again when something behind it is answered, and then no more") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "FLUSHALL\r\n");
+    answer(world, event_at(world, 0)->ticket, "");
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    ask(world, &world->a, "PING\r\n");
+    answer(world, event_at(world, 1)->ticket, "+PONG\r\n");
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS && !world->a.silent_all);
     world_end(world);
 }
 

@@ -144,7 +144,9 @@ extension World {
         case .readTogether(let keys):
             guard case .array(let items) = value else { return }
             cover("rule 5: transactions that read")
-            judge(items.compactMap(hash), keys, asked, client)
+            let values = items.compactMap(hash)
+            guard values.count == keys.count else { return fail("\(client.name): EXEC got \(value.text.prefix(80))") }
+            judge(values, keys, asked, client)
             arouse(client.pod, keys.first)
         case .script(let keys, let token):
             if value.isError { return }

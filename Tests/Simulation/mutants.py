@@ -180,9 +180,8 @@ MUTANTS = [
     ("epochs: being turned away proves it though another link lives", FLOW + "TrackedLink.swift",
      "case .turnedAway: !hasOtherLink\n", "case .turnedAway: true\n"),
     ("own writes: what CLIENT REPLY leaves unanswered is not dropped again", SLOTS,
-     "static void drop_silent(struct serve *serve, struct session *session, size_t bytes, bool all) {\n",
-     "static void drop_silent(struct serve *serve, struct session *session, size_t bytes, bool all) {\n"
-     "    if (serve) return;\n"),
+     "        store_drop_hash(serve->store, write.hash);\n"
+     "        flights_close(serve, write.hash);\n", ""),
     ("fence: what was looked at is not dropped again behind it", SLOTS,
      "        leave_fence(serve, slot);\n"
      "        drop_looked_at(serve, slot);\n"

@@ -29,7 +29,8 @@ struct session {
     struct slot *last;
     struct slot *ripe; /* the last of the leading slots that are answered: fences are all they wait for; NULL: none */
     uint32_t slot_count;
-    uint32_t lane_count; /* of the slots: those travelling in `lane` */
+    uint32_t slots_opened; /* ever; wraps */
+    uint32_t lane_count;   /* of the slots: those travelling in `lane` */
 
     /* Rule 5: bits of the key hashes of unanswered commands that are not flights. Reset when none is left, so it errs
      * only towards asking the upstream. */
@@ -53,11 +54,13 @@ struct session {
     struct buffer multi_written; /* keys of the writes queued in MULTI, uint64_t each */
     struct buffer multi_looked;  /* and of the reads */
     struct buffer pin_error;     /* what to answer when pin_refused */
-    /* CLIENT REPLY OFF: keys of writes that nothing will answer, uint64_t each. The first of them are marked: they are
-     * done when what was sent behind them is answered. */
-    struct buffer silent_hashes;
-    size_t silent_marked;               /* bytes */
-    bool silent_all, silent_all_marked; /* too many, or what drops everything */
+    /* CLIENT REPLY OFF: keys of writes that nothing will answer, and the numbers of their slots; until something behind
+     * them is answered. */
+    struct buffer silent_writes;
+    uint32_t silent_last;     /* the last slot that was not answered */
+    uint32_t silent_marked;   /* the same when something of ours was sent behind it */
+    uint32_t silent_all_slot; /* the last whose keys are not kept, being too many or all */
+    bool silent_all;          /* there is one */
 
     struct session *dirty_next, *runnable_next;
 };

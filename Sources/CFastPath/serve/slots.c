@@ -28,6 +28,7 @@ struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lan
     slot->protocol = session->protocol;
     slot->lane = lane;
     slot->session = session;
+    slot->number = ++session->slots_opened;
     slot->started_ns = serve->now_ns;
     slot->flight = TABLE_NONE;
     link_behind(session, session->last, slot);
@@ -109,66 +110,84 @@ static void drop_written(struct serve *serve, struct slot *slot) {
 }
 
 /* CLIENT REPLY OFF: the slot is answered before the upstream has seen its command. What it writes is kept until
- * something behind it has been answered (Flow/PinnedSession.swift); of what it reads nobody is told. */
-#define SILENT_HASH_BYTES_MAX 65536u
+ * something behind it has been answered, which shows that it has been carried out; of what it reads nobody is told. */
+#define SILENT_BYTES_MAX 65536u
+
+struct silent_write {
+    uint64_t hash;
+    uint32_t slot; /* its number */
+};
+
+static bool keep_hashes(struct serve *serve, struct slot *slot) {
+    struct buffer *kept = &slot->session->silent_writes;
+    if (slot->drops_all || slot->written_count > (SILENT_BYTES_MAX - kept->length) / sizeof(struct silent_write))
+        return false;
+    for (uint32_t i = 0; i < slot->written_count; i++) {
+        struct silent_write write = {.hash = hash_of(slot, i), .slot = slot->number};
+        if (!buffer_append(kept, serve->budget, BUDGET_SLOTS, &write, sizeof write)) return false;
+    }
+    return true;
+}
 
 static void keep_silent(struct serve *serve, struct slot *slot) {
     struct session *session = slot->session;
-    struct buffer *kept = &session->silent_hashes;
-    const uint64_t *hashes = slot->hashes ? slot->hashes : &slot->hash;
-    size_t bytes = slot->written_count * sizeof *hashes;
-    session->silent_all |= slot->drops_all || kept->length + bytes > SILENT_HASH_BYTES_MAX ||
-                           !buffer_append(kept, serve->budget, BUDGET_SLOTS, hashes, bytes);
+    session->silent_last = slot->number;
+    if (keep_hashes(serve, slot)) return;
+    buffer_free(&session->silent_writes, serve->budget, BUDGET_SLOTS);
+    session->silent_all = true;
+    session->silent_all_slot = slot->number;
 }
 
-/* The first so many bytes of hashes. */
-static void drop_silent(struct serve *serve, struct session *session, size_t bytes, bool all) {
-    struct buffer *kept = &session->silent_hashes;
-    if (all) {
+/* Numbers of slots wrap; those of one session that are alive are close to each other. */
+static bool is_behind(uint32_t number, uint32_t slot) { return (int32_t)(number - slot) >= 0; }
+
+/* What was written in silence up to this slot; returns the bytes that are kept of it. */
+static size_t drop_silent(struct serve *serve, struct session *session, uint32_t number) {
+    struct buffer *kept = &session->silent_writes;
+    if (session->silent_all) {
         store_drop_all(serve->store);
         flights_close_all(serve);
     }
-    for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
-        uint64_t hash;
-        memcpy(&hash, kept->bytes + at, sizeof hash);
-        store_drop_hash(serve->store, hash);
-        flights_close(serve, hash);
+    size_t at = 0;
+    for (; at < kept->length; at += sizeof(struct silent_write)) {
+        struct silent_write write;
+        memcpy(&write, kept->bytes + at, sizeof write);
+        if (!is_behind(number, write.slot)) break;
+        store_drop_hash(serve->store, write.hash);
+        flights_close(serve, write.hash);
     }
+    return at;
 }
 
-static void drop_all_silent(struct serve *serve, struct session *session) {
-    drop_silent(serve, session, session->silent_hashes.length, session->silent_all || session->silent_all_marked);
+/* It has been carried out: its outcome is known. */
+static void settle_silent(struct serve *serve, struct session *session, uint32_t number) {
+    struct buffer *kept = &session->silent_writes;
+    size_t settled = drop_silent(serve, session, number);
+    if (is_behind(number, session->silent_all_slot)) session->silent_all = false;
+    if (!settled) return;
+    kept->length -= settled;
+    if (kept->length) memmove(kept->bytes, kept->bytes + settled, kept->length);
+    else buffer_free(kept, serve->budget, BUDGET_SLOTS);
 }
 
-/* An answer also shows that what its client wrote before without one has been carried out. */
 static void drop_again(struct serve *serve, struct slot *slot) {
     if (slot->looks_around) forget_suspects(serve);
     drop_looked_at(serve, slot);
     drop_written(serve, slot);
-    drop_all_silent(serve, slot->session);
+    settle_silent(serve, slot->session, slot->number);
 }
 
-void session_mark_silent(struct session *session) {
-    session->silent_marked = session->silent_hashes.length;
-    session->silent_all_marked = session->silent_all;
-    session->silent_all = false;
-}
+void session_mark_silent(struct session *session) { session->silent_marked = session->silent_last; }
 
 void session_settle_silent(struct serve *serve, struct session *session) {
-    struct buffer *kept = &session->silent_hashes;
-    drop_silent(serve, session, session->silent_marked, session->silent_all_marked);
-    session->silent_all_marked = false;
-    kept->length -= session->silent_marked;
-    if (kept->length) memmove(kept->bytes, kept->bytes + session->silent_marked, kept->length);
-    else buffer_free(kept, serve->budget, BUDGET_SLOTS);
-    session->silent_marked = 0;
+    settle_silent(serve, session, session->silent_marked);
 }
 
 /* Without an answer of the upstream a write may have been carried out, but of what is read nobody has been told. */
 void session_drop_unresolved(struct serve *serve, struct session *session) {
     for (struct slot *slot = session->first; slot; slot = slot->next)
         if (!slot->answered) drop_written(serve, slot);
-    drop_all_silent(serve, session);
+    drop_silent(serve, session, session->silent_last);
 }
 
 /* Before the slot's chains are moved or cleared. */
@@ -399,12 +418,12 @@ void session_init(struct session *session, fp_client id) {
 
 void session_deinit(struct serve *serve, struct session *session) {
     forget_slots(serve, session, NULL);
-    drop_all_silent(serve, session);
+    drop_silent(serve, session, session->silent_last);
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
     chain_clear(&session->out, &serve->blocks);
     buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->multi_looked, serve->budget, BUDGET_SLOTS);
-    buffer_free(&session->silent_hashes, serve->budget, BUDGET_SLOTS);
+    buffer_free(&session->silent_writes, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->pin_error, serve->budget, BUDGET_CLIENTS);
     for (struct session **at = &serve->dirty; session->is_dirty && *at; at = &(*at)->dirty_next) {
         if (*at != session) continue;

@@ -38,6 +38,7 @@ struct slot {
     uint32_t flight;        /* GET and MGET: the flight it waits for; TABLE_NONE */
     uint32_t hash_count;    /* keys to drop again when answered */
     uint32_t written_count; /* of which the first so many are written, the others read */
+    uint32_t number;        /* counts up in its session, and wraps; 0: a message */
     uint64_t hash;          /* if one */
     uint64_t *hashes;       /* if more: malloc'd, charged to BUDGET_SLOTS */
 };
