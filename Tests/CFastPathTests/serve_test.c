@@ -364,6 +364,32 @@ TEST("commands queued in MULTI drop their keys again when EXEC has answered") {
     world_end(world);
 }
 
+TEST("EXEC behind what we have refused carries out nothing: a DISCARD travels, and the reply is as Redis' own") {
+    static const char aborted[] = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    for (int round = 0; round < 2; round++) {
+        world->serve.event_count = 0;
+        ask(world, &world->a, "MULTI\r\n");
+        ask(world, &world->a, "SET k new\r\n");
+        if (round == 0) ask(world, &world->a, "SHUTDOWN\r\n");
+        ask(world, &world->a, "EXEC\r\n");
+        EXPECT(world->serve.event_count == 3);
+        fp_event *exec = event_at(world, 2);
+        EXPECT((strstr((const char *)exec->bytes, "DISCARD") != NULL) == (round == 0));
+        answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+        answer(world, event_at(world, 1)->ticket, "+QUEUED\r\n");
+        EXPECT(says(world, &world->a,
+                    round == 0
+                        ? "+OK\r\n+QUEUED\r\n-ERR 'shutdown' is refused by the sidecar: set allow_admin = true to "
+                          "pass it to the upstream\r\n"
+                        : "+OK\r\n+QUEUED\r\n"));
+        answer(world, exec->ticket, round == 0 ? "+OK\r\n" : "*1\r\n+OK\r\n");
+        EXPECT(says(world, &world->a, round == 0 ? aborted : "*1\r\n+OK\r\n"));
+    }
+    world_end(world);
+}
+
 TEST("MGET is served from the store only if all its keys hit, else asked whole and filled") {
     struct world *world = world_make();
     have(world, "GET a\r\n", "$1\r\n1\r\n");
@@ -695,7 +721,7 @@ TEST("who comes after read_timeout joins no fetch from before: when a pause ends
     struct world *world = world_make();
     world->serve.join_ms = 30;
     ask(world, &world->a, "GET k\r\n");
-    world->serve.now_ns += 30 * NS_PER_MS;
+    world->serve.now_ns += 30 * NS_PER_MS - 1;
     ask(world, &world->b, "GET k\r\n");
     EXPECT(world->serve.event_count == 1);
     world->serve.now_ns++;

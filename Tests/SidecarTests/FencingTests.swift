@@ -10,7 +10,7 @@ struct FencingTests {
         for (client, link) in [(9, 2), (10, 3)] as [(UInt64, UInt64)] {
             _ = world.turn(.pin(client: client))
             _ = world.turn(.up(link))
-            _ = world.turn(.reply(link, "*0"), .reply(link, "+PONG"))
+            _ = world.turn(.reply(link, "*0"), .reply(link, "$0|"), .reply(link, "+PONG"))
         }
         world.orders.hasFences = true
         return world
@@ -61,7 +61,7 @@ struct FencingTests {
         let world = fenced()
         _ = world.turn(.script(3, "EVAL", "x"), .read(4, "ZRANGE", "z", onRESP2: true))
         _ = world.turn(.up(4))
-        _ = world.turn(.reply(4, "*0"), .reply(4, "+PONG"))
+        _ = world.turn(.reply(4, "*0"), .reply(4, "$0|"), .reply(4, "+PONG"))
         #expect(world.turn(.reply(4, "*0")) == ["answer 4 behind 2: *0|", "send 1: PING"])
     }
 

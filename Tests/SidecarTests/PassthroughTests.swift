@@ -51,8 +51,10 @@ struct PassthroughTests {
             world.turn(
                 .read(3, "ZRANGE", "z", onRESP2: true), .write(4, "EVAL", "x", onRESP2: true))
                 == ["open 2: addr"])
-        #expect(world.turn(.up(2)) == ["send 2: HELLO 2 SETNAME ferrite-sidecar", "send 2: PING"])
-        #expect(world.turn(.reply(2, "*0"), .reply(2, "+PONG")) == ["send 2: ZRANGE z", "send 2: EVAL x"])
+        #expect(
+            world.turn(.up(2)) == ["send 2: HELLO 2 SETNAME ferrite-sidecar", "send 2: INFO server", "send 2: PING"])
+        #expect(
+            world.turn(.reply(2, "*0"), .reply(2, "$0|"), .reply(2, "+PONG")) == ["send 2: ZRANGE z", "send 2: EVAL x"])
         #expect(world.turn(.reply(2, "*0"), .reply(2, ":1")) == ["answer 3: *0|", "answer 4: :1|"])
         #expect(world.turn(.read(5, "ZRANGE", "y", onRESP2: true)) == ["send 2: ZRANGE y"])
     }
@@ -73,7 +75,7 @@ struct PassthroughTests {
     func sharedLost() {
         let world = FlowWorld.connected()
         _ = world.turn(.read(3, "ZRANGE", "z", onRESP2: true))
-        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "+PONG"))
+        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "$0|"), .reply(2, "+PONG"))
         _ = world.turn(.write(4, "EVAL", "x", onRESP2: true))
         let error = "-ERR upstream up:1 is unreachable: Connection reset by peer|"
         #expect(world.turn(.down(2, 104)) == ["answer 3: \(error)", "close slot 4"])
@@ -83,7 +85,7 @@ struct PassthroughTests {
     func sharedSilent() {
         let world = FlowWorld.connected()
         _ = world.turn(.read(3, "ZRANGE", "z", onRESP2: true))
-        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "+PONG"))
+        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "$0|"), .reply(2, "+PONG"))
         let sentMs = world.nowMs
         var ordered: [String] = []
         while !ordered.contains("close link 2"), world.nowMs < sentMs + 6_000 {

@@ -9,7 +9,7 @@ struct PinningTests {
         let world = FlowWorld.connected(policy)
         _ = world.turn(.pin(client: 9, resp3: resp3))
         _ = world.turn(.up(2))
-        _ = world.turn(.reply(2, resp3 ? FlowWorld.hello : "*0"), .reply(2, "+PONG"))
+        _ = world.turn(.reply(2, resp3 ? FlowWorld.hello : "*0"), .reply(2, "$0|"), .reply(2, "+PONG"))
         return world
     }
 
@@ -17,10 +17,31 @@ struct PinningTests {
     func open() {
         let world = FlowWorld.connected()
         #expect(world.turn(.pin(client: 9, resp3: true, name: "worker")) == ["open 2: addr"])
-        #expect(world.turn(.up(2)) == ["send 2: HELLO 3 SETNAME worker", "send 2: PING"])
-        #expect(world.turn(.reply(2, FlowWorld.hello), .reply(2, "+PONG")) == ["pin 9 to 2"])
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 3 SETNAME worker", "send 2: INFO server", "send 2: PING"])
+        #expect(world.turn(.reply(2, FlowWorld.hello), .reply(2, "$0|"), .reply(2, "+PONG")) == ["pin 9 to 2"])
         #expect(world.turn(.pinned(3, link: 2, "BLPOP", "q", "0")) == ["send 2: BLPOP q 0"])
         #expect(world.turn(.reply(2, "_")) == ["answer 3: _|"])
+    }
+
+    @Test("A link to another server than the tracked one carries nothing: the tracked link is made anew")
+    func moved() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.pin(client: 9), .up(2), .reply(2, "*0"), .reply(2, "$12|run_id:other"))
+        let orders = world.turn(.reply(2, "+PONG"))
+        #expect(orders.contains("close link 1") && orders.contains("close link 2"))
+        #expect(!orders.contains("pin 9 to 2") && orders.contains { $0.hasPrefix("fail pin 9: -ERR upstream up:1 is") })
+        #expect(world.pinCount == 0)
+    }
+
+    @Test("A link that was made while there was no tracked one is looked at when there is")
+    func movedMeanwhile() {
+        let world = FlowWorld.connected()
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"), .pin(client: 9), .pin(client: 10), .up(2), .up(3))
+        _ = world.turn(.reply(2, "*0"), .reply(3, "*0"), .reply(2, "$12|run_id:other"), .reply(3, "$0|"), .down(1))
+        #expect(world.turn(.reply(2, "+PONG"), .reply(3, "+PONG")) == ["pin 9 to 2", "pin 10 to 3"])
+        world.connect(link: 4)
+        #expect(world.pinCount == 1)
     }
 
     @Test("Ids of clients are ours for clients, and the upstream's for the upstream")
@@ -28,7 +49,7 @@ struct PinningTests {
         let world = FlowWorld.connected()
         _ = world.turn(.pin(client: 9, number: 7_001), .pin(client: 10, number: 7_002))
         _ = world.turn(.up(2), .up(3), .reply(2, "*2|$2|id|:51"), .reply(3, "*2|$2|id|:52"))
-        _ = world.turn(.reply(2, "+PONG"), .reply(3, "+PONG"))
+        _ = world.turn(.reply(2, "$0|"), .reply(3, "$0|"), .reply(2, "+PONG"), .reply(3, "+PONG"))
         #expect(
             world.turn(.pinned(3, link: 2, "CLIENT|ID"), .reply(2, ":51")) == ["send 2: CLIENT|ID", "answer 3: :7001|"])
         #expect(
@@ -62,7 +83,7 @@ struct PinningTests {
         _ = world.turn(.pin(client: 9, resp3: true))
         _ = world.turn(.up(3))
         #expect(
-            world.turn(.reply(3, "-NOPROTO unsupported protocol version"), .reply(3, "+PONG")) == [
+            world.turn(.reply(3, "-NOPROTO unsupported protocol version"), .reply(3, "$0|"), .reply(3, "+PONG")) == [
                 "close link 3",
                 "fail pin 9: -ERR upstream up:1 is unreachable: NOPROTO unsupported protocol version|",
             ])
@@ -131,9 +152,9 @@ struct PinningTests {
         world.resolve()
         _ = world.turn(.up(1), .reply(1, "-WRONGPASS invalid username-password pair"))
         #expect(world.turn(.pin(client: 9)).first == "open 2: addr")
-        #expect(world.turn(.up(2)) == ["send 2: HELLO 2", "send 2: PING"])
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 2", "send 2: INFO server", "send 2: PING"])
         #expect(
-            world.turn(.reply(2, "-NOAUTH HELLO must"), .reply(2, "-NOAUTH Authentication required."))
+            world.turn(.reply(2, "-NOAUTH HELLO must"), .reply(2, "-NOAUTH"), .reply(2, "-NOAUTH"))
                 == ["pin 9 to 2"])
     }
 
@@ -297,8 +318,8 @@ struct PinningTests {
         let policy = FlowWorld.policy { $0.password = Secret("pw") }
         let world = FlowWorld.connected(policy)
         _ = world.turn(.pin(client: 9))
-        #expect(world.turn(.up(2)) == ["send 2: HELLO 2 AUTH default pw", "send 2: PING"])
-        _ = world.turn(.reply(2, "*0"), .reply(2, "+PONG"))
+        #expect(world.turn(.up(2)) == ["send 2: HELLO 2 AUTH default pw", "send 2: INFO server", "send 2: PING"])
+        _ = world.turn(.reply(2, "*0"), .reply(2, "$0|"), .reply(2, "+PONG"))
         _ = world.turn(.pinned(3, link: 2, "SUBSCRIBE", "a"), .reply(2, "*3|$9|subscribe|$1|a|:1"))
         #expect(
             world.turn(.pinned(4, link: 2, "RESET"), .pinned(5, link: 2, "LRANGE", "l", "0", "-1")) == [
@@ -316,7 +337,7 @@ struct PinningTests {
         for round in 0..<20 {
             let link = LinkID(2 + round)
             _ = world.turn(.pin(client: LinkID(round)))
-            _ = world.turn(.up(link), .reply(link, "*0"), .reply(link, "+PONG"))
+            _ = world.turn(.up(link), .reply(link, "*0"), .reply(link, "$0|"), .reply(link, "+PONG"))
             #expect(world.turn(.pinned(3, link: link, "GET", "a"), .reply(link, "$-1")).last == "answer 3: $-1|")
             if round >= 3 { _ = world.turn(.gone(client: LinkID(round - 3), link: link - 3)) }
         }

@@ -124,6 +124,8 @@ extension World {
             queue.push(client.deafUntilNs, .heal(fault))
         case .stall(let length):
             beginSoon(pod) { [unowned self] in stall(pod, length, $0) }
+            /* What is fetched when it begins has come when it ends, and is old by then. */
+            lookAround(pod, nowNs + 4 * plan.delayNs.high)
         }
         return true
     }

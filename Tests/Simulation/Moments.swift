@@ -19,8 +19,19 @@ extension World {
         if length & 1 == 0 { wire.fromEngine.heldUntilNs = max(wire.fromEngine.heldUntilNs, nowNs + length) }
         if length > 600 * millisecond, length < 2 * second {
             tellMeanwhile(pod, keys, from: nowNs + 520 * millisecond, to: nowNs + length, lookNs: nowNs + length)
+            if chance.oneIn(2) { holdBackMore(wire, at: chance.between(500 * millisecond, length), length) }
         }
         if wire.toEngine.heldUntilNs != .max { lookAround(pod, wire.toEngine.heldUntilNs) }
+    }
+
+    /// What comes from then on is a while behind what came before: a PONG that says nothing of who is told meanwhile.
+    private func holdBackMore(_ wire: Wire, at startNs: UInt64, _ length: UInt64) {
+        let untilNs = nowNs + length + 6 * plan.delayNs.high
+        queue.push(
+            nowNs + startNs,
+            .begin { [unowned self] in
+                if !isHealed { wire.toEngine.heldUntilNs = max(wire.toEngine.heldUntilNs, untilNs) }
+            })
     }
 
     func lateWrite(_ pod: Pod, _ length: UInt64, _ all: Bool) -> Bool {

@@ -92,7 +92,7 @@ struct Plan {
         config = SidecarConfig()
         config.upstream = UpstreamAddress(host: "127.0.0.1", port: 6379)
         config.maxClients = 32
-        config.readTimeoutMs = chance.pick([30, 50, 200, 1_000])
+        config.readTimeoutMs = chance.pick([30, 50, 200, 1_000, 3_000])
         config.connectTimeoutMs = chance.pick([50, 100, 300])
         config.linkTimeoutMs = chance.pick([1_000, 2_000, 5_000])
         config.ttlDefaultMs = chance.pick([300, 5_000, 300_000])
@@ -140,7 +140,7 @@ struct Plan {
         case 10, 11:
             .lag(chance.between(millisecond, 30 * millisecond), for: chance.between(200 * millisecond, 2 * second))
         case 20: .misconf(chance.between(100 * millisecond, 2 * second))
-        case 12: .stall(chance.between(second, 5 * second))
+        case 12: .stall(chance.between(300 * millisecond, 5 * second))
         case 13: .clientGone(reset: chance.oneIn(2))
         case 18: .lateWrite(chance.between(100 * millisecond, second), all: false)
         /* Long enough to count as gone. */

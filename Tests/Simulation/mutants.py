@@ -93,6 +93,8 @@ MUTANTS = [
      "        store_drop(serve->store, flight->key, flight->key_length, flight->hash);\n"
      "        return false;",
      "        return false;"),
+    ("flights: an old one takes joiners", FLIGHT,
+     "return takes && is_young ?", "(void)is_young;\n        return takes ?"),
     ("flights: a closed one takes joiners", FLIGHT,
      "bool takes = !flight->closed && ", "bool takes = "),
     ("flights: CACHING and its read are parted", FLOW + "ReadThrough.swift",
@@ -180,7 +182,7 @@ MUTANTS = [
     ("epochs: being turned away proves it though another link lives", FLOW + "TrackedLink.swift",
      "case .turnedAway: !hasOtherLink\n", "case .turnedAway: true\n"),
     ("own writes: what CLIENT REPLY leaves unanswered is not dropped again", SLOTS,
-     "        store_drop_hash(serve->store, write.hash);\n"
+     "        trace_note(serve->trace, write.hash, FP_TRACE_ANSWERED, store_drop_hash(serve->store, write.hash));\n"
      "        flights_close(serve, write.hash);\n", ""),
     ("fence: what was looked at is not dropped again behind it", SLOTS,
      "        leave_fence(serve, slot);\n"

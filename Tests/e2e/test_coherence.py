@@ -347,9 +347,11 @@ def _(t):
     wait_until(lambda: sidecar.metric("ferrite_sidecar_invalidations_total") > before, what="the announcement")
     client.call("GET", "k")
     client.call("SET", "k", "2")
+    client.call("MGET", "k", "absent")
     client.call("FLUSHALL")
     told = ["fetched from the upstream", "kept, 5 bytes", "answered from the copy, 3 times", "announced a change",
-            "fetched from the upstream", "kept, 1 bytes", "written by a client of this pod", "everything is dropped"]
+            "fetched from the upstream", "kept, 1 bytes", "written by a client of this pod",
+            "fetched from the upstream", "kept, 1 bytes", "everything is dropped"]
 
     def lines():
         return [line for line in sidecar.log().splitlines() if "key=k" in line]
@@ -357,5 +359,6 @@ def _(t):
     rest = iter(lines())
     for words in told:
         expect_true(any(words in line for line in rest), f"'{words}' is not told in its place: {lines()}")
+    expect(str(lines()).count("answered from the copy"), 1, "an MGET that was fetched whole is told as a hit")
     expect_true("key=other" not in sidecar.log(), "another key is told of")
     expect_true("trace_key" not in sidecar.page("/stats")[1], "a key's name is told over HTTP")

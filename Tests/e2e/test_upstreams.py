@@ -212,6 +212,68 @@ def _(t):
     expect(t.client(second).call("GET", "k"), b"1")
 
 
+def moved(t):
+    """An address that leads new connections to another server, while those to the one before live on."""
+    first, second = t.redis(), t.redis()
+    for redis in (first, second):
+        t.client(redis).call("SET", "k", "old")
+    meddler = t.meddler(first)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client = t.client(sidecar)
+    expect([client.call("GET", "k") for _ in range(2)], [b"old", b"old"])
+    meddler.upstream = second.address
+    return meddler, sidecar, client, second
+
+
+def read_of(redis):
+    with redis.client() as direct:
+        return direct.call("GET", "k")
+
+
+def expect_moved(sidecar, epoch, client, second):
+    wait_for_epoch(sidecar, epoch)
+    expect_true("new connections lead to another server" in sidecar.log(), "the log does not say why")
+    expect([client.call("GET", "k"), read_of(second)], [b"new", b"new"])
+
+
+@test("new connections lead to another server: the first client with a link of its own makes the tracked one follow")
+def _(t):
+    _, sidecar, client, second = moved(t)
+    epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
+    # Its write would be told to nobody here; so it waits, or is told, until both links lead to one server.
+    pinned = t.client(sidecar)
+
+    def write():
+        watched = pinned.ask("WATCH", "other")
+        return watched == Status("OK") and pinned.ask("SET", "k", "new") == Status("OK")
+    wait_until(write, 5, what="a link of its own")
+    expect_moved(sidecar, epoch, client, second)
+
+
+@test("new connections lead to another server: so does the shared RESP2 link")
+def _(t):
+    _, sidecar, client, second = moved(t)
+    epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
+    expect_error(client.ask("XPENDING", "none", "group"), "lead to another server")
+    wait_for_epoch(sidecar, epoch)
+    wait_until(lambda: "NOGROUP" in str(client.ask("XPENDING", "none", "group")), 5, what="the RESP2 link")
+    expect(client.call("SET", "k", "new"), Status("OK"))
+    expect_moved(sidecar, epoch, client, second)
+
+
+@test("new connections lead to another server: a silent tracked link is given up as soon as a probe has seen it")
+def _(t):
+    meddler, sidecar, client, second = moved(t)
+    epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
+    meddler.silence()
+    started = time.monotonic()
+    wait_for_epoch(sidecar, epoch)
+    expect_true("new connections lead to another server" in sidecar.log(), "the log does not say why")
+    expect_true(time.monotonic() - started < 4, "it took as long as link_timeout")
+    expect(client.call("SET", "k", "new"), Status("OK"))
+    expect(read_of(second), b"new")
+
+
 # ---- one that refuses tracking -----------------------------------------------------------------------------------
 
 

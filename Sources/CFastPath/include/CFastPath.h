@@ -263,23 +263,24 @@ void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t read_timeout);
 /* ---- one key's life --------------------------------------------------------------------------------------------- */
 
 typedef FP_ENUM(fp_trace_kind, uint8_t){
-    FP_TRACE_HIT,         /* answered from the copy; number: how many times running */
-    FP_TRACE_SUSPECT_HIT, /* answered from a suspect copy, the upstream being unreachable */
-    FP_TRACE_FETCH,       /* asked for and not to be answered from a copy: a flight begins */
-    FP_TRACE_JOIN,        /* asked for while a flight is under way */
-    FP_TRACE_SUSPECT,     /* there is a copy, but it is suspect; number: its epoch */
-    FP_TRACE_STALE,       /* there is a copy, but ttl_default is over */
-    FP_TRACE_FILLED,      /* a copy is kept; number: bytes of the value */
-    FP_TRACE_NOT_KEPT,    /* an answer was not kept, and no older copy left */
-    FP_TRACE_SPOILED,     /* the same, since the key had changed meanwhile */
-    FP_TRACE_CHANGED,     /* the upstream announced a change; number: copies dropped */
-    FP_TRACE_WRITTEN,     /* a client of the pod writes it; number: copies dropped */
-    FP_TRACE_ANSWERED,    /* a write that travelled elsewhere has been answered; number: copies dropped */
-    FP_TRACE_LOOKED_AT,   /* another command has read it, and the copy was suspect; number: copies dropped */
-    FP_TRACE_FLUSHED,     /* everything was dropped */
-    FP_TRACE_EVICTED,     /* the copy made room for another */
-    FP_TRACE_EXPIRED,     /* the upstream's time to live was over */
-    FP_TRACE_LOST         /* more happened than could be noted; number: how much */
+    FP_TRACE_HIT,           /* answered from the copy; number: how many times running */
+    FP_TRACE_SUSPECT_HIT,   /* answered from a suspect copy, the upstream being unreachable */
+    FP_TRACE_FETCH,         /* asked for and not to be answered from a copy: a flight begins */
+    FP_TRACE_JOIN,          /* asked for while a flight is under way */
+    FP_TRACE_SUSPECT,       /* there is a copy, but it is suspect; number: its epoch */
+    FP_TRACE_STALE,         /* there is a copy, but ttl_default is over */
+    FP_TRACE_FILLED,        /* a copy is kept; number: bytes of the value */
+    FP_TRACE_NOT_KEPT,      /* an answer was not kept, and no older copy left */
+    FP_TRACE_SPOILED,       /* the same, since the key had changed meanwhile */
+    FP_TRACE_CHANGED,       /* the upstream announced a change; number: copies dropped */
+    FP_TRACE_WRITTEN,       /* a client of the pod writes it; number: copies dropped */
+    FP_TRACE_ANSWERED,      /* a write that travelled elsewhere has been answered; number: copies dropped */
+    FP_TRACE_LOOKED_AT,     /* another command has read it, and the copy was suspect; number: copies dropped */
+    FP_TRACE_LOOKED_AROUND, /* another command has read keys that it does not name: copies that are suspect are gone */
+    FP_TRACE_FLUSHED,       /* everything was dropped */
+    FP_TRACE_EVICTED,       /* the copy made room for another */
+    FP_TRACE_EXPIRED,       /* the upstream's time to live was over */
+    FP_TRACE_LOST           /* more happened than could be noted; number: how much */
 } fp_trace_kind;
 
 typedef struct fp_trace_record {

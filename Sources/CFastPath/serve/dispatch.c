@@ -139,6 +139,7 @@ static bool request_fits(const struct serve *serve, size_t length) {
 
 static enum dispatched refuse_travel(struct serve *serve, struct session *session, const struct command *command,
                                      const void *error, size_t length) {
+    session->multi_refused |= session->in_multi;
     serve_count(serve, command ? command->id : FP_COMMAND_UNKNOWN, true);
     if (chain_append(slot_sink(session), &serve->blocks, error, length)) return DISPATCH_DONE;
     session_starve(serve, session);
@@ -188,7 +189,7 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
     }
     buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->multi_looked, serve->budget, BUDGET_SLOTS);
-    session->in_multi = session->multi_all = session->multi_looks_around = false;
+    session->in_multi = session->multi_refused = session->multi_all = session->multi_looks_around = false;
     return fits;
 }
 
@@ -203,8 +204,16 @@ static void follow_protocol(struct serve *serve, struct session *session, const 
 
 static enum dispatched travel_pinned(struct serve *serve, struct session *session, const struct command *command,
                                      const uint8_t *raw, size_t length) {
+    static const char discard[] = "*1\r\n$7\r\nDISCARD\r\n";
+    /* As Redis does behind what it has refused. The upstream knows nothing of what was refused here. */
+    bool aborts = session->multi_refused && command && command->id == COMMAND_ID_EXEC && serve->args.count == 1;
+    if (aborts) {
+        raw = (const uint8_t *)discard;
+        length = sizeof discard - 1;
+    }
     enum dispatched done = travel(serve, session, FP_LANE_PINNED, FP_EVENT_COMMAND, command, raw, length);
     if (done != DISPATCH_DONE) return done;
+    session->last->aborts = aborts;
     serve->stats.commands_pinned++;
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
@@ -239,6 +248,7 @@ static void refuse_admin(struct serve *serve, struct session *session, const str
     snprintf(reply, sizeof reply,
              "-ERR '%s%s%s' is refused by the sidecar: set allow_admin = true to pass it to the upstream\r\n",
              command->name, sub ? "|" : "", command->subcommand);
+    session->multi_refused |= session->in_multi;
     serve->stats.commands_refused++;
     serve_count(serve, command->id, true);
     local_reply(serve, session, reply);

@@ -66,8 +66,8 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
         if (!same || flight->role != FLIGHT_SINGLE) continue;
         /* The newest decides: an older one is behind what closed this. */
         bool takes = !flight->closed && flight->era == serve->flight_era;
-        /* Rule 7. The flow closes it then too, but not before who came during a pause has been read. */
-        bool is_young = serve->now_ns - flight->started_ns <= serve->join_ms * NS_PER_MS;
+        /* Rule 7. At read_timeout its waiters are given an error, and only what it brings is still of use. */
+        bool is_young = serve->now_ns - flight->started_ns < serve->join_ms * NS_PER_MS;
         return takes && is_young ? flight : NULL;
     }
     return NULL;
@@ -182,7 +182,6 @@ void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *erro
     if (flight->role == FLIGHT_FOLLOWS) return;
     answer_waiters(serve, flight, error, length, false);
     if (ends) flight_end(serve, flight);
-    else flight->closed = true;
 }
 
 void flights_spoil_armed(struct serve *serve, uint64_t hash) {

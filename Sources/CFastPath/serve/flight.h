@@ -46,8 +46,8 @@ void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uin
 /* The reply to the flight's GET, or to the MGET that it leads: stored if it may be, and given to all who wait. The
  * flight ends, and its followers with it. */
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length);
-/* Answers all waiters with an error; the flight ends, or stays in the air, closed, for a late reply. Nothing for a
- * follower: its leader is told too. */
+/* Answers all waiters with an error; the flight ends, or stays in the air for a late reply, too old by then to be
+ * joined. Nothing for a follower: its leader is told too. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */

@@ -18,6 +18,10 @@ static bool is_filtered(const struct session *session, uint64_t hash) {
     return session->filtered && (session->filter >> (hash & 63) & 1);
 }
 
+static bool is_vouched_for(const struct serve *serve, const struct store_value *value) {
+    return serve->trusted && value->epoch == serve->epoch;
+}
+
 /* Rule 6: an entry of an ended or suspended epoch is suspect, and served only while the upstream is unreachable. */
 static bool lookup(struct serve *serve, const struct store_key *key, struct store_value *value) {
     if (store_get(serve->store, key, serve->now_ms, value) != STORE_HIT) return false;
@@ -25,17 +29,17 @@ static bool lookup(struct serve *serve, const struct store_key *key, struct stor
         trace_note(serve->trace, key->hash, FP_TRACE_STALE, 0);
         return false;
     }
-    if (likely(serve->trusted && value->epoch == serve->epoch)) {
-        trace_note(serve->trace, key->hash, FP_TRACE_HIT, 1);
-        return true;
-    }
-    if (!serve->serve_suspect || value->epoch < serve->suspect_from) {
-        trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT, value->epoch);
-        return false;
-    }
-    trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT_HIT, value->epoch);
-    serve->stats.suspect_served++;
-    return true;
+    if (likely(is_vouched_for(serve, value))) return true;
+    if (serve->serve_suspect && value->epoch >= serve->suspect_from) return true;
+    trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT, value->epoch);
+    return false;
+}
+
+/* What was found is the answer, or part of it. */
+static void note_hit(struct serve *serve, const struct store_value *value) {
+    bool vouched = is_vouched_for(serve, value);
+    trace_note(serve->trace, value->hash, vouched ? FP_TRACE_HIT : FP_TRACE_SUSPECT_HIT, vouched ? 1 : value->epoch);
+    if (unlikely(!vouched)) serve->stats.suspect_served++;
 }
 
 /* What is in the air will be newer than what the store has. When it is an earlier read of the same client, answering
@@ -55,6 +59,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
     struct store_value value;
     if (likely(!behind && !flight && lookup(serve, &key, &value))) {
+        note_hit(serve, &value);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits++;
         serve_count(serve, COMMAND_ID_GET, false);
@@ -151,7 +156,10 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     if (hold_all(serve, session, count, values)) {
         struct chain *chain = slot_sink(session);
         bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
-        for (uint32_t i = 0; i < count && fits; i++) fits = value_append(serve, chain, &values[i]);
+        for (uint32_t i = 0; i < count && fits; i++) {
+            note_hit(serve, &values[i]);
+            fits = value_append(serve, chain, &values[i]);
+        }
         release_all(serve, values, count);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits += count;

@@ -46,6 +46,7 @@ struct session {
     bool is_dirty, is_runnable;
     bool pin_refused;        /* the command in hand asked for a link that could not be had */
     bool in_multi;           /* between MULTI and EXEC on its pinned link */
+    bool multi_refused;      /* something between was refused by us: EXEC must not carry out the rest */
     bool multi_all;          /* what is queued drops everything */
     bool multi_looks_around; /* what is queued reads keys that it does not name */
     uint8_t name_length;

@@ -89,6 +89,7 @@ static void drop_looked_at(struct serve *serve, struct slot *slot) {
 
 /* The same for keys that we do not know. While the epoch is suspended its own copies are suspect as well. */
 static void forget_suspects(struct serve *serve) {
+    trace_note_all(serve->trace, FP_TRACE_LOOKED_AROUND);
     if (serve->trusted) serve->suspect_from = serve->epoch;
     else store_drop_all(serve->store);
 }
@@ -145,6 +146,7 @@ static bool is_behind(uint32_t number, uint32_t slot) { return (int32_t)(number 
 static size_t drop_silent(struct serve *serve, struct session *session, uint32_t number) {
     struct buffer *kept = &session->silent_writes;
     if (session->silent_all) {
+        trace_note_all(serve->trace, FP_TRACE_FLUSHED);
         store_drop_all(serve->store);
         flights_close_all(serve);
     }
@@ -153,7 +155,7 @@ static size_t drop_silent(struct serve *serve, struct session *session, uint32_t
         struct silent_write write;
         memcpy(&write, kept->bytes + at, sizeof write);
         if (!is_behind(number, write.slot)) break;
-        store_drop_hash(serve->store, write.hash);
+        trace_note(serve->trace, write.hash, FP_TRACE_ANSWERED, store_drop_hash(serve->store, write.hash));
         flights_close(serve, write.hash);
     }
     return at;
@@ -311,8 +313,13 @@ static void answered(struct serve *serve, struct slot *slot, size_t length, bool
 
 void slot_answer(struct serve *serve, struct slot *slot, const uint8_t *reply, size_t length, bool from_resp3,
                  uint64_t fence) {
+    static const char aborted[] = "-EXECABORT Transaction discarded because of previous errors.\r\n";
     if (unlikely(length == 0)) keep_silent(serve, slot);
     else drop_again(serve, slot);
+    if (unlikely(slot->aborts && length && reply[0] == '+')) {
+        reply = (const uint8_t *)aborted;
+        length = sizeof aborted - 1;
+    }
     bool failed = length > 0 && (reply[0] == '-' || reply[0] == '!');
     answered(serve, slot, length, failed, append_reply(serve, slot, reply, length, from_resp3, fence != 0), fence);
 }

@@ -27,6 +27,7 @@ struct slot {
     bool drops_all;    /* counts in serve.sweeps */
     bool looks_around; /* SORT: reads keys that it does not name */
     bool is_read;      /* GET or MGET: a miss */
+    bool aborts;       /* EXEC of a transaction of which we have refused a part: a DISCARD travels instead */
     bool is_message;   /* answers nothing: waits for its fence only */
     bool after_held;   /* `after` is complete and counts in session.held_bytes */
     struct session *session;

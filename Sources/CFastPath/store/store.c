@@ -134,6 +134,7 @@ enum store_found store_get(struct store *store, const struct store_key *key, uin
         .epoch = entry->epoch,
         .fresh_until = entry_time(entry->fresh_until),
         .expire_at = expire_at,
+        .hash = entry->hash,
         .entry = entry,
     };
     return STORE_HIT;

@@ -60,6 +60,7 @@ struct store_value {
     uint32_t epoch;       /* as put */
     uint64_t fresh_until; /* as put */
     uint64_t expire_at;   /* as put */
+    uint64_t hash;        /* of the key */
     void *entry;          /* for store_hold */
 };
 

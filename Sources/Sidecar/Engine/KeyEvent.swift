@@ -26,6 +26,7 @@ struct KeyEvent: Sendable, CustomStringConvertible {
         case .FP_TRACE_WRITTEN: "written by a client of this pod" + dropped
         case .FP_TRACE_ANSWERED: "that write is answered" + dropped
         case .FP_TRACE_LOOKED_AT: "read by another command while suspect" + dropped
+        case .FP_TRACE_LOOKED_AROUND: "another command read keys that it does not name: no suspect copy is left"
         case .FP_TRACE_FLUSHED: "everything is dropped"
         case .FP_TRACE_EVICTED: "evicted: the copy made room for another"
         case .FP_TRACE_EXPIRED: "expired: the upstream's time to live is over"

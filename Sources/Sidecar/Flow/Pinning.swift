@@ -132,6 +132,10 @@ extension Flow {
             orders.closeLink(link)
             losePin(link, failure)
         case .ready:
+            guard leadsToTracked(session.pointee.machine) else {
+                orders.closeLink(link)
+                return losePin(link, Self.movedAway)
+            }
             session.pointee.phase = .ready
             pins.opened(link)
             orders.pin(session.pointee.client, link)
@@ -152,14 +156,6 @@ extension Flow {
         }
         removePin(link)
         lostOther()
-    }
-
-    /// The tracked link leads to another server: theirs would tell of the one before.
-    mutating func closePins() {
-        for link in pins.links {
-            orders.closeLink(link)
-            losePin(link, "the upstream is another server now")
-        }
     }
 
     mutating func clientGone(_ event: Event) {

@@ -42,11 +42,11 @@ struct TrackedLink: ~Copyable {
     /// No connection has been tried since then, nor before.
     var isUntried = true
     var upNs: UInt64 = 0
-    /// Of whom the command table has been completed.
-    var learntFrom: String?
+    /// The run_id of whom the command table has been completed.
+    var learntFrom: Int?
     var serverVersion = ""
     /// Of the server that it leads, or led, to.
-    var runID: String?
+    var runID: Int?
 
     init(_ policy: FlowPolicy, nowNs: UInt64) {
         machine = LinkMachine(.tracked, policy.credentials)
@@ -204,11 +204,9 @@ extension Flow {
         trackedStatus.trackingReason = machine.trackingReason
         /* Entries of older epochs are suspect from here on, and this precedes every fill of the new one. */
         publishTrust()
-        if let before = tracked.runID, before != machine.runID {
-            closePins()
-            if shared.link != 0 { closeShared("the upstream is another server now") }
-        }
+        let isAnother = tracked.runID.map { $0 != machine.runID } ?? false
         tracked.runID = machine.runID
+        closeOthers(all: isAnother)
         orders.setUpstream(
             version: machine.serverVersion, mode: machine.serverMode, role: machine.serverRole,
             protocolVersion: machine.protocolVersion)
@@ -220,6 +218,32 @@ extension Flow {
         notices.append(
             .up(version: machine.serverVersion, tracking: machine.tracking, trackingReason: machine.trackingReason))
     }
+
+    /* Others would write to, and tell of, a server whose changes the tracked link does not announce. */
+    private mutating func closeOthers(all: Bool) {
+        let reason = "the upstream is another server now"
+        for link in pins.links {
+            guard let session = pins[link], all || leadsElsewhere(session.pointee.machine) else { continue }
+            orders.closeLink(link)
+            losePin(link, reason)
+        }
+        if shared.link != 0, all || leadsElsewhere(shared.machine) { closeShared(reason) }
+    }
+
+    private func leadsElsewhere(_ machine: LinkMachine) -> Bool {
+        guard let ours = tracked.runID else { return false }
+        return machine.runID != 0 && ours != 0 && machine.runID != ours
+    }
+
+    /// A new link is ready: false when it leads to another server than the tracked one, which is then made anew, since the
+    /// address has moved and whoever connects now writes there.
+    mutating func leadsToTracked(_ machine: LinkMachine) -> Bool {
+        guard tracked.isUp, leadsElsewhere(machine) else { return true }
+        closeTracked(Self.movedAway)
+        return false
+    }
+
+    static var movedAway: String { "new connections lead to another server" }
 
     // MARK: losing it
 
@@ -406,6 +430,7 @@ extension Flow {
             closeProbe()
             probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
             heardFromUpstream()
+            _ = leadsToTracked(probe.machine)
         case .failed(let failure):
             closeProbe()
             if failure.isRefusal {

@@ -1,7 +1,7 @@
 /// LinkMachine — the handshake of one link, pipelined, but every answer looked at. Pure: replies in, bytes to send or a
 /// verdict out.
 ///
-///     round 1   HELLO <p> [AUTH u p] [SETNAME name]   [CLIENT TRACKING ON OPTIN, INFO server]   PING
+///     round 1   HELLO <p> [AUTH u p] [SETNAME name]   [CLIENT TRACKING ON OPTIN]   INFO server   PING
 ///     round 2   HELLO without SETNAME, and the same            when the server knows HELLO but not all of its words
 ///     round 3   [AUTH]                                         when it does not know HELLO or the protocol: RESP2
 ///
@@ -52,8 +52,10 @@ struct LinkMachine {
     private(set) var tracking = false
     /// Why not.
     private(set) var trackingReason = ""
+    /// Of the server, as a number: two links with different ones lead to different servers, or to one that was restarted
+    /// between. 0 if INFO server does not say.
+    private(set) var runID = 0
     /// From INFO server; empty if it does not say.
-    private(set) var runID = ""
     private(set) var serverVersion = ""
     /// "standalone", "cluster"; "master", "replica": as HELLO says; empty if it does not.
     private(set) var serverMode = ""
@@ -89,13 +91,12 @@ struct LinkMachine {
         helloRefusal = nil
         var bytes = credentials.hello(protocolVersion: wanted, name: round == 1 ? name : [])
         steps = [.hello]
-        if case .tracked = purpose {
+        if needsTracking {
             bytes += Credentials.encode("CLIENT", "TRACKING", "ON", "OPTIN")
-            bytes += Credentials.encode("INFO", "server")
-            steps += [.tracking, .information]
+            steps.append(.tracking)
         }
-        bytes += Credentials.encode("PING")
-        steps.append(.ping)
+        bytes += Credentials.encode("INFO", "server") + Credentials.encode("PING")
+        steps += [.information, .ping]
         return bytes
     }
 
@@ -154,7 +155,7 @@ struct LinkMachine {
     private mutating func heardInformation(_ text: Bytes) {
         for line in text.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }).prefix(64) {
             let line = Reply.line(Bytes(rebasing: line))
-            if line.hasPrefix("run_id:") { runID = String(line.dropFirst(7)) }
+            if line.hasPrefix("run_id:") { runID = line.dropFirst(7).hashValue }
             if line.hasPrefix("redis_version:") { serverVersion = String(line.dropFirst(14)) }
         }
     }
@@ -201,12 +202,8 @@ struct LinkMachine {
             bytes += credentials.auth
             steps.append(.auth)
         }
-        if case .tracked = purpose, runID.isEmpty {
-            bytes += Credentials.encode("INFO", "server")
-            steps.append(.information)
-        }
-        bytes += Credentials.encode("PING")
-        steps.append(.ping)
+        bytes += Credentials.encode("INFO", "server") + Credentials.encode("PING")
+        steps += [.information, .ping]
         return .send(bytes)
     }
 
