@@ -305,12 +305,10 @@ static void handle(fp_engine *engine, const struct loop_event *event) {
 }
 
 /* A process that was stopped for a while (SIGSTOP, a frozen container) has heard nothing meanwhile: the turn in
- * which it goes on must not serve what the flow would no longer vouch for, nor let anybody join a fetch from before. */
+ * which it goes on must not serve what the flow would no longer vouch for. */
 void engine_see_trust(fp_engine *engine) {
     struct serve *serve = &engine->serve;
-    bool trusted = engine->trusted && serve->now_ns <= engine->trusted_until_ns;
-    if (serve->trusted && !trusted) flights_close_all(serve);
-    serve->trusted = trusted;
+    serve->trusted = engine->trusted && serve->now_ns <= engine->trusted_until_ns;
 }
 
 static void see_time(fp_engine *engine) {

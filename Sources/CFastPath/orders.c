@@ -179,7 +179,7 @@ void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns
     engine_see_trust(engine);
 }
 
-void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t read_timeout) {
+void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t joinable) {
     engine->serve.ttl_default_ms = ttl_default;
-    engine->serve.join_ms = read_timeout < ttl_default ? read_timeout : ttl_default;
+    engine->serve.join_ms = joinable;
 }

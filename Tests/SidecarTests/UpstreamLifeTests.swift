@@ -7,7 +7,7 @@ struct UpstreamLifeTests {
     @Test("At start clients are held until the handshake has answered; the epoch begins before anything is fetched")
     func start() {
         let world = FlowWorld()
-        #expect(world.orders.take() == ["default ttl 300000, read timeout 50", "hold"])
+        #expect(world.orders.take() == ["default ttl 300000, joinable 50", "hold"])
         #expect(world.status.state == .connecting)
         world.resolve()
         #expect(world.orders.take() == ["open 1: addr"])
@@ -21,6 +21,14 @@ struct UpstreamLifeTests {
         #expect(world.turn(.reply(1, "*0")) == ["learn *0|"])
         #expect(world.status.state == .up)
         #expect(world.status.tracking)
+    }
+
+    @Test("A fetch takes readers for as long as the shortest of read_timeout, ttl_default and the time of trust")
+    func joinable() {
+        let long = FlowWorld(FlowWorld.policy { $0.readTimeoutMs = 3_000 })
+        #expect(long.orders.take()[0] == "default ttl 300000, joinable 1500")
+        let brief = FlowWorld(FlowWorld.policy { $0.ttlDefaultMs = 20 })
+        #expect(brief.orders.take()[0] == "default ttl 20, joinable 20")
     }
 
     @Test("A numeric upstream needs no resolver")

@@ -152,10 +152,8 @@ extension World {
 
     /// What was held comes, one piece behind the other: between them somebody looks.
     func lookAsItHears(_ pod: Pod, _ wire: Wire) {
-        let sinceNs = wire.toEngine.heldUntilNs
-        guard !pod.missedKeys.isEmpty, sinceNs > 0, nowNs >= sinceNs, nowNs - sinceNs < 20 * plan.delayNs.high else {
-            return
-        }
+        let sinceNs = pod.missedFromNs
+        guard !pod.missedKeys.isEmpty, nowNs >= sinceNs, nowNs - sinceNs < 20 * plan.delayNs.high else { return }
         let others = clients.filter { $0.pod === pod && $0.habit == .plain && !$0.isFinal }
         queue.push(nowNs + 60_000 + chance.below(60_000), .look(chance.pick(others), chance.pick(pod.missedKeys)))
     }

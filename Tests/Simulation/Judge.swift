@@ -28,8 +28,10 @@ extension World {
             }
             return
         }
-        /* Nothing is served for longer than ttl_default, nor while a link is silent; a clock counts in milliseconds. */
-        let bound = min(plan.config.ttlDefaultMs, isStrict ? 1_500 : .max) * millisecond + 2 * millisecond
+        /* Nothing is served for longer than ttl_default, nor what changed while a link was silent; a clock counts in
+           milliseconds. */
+        let bound = plan.config.ttlDefaultMs * millisecond + 2 * millisecond
+        let unheard = isStrict ? 1_502 * millisecond : .max
         var instants: Set<Int> = []
         let isFenced = isStrict && plan.config.fence
         var floor = isFenced ? asked.floor : 0
@@ -55,6 +57,7 @@ extension World {
                 }
                 let endNs = model.truth.endNs(key, index), sinceNs = asked.flightsSinceNs[place]
                 if endNs < sinceNs, sinceNs - endNs > bound { continue }
+                if endNs < asked.atNs, asked.atNs - endNs > unheard { continue }
                 ranges.append((timeline[index].from, end))
                 instants.insert(max(timeline[index].from, floor))
             }

@@ -6,9 +6,14 @@ import CFastPath
 /// them. Left to chance alone, some rules would hardly ever be needed.
 extension World {
     /// Some keys are read, so that there are copies; then it begins, whose they are. Any keys: what is asked for often is
-    /// asked for meanwhile too, and then there is no copy at its end.
+    /// asked for meanwhile too, and then there is no copy at its end. So half of the time one is among them of which nobody
+    /// else takes notice.
     func beginSoon(_ pod: Pod, _ begin: @escaping ([Int]) -> Void) {
-        let keys = (0..<3).map { _ in chance.below(plan.keys) }
+        var keys = (0..<3).map { _ in chance.below(plan.keys) }
+        if chance.oneIn(2) {
+            keys[0] = plan.quietKey
+            tell(plan.quietKey)
+        }
         for key in keys { lookAround(pod, nowNs, key: key) }
         queue.push(nowNs + 6 * plan.delayNs.high, .begin { begin(keys) })
     }
@@ -123,6 +128,7 @@ extension World {
     /// Keys are written, and who can be told by other links is told; from `lookNs` on they are read.
     func tellMeanwhile(_ pod: Pod, _ keys: [Int], from: UInt64, to: UInt64, lookNs: UInt64) {
         pod.missedKeys = keys
+        pod.missedFromNs = lookNs
         for key in keys {
             queue.push(chance.between(from, to), .tell(key))
             lookAround(pod, lookNs, key: key)

@@ -52,6 +52,8 @@ final class Pod {
 
     /// Keys that were written while a link of it was silent: of interest as it hears of them piece by piece.
     var missedKeys: [Int] = []
+    /// When what they missed begins to come.
+    var missedFromNs: UInt64 = 0
     /// Nothing comes to it from the upstream before then, on new links neither.
     var mutedUntilNs: UInt64 = 0
 
@@ -80,7 +82,7 @@ final class Pod {
         let engine = try FastPath(settings)
         try engine.attach()
         loop = Loop(engine: engine, policy: FlowPolicy(plan.config, networkName: "sim", seed: seed))
-        read = Array(repeating: 0, count: plan.keys)
+        read = Array(repeating: 0, count: plan.keys + 1)
         served = read
         written = read
     }

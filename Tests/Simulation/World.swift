@@ -66,7 +66,7 @@ final class World {
         self.keepsHistory = keepsHistory
         chance = Chance(seed: seed)
         plan = Plan(&chance)
-        model = UpstreamModel(keys: plan.keys)
+        model = UpstreamModel(keys: plan.keys + 1)
         model.speaksTracking = plan.speaksTracking
         model.tableMax = plan.tableMax
         snapshot = model.snapshot()
@@ -87,7 +87,7 @@ final class World {
             for index in 0..<plan.clientsPerPod {
                 let habit = index < 2 ? .plain : chance.pick(habits)
                 clients.append(
-                    SimClient(index, pod, habit, commands: plan.commands / total + 1, keys: plan.keys))
+                    SimClient(index, pod, habit, commands: plan.commands / total + 1, keys: plan.keys + 1))
             }
         }
         for client in clients { queue.push(nowNs + chance.below(300 * millisecond), .act(client)) }
@@ -385,7 +385,7 @@ final class World {
 
     func readEverything() {
         for pod in pods {
-            let client = SimClient(90, pod, .plain, commands: 0, keys: plan.keys)
+            let client = SimClient(90, pod, .plain, commands: 0, keys: plan.keys + 1)
             client.isFinal = true
             clients.append(client)
             connect(client)

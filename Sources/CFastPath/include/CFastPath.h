@@ -255,10 +255,9 @@ void fp_drop_all(fp_engine *engine);
  */
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect);
 
-/* Milliseconds. `ttl_default`: how long after it was asked for a value is served. `read_timeout`: how long a fetch
- * takes further readers, at most; said here too, since a process that was stopped goes on with readers before
- * deadlines. */
-void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t read_timeout);
+/* Milliseconds. `ttl_default`: how long after it was asked for a value is served. `joinable`: how long a fetch takes
+ * further readers; told, and not left to deadlines, since a process that was stopped goes on with readers first. */
+void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t joinable);
 
 /* ---- one key's life --------------------------------------------------------------------------------------------- */
 

@@ -278,7 +278,7 @@ struct FastPath: Orders, @unchecked Sendable {
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
         fp_trust(engine, epoch, trusted, untilNs, serveSuspect)
     }
-    func setTimes(ttlDefaultMs: UInt64, readTimeoutMs: UInt64) { fp_times(engine, ttlDefaultMs, readTimeoutMs) }
+    func setTimes(ttlDefaultMs: UInt64, joinableMs: UInt64) { fp_times(engine, ttlDefaultMs, joinableMs) }
 
     // MARK: one key's life
 

@@ -49,8 +49,7 @@ extension Flow {
         if !tracked.heartbeat.isLate { notices.append(.resumed) }
     }
 
-    /// Nothing need wait any longer: no entry of the epoch is served untried. The end of trust has closed the flights; but of
-    /// a link that falls silent again before it was trusted again, they are those that began meanwhile.
+    /// Nothing need wait any longer: no entry of the epoch is served untried, and no fetch under way takes who has waited.
     func passAllFences() {
         orders.closeFlights()
         orders.passFence(.max)

@@ -68,7 +68,11 @@ struct Flow<Engine: Orders>: ~Copyable {
             row += 1
         }
         orders.charge(tracked.owed.bytes + shared.owed.bytes + pins.bytes + roles.capacity)
-        orders.setTimes(ttlDefaultMs: policy.ttlDefaultMs, readTimeoutMs: policy.readTimeoutNs / 1_000_000)
+        /* A fetch brings what the upstream had when it began, at the earliest; nobody is to get what is older than a copy
+           may be. */
+        let joinableNs = min(policy.readTimeoutNs, Heartbeat.trustedNs)
+        orders.setTimes(
+            ttlDefaultMs: policy.ttlDefaultMs, joinableMs: min(policy.ttlDefaultMs, joinableNs / 1_000_000))
         /* An application that starts together with its sidecar waits until this attempt has ended either way. */
         beginAttempt(waitNs: policy.connectTimeoutNs &* 2 &+ policy.handshakeTimeoutNs)
         settle()

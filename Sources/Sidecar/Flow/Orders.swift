@@ -43,7 +43,8 @@ protocol Orders {
     func dropAll()
     /// `untilNs`: trusted no longer than that without a word to the contrary.
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool)
-    func setTimes(ttlDefaultMs: UInt64, readTimeoutMs: UInt64)
+    /// How long after it was asked for a value is served, and a fetch takes further readers.
+    func setTimes(ttlDefaultMs: UInt64, joinableMs: UInt64)
 
     func learnCommands(_ reply: Bytes) -> UInt32
     /// Lower-case name of a row of the command table, "client|id" for a subcommand's; nil past the end.

@@ -9,6 +9,8 @@
 struct Heartbeat {
     static let intervalNs: UInt64 = 1_000_000_000
     static let lateNs: UInt64 = 500_000_000
+    /// What was proven when a PING was sent is trusted for so long.
+    static let trustedNs = intervalNs + lateNs
 
     enum Action {
         case none
@@ -47,7 +49,7 @@ struct Heartbeat {
     }
 
     /// Past it nothing may be trusted, whether or not anybody had the processor to look at the deadline.
-    var trustedUntilNs: UInt64 { provenNs &+ Self.intervalNs &+ Self.lateNs }
+    var trustedUntilNs: UInt64 { provenNs &+ Self.trustedNs }
 
     private var isOut: Bool { sent != answered }
 

@@ -134,8 +134,8 @@ final class RecordedOrders: Orders {
         if now != trust { note(now) }
         trust = now
     }
-    func setTimes(ttlDefaultMs: UInt64, readTimeoutMs: UInt64) {
-        note("default ttl \(ttlDefaultMs), read timeout \(readTimeoutMs)")
+    func setTimes(ttlDefaultMs: UInt64, joinableMs: UInt64) {
+        note("default ttl \(ttlDefaultMs), joinable \(joinableMs)")
     }
 
     func learnCommands(_ reply: Bytes) -> UInt32 {
