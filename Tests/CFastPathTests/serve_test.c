@@ -567,14 +567,8 @@ TEST("unread replies and messages beyond the bound end the client at once") {
     world_end(world);
 }
 
-TEST("a request that waits for room in the batch is not lost, and what memory cannot hold is refused by itself") {
-    struct world *world = world_make();
-    world->serve.request_bytes = SERVE_REQUEST_BYTES;
-    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_STALL);
-    EXPECT(world->a.stall == STALL_EVENTS && world->a.is_runnable);
-    world->serve.request_bytes = 0;
-    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_DONE);
-    EXPECT(world->serve.request_bytes == 9);
+/* SET of a value for which memory is short. */
+static void ask_too_much(struct world *world, struct session *session) {
     size_t large = 1 << 20, total = world->budget.total;
     char *request = malloc(large + 1);
     memset(request, 'x', large);
@@ -586,12 +580,31 @@ TEST("a request that waits for room in the batch is not lost, and what memory ca
     world->serve.args.args = args;
     world->serve.args.count = 3;
     world->serve.request_bytes = 0;
-    EXPECT(dispatch(&world->serve, &world->b, (const uint8_t *)request, large) == DISPATCH_DONE);
+    EXPECT(dispatch(&world->serve, session, (const uint8_t *)request, large) == DISPATCH_DONE);
     world->serve.args.args = scratch;
     world->budget.total = total;
-    EXPECT(world->serve.event_count == 1);
-    EXPECT(says(world, &world->b, "-ERR local_memory is spent: the request cannot be held\r\n"));
     free(request);
+}
+
+TEST("a request that waits for room in the batch is not lost, and what memory cannot hold is refused by itself") {
+    static const char spent[] = "-ERR local_memory is spent: the request cannot be held\r\n";
+    struct world *world = world_make();
+    world->serve.request_bytes = SERVE_REQUEST_BYTES;
+    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_STALL);
+    EXPECT(world->a.stall == STALL_EVENTS && world->a.is_runnable);
+    world->serve.request_bytes = 0;
+    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_DONE);
+    EXPECT(world->serve.request_bytes == 9);
+    ask_too_much(world, &world->b);
+    EXPECT(world->serve.event_count == 1);
+    EXPECT(says(world, &world->b, spent));
+    world->b.lane = FP_LANE_PINNED;
+    ask_too_much(world, &world->b);
+    EXPECT(says(world, &world->b, spent));
+    ask(world, &world->b, "MULTI\r\n");
+    ask_too_much(world, &world->b);
+    ask(world, &world->b, "EXEC\r\n");
+    EXPECT(world->serve.event_count == 3 && strstr((const char *)event_at(world, 2)->bytes, "DISCARD"));
     world_end(world);
 }
 

@@ -213,7 +213,7 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
     }
     enum dispatched done = travel(serve, session, FP_LANE_PINNED, FP_EVENT_COMMAND, command, raw, length);
     if (done != DISPATCH_DONE) return done;
-    session->last->aborts = aborts;
+    if (aborts) session->last->aborts = true; /* it is short, so it had room */
     serve->stats.commands_pinned++;
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
