@@ -15,6 +15,13 @@ let cWarnings: [CSetting] = [
 /* A sanitizer brings an allocator of its own, and jemalloc's operator new beside it would hand its free foreign memory. */
 let isSanitized = Context.environment["FERRITE_SANITIZED"] != nil
 
+/* Who builds the simulator again and again, with one change after another, need not wait for the other tests. */
+let isForSimulation = Context.environment["FERRITE_SIMULATION"] != nil
+let otherTests: [Target] = [
+    .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),
+    .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: swiftSettings),
+]
+
 let package = Package(
     name: "ferrite-sidecar",
     products: [
@@ -60,12 +67,10 @@ let package = Package(
                 .unsafeFlags(["-Wall", "-Wextra", "-Werror=return-type", "-Wno-unused-function"]),
             ]
         ),
-        .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),
         .testTarget(
             name: "Simulation", dependencies: ["Sidecar", "CFastPath"], path: "Tests/Simulation",
             exclude: ["mutants.py"],
             swiftSettings: swiftSettings),
-        .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: swiftSettings),
-    ],
+    ] + (isForSimulation ? [] : otherTests),
     cLanguageStandard: .gnu2x
 )

@@ -98,6 +98,18 @@ final class SimClient {
     /// It has queued these writes behind a MULTI; EXEC comes with what it does next.
     var queued: (tokens: [Int], keys: [Int])?
 
+    /// What should have been answered long ago: not behind what blocks.
+    var due: Asked? {
+        for command in asked {
+            switch command.kind {
+            case .unanswered: continue
+            case .pop: return nil
+            default: return command
+            }
+        }
+        return nil
+    }
+
     init(_ index: Int, _ pod: Pod, _ habit: Habit, commands: Int, keys: Int) {
         self.index = index
         self.pod = pod

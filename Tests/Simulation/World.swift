@@ -128,8 +128,8 @@ final class World {
         if failure != nil { return }
         readEverything()
         run(until: nowNs + 3 * second)
-        for client in clients where failure == nil && client.isFinal && !client.asked.isEmpty {
-            fail("\(client.name) was never answered: \(client.asked[0].text)")
+        for client in clients where failure == nil && client.isConnected {
+            if let asked = client.due { fail("\(client.name) was never answered: \(asked.text)") }
         }
         for (token, text) in refused where model.truth.execution(of: token) > 0 {
             fail("\(text) was refused, and yet the upstream has carried it out")
