@@ -126,7 +126,7 @@ extension Flow {
         case .failed(let failure):
             closeShared(failure.reason)
         case .ready:
-            guard leadsToTracked(shared.machine) else { return closeShared(Self.movedAway) }
+            if followIfMoved(shared.machine) { return closeShared(Self.movedAway) }
             shared.phase = .ready
             let (pending, bytes) = takePending()
             bytes.withUnsafeBufferPointer { bytes in

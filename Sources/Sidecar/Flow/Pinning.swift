@@ -132,7 +132,7 @@ extension Flow {
             orders.closeLink(link)
             losePin(link, failure)
         case .ready:
-            guard leadsToTracked(session.pointee.machine) else {
+            if followIfMoved(session.pointee.machine) {
                 orders.closeLink(link)
                 return losePin(link, Self.movedAway)
             }

@@ -235,12 +235,13 @@ extension Flow {
         return machine.runID != 0 && ours != 0 && machine.runID != ours
     }
 
-    /// A new link is ready: false when it leads to another server than the tracked one, which is then made anew, since the
-    /// address has moved and whoever connects now writes there.
-    mutating func leadsToTracked(_ machine: LinkMachine) -> Bool {
-        guard tracked.isUp, leadsElsewhere(machine) else { return true }
+    /// A new link is ready. When it leads to another server than the tracked one, the address has moved, and whoever connects
+    /// now writes there: true, and the tracked link is made anew.
+    @discardableResult
+    mutating func followIfMoved(_ machine: LinkMachine) -> Bool {
+        guard tracked.isUp, leadsElsewhere(machine) else { return false }
         closeTracked(Self.movedAway)
-        return false
+        return true
     }
 
     static var movedAway: String { "new connections lead to another server" }
@@ -430,7 +431,7 @@ extension Flow {
             closeProbe()
             probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
             heardFromUpstream()
-            _ = leadsToTracked(probe.machine)
+            followIfMoved(probe.machine)
         case .failed(let failure):
             closeProbe()
             if failure.isRefusal {
