@@ -115,7 +115,8 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;
-    if (make_store(engine) && serve_init(&engine->serve, &engine->budget, engine->store, config->clients_max))
+    if (make_store(engine) &&
+        serve_init(&engine->serve, &engine->budget, engine->store, config->clients_max, config->behind_bytes_max))
         return engine;
     *error = "local_memory cannot hold the fixed parts of the sidecar: raise it";
     return NULL; /* the process is about to end: what was taken goes with it */
@@ -355,11 +356,22 @@ static void recycle(fp_engine *engine) {
     inboxes_recycle(&engine->links.inboxes);
 }
 
+/* Something was carried out: who waits for it looks again. */
+static void release_writers(fp_engine *engine) {
+    struct serve *serve = &engine->serve;
+    if (!serve->write_moved || !serve->write_waiters) return;
+    serve->write_moved = false;
+    serve->write_waiters = 0;
+    clients_release(&engine->clients, STALL_WRITES);
+}
+
 fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
     struct serve *serve = &engine->serve;
     serve->event_count = 0;
     serve->request_bytes = 0;
     engine->woken = false;
+    flights_announce(serve);
+    release_writers(engine);
     for (;;) {
         recycle(engine);
         see_time(engine);

@@ -1,8 +1,13 @@
 /* orders — what Swift decides, carried out: fp_link_*, fp_answer*, fp_pin*, fp_fill, fp_drop*, fp_trust and their like.
  * An order that names what is gone by now (its id's generation is over) does nothing.
  */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "engine.h"
 #include "serve/flight.h"
+#include "serve/write.h"
 
 /* ---- orders to links ---- */
 
@@ -110,7 +115,7 @@ void fp_slot_close(fp_engine *engine, fp_slot id) {
 }
 
 void fp_hold(fp_engine *engine, bool held) {
-    if (engine->serve.held && !held) clients_release_held(&engine->clients);
+    if (engine->serve.held && !held) clients_release(&engine->clients, STALL_HELD);
     engine->serve.held = held;
 }
 
@@ -125,7 +130,7 @@ void fp_refuse(fp_engine *engine, const void *error, size_t length) {
 
 static struct flight *flight_at(fp_engine *engine, fp_flight id) { return table_at(&engine->serve.flights, id); }
 
-void fp_arm(fp_engine *engine, fp_flight id, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
+void fp_arm(fp_engine *engine, fp_flight id, int64_t pttl_ms, uint64_t sent_ns, fp_keep keep) {
     struct flight *flight = flight_at(engine, id);
     if (flight) flight_arm(&engine->serve, flight, pttl_ms, sent_ns, keep);
 }
@@ -179,7 +184,93 @@ void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns
     engine_see_trust(engine);
 }
 
-void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t joinable) {
-    engine->serve.ttl_default_ms = ttl_default;
-    engine->serve.join_ms = joinable;
+void fp_joinable(fp_engine *engine, uint64_t joinable_ms) { engine->serve.join_ms = joinable_ms; }
+
+void fp_rules(fp_engine *engine, const fp_rule *rules, uint32_t count) {
+    rules_set(&engine->serve.rules, rules, count);
+    store_keep_stale(engine->store, engine->serve.rules.stale_ms_max);
+}
+
+/* ---- write-behind ---- */
+
+fp_behind fp_behind_look(const fp_engine *engine) {
+    const struct behind *behind = &engine->serve.behind;
+    return (fp_behind){
+        .queued = behind->queued,
+        .flying = behind->flying,
+        .bytes = behind->bytes,
+        .oldest_ns = behind_oldest_ns(behind),
+    };
+}
+
+static void send_text(fp_engine *engine, struct link *link, const char *text) {
+    link_send(&engine->links, link, text, strlen(text));
+}
+
+static void send_written(fp_engine *engine, struct link *link, const struct written *written) {
+    struct links *links = &engine->links;
+    const uint8_t *value = written->bytes + written->key_length;
+    bool expires = written->expire_at_ms != STORE_NEVER;
+    if (expires && written->expire_at_ms <= engine->serve.now_ms) {
+        send_text(engine, link, "*2\r\n$3\r\nDEL\r\n");
+        link_send_bulk(links, link, written->bytes, written->key_length);
+        return;
+    }
+    send_text(engine, link, expires ? "*5\r\n$3\r\nSET\r\n" : "*3\r\n$3\r\nSET\r\n");
+    link_send_bulk(links, link, written->bytes, written->key_length);
+    link_send_bulk(links, link, value, written->value_length);
+    if (!expires) return;
+    char ttl[24];
+    int length = snprintf(ttl, sizeof ttl, "%" PRIu64, written->expire_at_ms - engine->serve.now_ms);
+    send_text(engine, link, "$2\r\nPX\r\n");
+    link_send_bulk(links, link, (const uint8_t *)ttl, (size_t)length);
+}
+
+/* Somebody reads the key: what the upstream has behind the write is to be the copy. */
+static void fetch_behind(fp_engine *engine, const struct written *written) {
+    struct serve *serve = &engine->serve;
+    struct store_key key = {.bytes = written->bytes, .length = written->key_length, .hash = written->hash};
+    if (!written->is_read || !rules_find(&serve->rules, key.bytes, key.length)->caches || flight_find(serve, &key))
+        return;
+    serve->stats.fetches_behind += flight_send_later(serve, &key, FP_TRACE_BEHIND_WRITE);
+}
+
+uint32_t fp_behind_send(fp_engine *engine, fp_link id, uint32_t count, size_t backlog_max) {
+    struct link *link = link_at(&engine->links, id);
+    uint32_t sent = 0;
+    while (sent < count && link && link->out.bytes < backlog_max) {
+        const struct written *written = behind_send(&engine->serve.behind);
+        if (!written) break;
+        trace_note(engine->serve.trace, written->hash, FP_TRACE_SENT, 0);
+        send_written(engine, link, written);
+        fetch_behind(engine, written);
+        sent++;
+    }
+    return sent;
+}
+
+fp_name fp_behind_flying(const fp_engine *engine) {
+    const struct written *written = behind_flying(&engine->serve.behind);
+    if (!written || written->ghost) return (fp_name){0};
+    return (fp_name){.bytes = written->bytes, .length = written->key_length, .acknowledged_ns = written->put_ns};
+}
+
+void fp_behind_done(fp_engine *engine, fp_outcome outcome) {
+    static const enum behind_outcome outcomes[] = {BEHIND_CONFIRMED, BEHIND_RETRIED, BEHIND_REFUSED};
+    struct serve *serve = &engine->serve;
+    const struct written *written = behind_flying(&serve->behind);
+    if (!written) return;
+    if (outcome == FP_OUTCOME_CONFIRMED) trace_note(serve->trace, written->hash, FP_TRACE_CONFIRMED, 0);
+    if (written->ghost) serve->stats.behind_superseded++;
+    else if (outcome == FP_OUTCOME_CONFIRMED) serve->stats.behind_confirmed++;
+    else if (outcome == FP_OUTCOME_REFUSED) serve->stats.behind_refused++;
+    else serve->stats.behind_retried++;
+    behind_done(&serve->behind, outcomes[outcome]);
+    serve->write_moved = true;
+}
+
+void fp_behind_unsend(fp_engine *engine) {
+    engine->serve.stats.behind_retried += engine->serve.behind.flying;
+    behind_unsend(&engine->serve.behind);
+    engine->serve.write_moved = true;
 }

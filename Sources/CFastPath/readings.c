@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "serve/flight.h"
 
 _Static_assert(FP_HISTOGRAM_BUCKETS == HISTOGRAM_BUCKETS, "the ABI shows the histogram as it is");
 
@@ -67,10 +68,13 @@ void fp_stats_read(fp_engine *engine, uint64_t *values) {
     struct stats *stats = &engine->serve.stats;
     struct store_stats store;
     store_read_stats(engine->store, &store);
-    stats->keys = store.entries;
+    stats->keys = store.entries - store.absent;
+    stats->absent_keys = store.absent;
     stats->evicted_keys = store.evicted_total;
     stats->expired_keys = store.expired_total;
     stats->refused_fills = store.refused_total;
+    stats->behind_queued = engine->serve.behind.queued + engine->serve.behind.flying;
+    stats->behind_bytes = engine->serve.behind.bytes;
     const struct budget *budget = &engine->budget;
     stats->memory_used = budget->used;
     stats->memory_max = budget->total;
@@ -111,6 +115,12 @@ const char *fp_sim_unsound(const fp_engine *engine) {
     if (engine->clients.large_bytes || engine->clients.turn_first)
         return "turns are left though no client is connected";
     return NULL;
+}
+
+uint64_t fp_sim_unasked_since(fp_engine *engine, const void *name, size_t length) {
+    struct store_key key = {.bytes = name, .length = (uint32_t)length};
+    key.hash = store_hash(engine->store, key.bytes, key.length);
+    return flight_unasked_since(&engine->serve, &key);
 }
 
 uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }

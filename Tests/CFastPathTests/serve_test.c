@@ -15,7 +15,7 @@ static struct world *world_make(void) {
     struct world *world = calloc(1, sizeof *world);
     budget_init(&world->budget, 64u << 20);
     struct store_options options = {.arena_bytes = 64u << 20, .value_bytes_max = 1u << 20, .seed = 7};
-    serve_init(&world->serve, &world->budget, store_create(&options, &world->budget), 16);
+    serve_init(&world->serve, &world->budget, store_create(&options, &world->budget), 16, 1 << 20);
     world->serve.now_ns = 1000 * NS_PER_S;
     world->serve.now_ms = 1000 * 1000;
     world->serve.epoch = 1;
@@ -70,7 +70,7 @@ static bool says(struct world *world, struct session *session, const char *expec
 static void arm(struct world *world, uint64_t id) {
     struct flight *flight = table_at(&world->serve.flights, id);
     EXPECT(flight);
-    if (flight) flight_arm(&world->serve, flight, -1, world->serve.now_ns, true);
+    if (flight) flight_arm(&world->serve, flight, -1, world->serve.now_ns, FP_KEEP_ANSWER);
 }
 
 static void fill(struct world *world, uint64_t id, const char *reply) {
@@ -949,5 +949,267 @@ TEST("rule 5 holds until a reply is delivered: a read behind a script whose push
     fence_passed(&world->serve, 1);
     fill(world, event_at(world, 1)->ticket, "$1\r\n2\r\n");
     EXPECT(says(world, &world->a, ":1\r\n$1\r\n2\r\n"));
+    world_end(world);
+}
+
+TEST("rule 5: behind its own fetch that takes nobody any more a read goes upstream, whatever the store has") {
+    for (int way = 0; way < 3; way++) {
+        struct world *world = world_make();
+        have(world, "GET k\r\n", "$3\r\nold\r\n");
+        ask(world, &world->a, "STRLEN k\r\n");
+        ask(world, &world->a, "GET k\r\n");
+        answer(world, event_at(world, 0)->ticket, ":3\r\n"); /* the copy stays: nothing has announced a change */
+        if (way == 0) world->serve.now_ns += world->serve.join_ms * NS_PER_MS;
+        if (way == 1) flights_close_all(&world->serve);
+        if (way == 2) flights_close(&world->serve, store_hash(world->serve.store, (const uint8_t *)"k", 1));
+        ask(world, &world->a, "GET k\r\n");
+        ask(world, &world->a, "MGET k k\r\n");
+        EXPECT(event_at(world, 2)->kind == FP_EVENT_MISS && event_at(world, 3)->kind == FP_EVENT_MGET_KEY);
+        ask(world, &world->b, "GET k\r\n"); /* for others it is still a hit */
+        EXPECT(says(world, &world->b, "$3\r\nold\r\n"));
+        fill(world, event_at(world, 1)->ticket, "$3\r\nnew\r\n");
+        fill(world, event_at(world, 2)->ticket, "$3\r\nnew\r\n");
+        fill(world, event_at(world, 3)->ticket, "*2\r\n$3\r\nnew\r\n$3\r\nnew\r\n");
+        EXPECT(says(world, &world->a, ":3\r\n$3\r\nnew\r\n$3\r\nnew\r\n*2\r\n$3\r\nnew\r\n$3\r\nnew\r\n"));
+        world_end(world);
+    }
+}
+
+TEST("rule 2: only SWAPDB, which nothing announces, keeps fetches from being kept while it waits on another link") {
+    struct world *world = world_make();
+    world->a.lane = FP_LANE_PINNED;
+    ask(world, &world->a, "FLUSHALL\r\n");
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    EXPECT(world->serve.stats.fills == 1);
+    ask(world, &world->a, "SWAPDB 0 1\r\n");
+    uint32_t at = world->serve.event_count;
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    EXPECT(world->serve.stats.fills == 1);
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    answer(world, event_at(world, at - 1)->ticket, "+OK\r\n");
+    EXPECT(world->serve.sweeps == 0);
+    world_end(world);
+}
+
+/* ---- rules: what holds for which keys ---- */
+
+static void set_rules(struct world *world, const fp_rule *rules, uint32_t count) {
+    rules_set(&world->serve.rules, rules, count);
+    store_keep_stale(world->serve.store, world->serve.rules.stale_ms_max);
+}
+
+static void pass_ms(struct world *world, uint64_t ms) {
+    world->serve.now_ms += ms;
+    world->serve.now_ns += ms * NS_PER_MS;
+    store_tick(world->serve.store, world->serve.now_ms, 100000);
+}
+
+#define RULE(text) .pattern = (const uint8_t *)(text), .pattern_length = sizeof(text) - 1
+
+TEST("rules: the first that matches says how long a copy is served, and whether there is one") {
+    struct world *world = world_make();
+    fp_rule rules[] = {
+        {RULE("brief:*"), .ttl_ms = 100, .caches = true},
+        {RULE("never:*"), .ttl_ms = 60000, .caches = false},
+        {RULE("*"), .ttl_ms = 60000, .caches = true},
+    };
+    set_rules(world, rules, 3);
+    have(world, "GET brief:1\r\n", "$1\r\n1\r\n");
+    have(world, "GET never:1\r\n", "$1\r\n2\r\n");
+    have(world, "GET other\r\n", "$1\r\n3\r\n");
+    ask(world, &world->a, "GET brief:1\r\n");
+    ask(world, &world->a, "GET other\r\n");
+    EXPECT(says(world, &world->a, "$1\r\n1\r\n$1\r\n3\r\n"));
+    EXPECT(world->serve.event_count == 0);
+    ask(world, &world->a, "GET never:1\r\n");
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS && event_at(world, 0)->uncached);
+    fill(world, event_at(world, 0)->ticket, "$1\r\n2\r\n");
+    EXPECT(says(world, &world->a, "$1\r\n2\r\n"));
+    pass_ms(world, 100);
+    ask(world, &world->a, "GET other\r\n");
+    EXPECT(says(world, &world->a, "$1\r\n3\r\n"));
+    ask(world, &world->a, "GET brief:1\r\n");
+    EXPECT(world->serve.event_count == 2 && !event_at(world, 1)->uncached);
+    world_end(world);
+}
+
+TEST("a fetch takes nobody for longer than its key's ttl") {
+    struct world *world = world_make();
+    fp_rule rules[] = {{RULE("brief"), .ttl_ms = 10, .caches = true}, {.ttl_ms = 60000, .caches = true}};
+    set_rules(world, rules, 2);
+    ask(world, &world->a, "GET brief\r\n");
+    ask(world, &world->a, "GET other\r\n");
+    pass_ms(world, 10);
+    ask(world, &world->b, "GET brief\r\n");
+    ask(world, &world->b, "GET other\r\n");
+    EXPECT(world->serve.event_count == 3);
+    world_end(world);
+}
+
+TEST("fills of one moment do not end in one, and none lives longer than its ttl") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 10000, .caches = true};
+    set_rules(world, &every, 1);
+    char get[100][32];
+    for (int i = 0; i < 100; i++) {
+        snprintf(get[i], sizeof get[i], "GET key%d\r\n", i);
+        have(world, get[i], "$1\r\nv\r\n");
+    }
+    pass_ms(world, 9500);
+    for (int i = 0; i < 100; i++) ask(world, &world->a, get[i]);
+    uint32_t fetched = world->serve.event_count;
+    EXPECT(fetched > 20 && fetched < 80);
+    pass_ms(world, 500);
+    for (int i = 0; i < 100; i++) ask(world, &world->b, get[i]);
+    EXPECT(world->serve.event_count == 200 || world->serve.event_count == 100 + fetched);
+    world_end(world);
+}
+
+TEST("a key that does not exist is kept as such, in both protocols, until it is announced or written") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET none\r\n");
+    struct flight *flight = table_at(&world->serve.flights, event_at(world, 0)->ticket);
+    flight_arm(&world->serve, flight, FP_TTL_MISSING, world->serve.now_ns, FP_KEEP_ANSWER);
+    fill(world, event_at(world, 0)->ticket, "_\r\n");
+    EXPECT(says(world, &world->a, "$-1\r\n"));
+    world->b.protocol = 3;
+    ask(world, &world->a, "GET none\r\n");
+    ask(world, &world->b, "GET none\r\n");
+    ask(world, &world->b, "MGET none none\r\n");
+    EXPECT(says(world, &world->a, "$-1\r\n") && says(world, &world->b, "_\r\n*2\r\n_\r\n_\r\n"));
+    EXPECT(world->serve.event_count == 1 && world->serve.stats.absent_served == 4);
+    push(world, "none");
+    ask(world, &world->a, "GET none\r\n");
+    EXPECT(world->serve.event_count == 2);
+    world_end(world);
+}
+
+TEST("a missing key is not kept without tracking, nor a value whose PTTL says that it is missing") {
+    struct world *world = world_make();
+    ask(world, &world->a, "GET none\r\n");
+    struct flight *flight = table_at(&world->serve.flights, event_at(world, 0)->ticket);
+    flight_arm(&world->serve, flight, FP_TTL_MISSING, world->serve.now_ns, FP_KEEP_VALUE);
+    fill(world, event_at(world, 0)->ticket, "_\r\n");
+    ask(world, &world->a, "GET none\r\n");
+    flight = table_at(&world->serve.flights, event_at(world, 1)->ticket);
+    flight_arm(&world->serve, flight, FP_TTL_MISSING, world->serve.now_ns, FP_KEEP_ANSWER);
+    fill(world, event_at(world, 1)->ticket, "$1\r\nv\r\n");
+    ask(world, &world->a, "GET none\r\n");
+    EXPECT(world->serve.event_count == 3 && world->serve.stats.fills == 0);
+    world_end(world);
+}
+
+static void time_out(struct world *world, uint64_t id) {
+    struct flight *flight = table_at(&world->serve.flights, id);
+    EXPECT(flight);
+    if (flight) flight_fail(&world->serve, flight, (const uint8_t *)"-ERR late\r\n", 11, false);
+}
+
+TEST("a read that is not answered in time gets the copy past its ttl, and for stale_ms only") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 1000, .stale_ms = 5000, .caches = true};
+    set_rules(world, &every, 1);
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    pass_ms(world, 1000);
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1);
+    uint64_t flight = event_at(world, 0)->ticket;
+    time_out(world, flight);
+    EXPECT(says(world, &world->a, "$3\r\nold\r\n"));
+    EXPECT(world->serve.stats.stale_served == 1);
+    /* What comes late is kept, and fresh. */
+    arm(world, flight);
+    fill(world, flight, "$3\r\nnew\r\n");
+    EXPECT(world->serve.stats.fills == 2);
+    pass_ms(world, 5999);
+    ask(world, &world->a, "GET k\r\n");
+    time_out(world, event_at(world, 1)->ticket);
+    EXPECT(says(world, &world->a, "-ERR late\r\n"));
+    world_end(world);
+}
+
+TEST("no copy stands in for an answer when it is suspect, or behind the client's own command of its key") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 1000, .stale_ms = 5000, .caches = true};
+    set_rules(world, &every, 1);
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    ask(world, &world->a, "STRLEN k\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    answer(world, event_at(world, 0)->ticket, ":3\r\n");
+    time_out(world, event_at(world, 1)->ticket);
+    EXPECT(says(world, &world->a, ":3\r\n-ERR late\r\n"));
+    world->serve.trusted = false;
+    pass_ms(world, world->serve.join_ms);
+    ask(world, &world->b, "GET k\r\n");
+    time_out(world, event_at(world, 2)->ticket);
+    EXPECT(says(world, &world->b, "-ERR late\r\n"));
+    /* Unreachable: it is all there is, past its ttl too. */
+    world->serve.serve_suspect = true;
+    pass_ms(world, 3000);
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$3\r\nold\r\n") && world->serve.event_count == 3);
+    pass_ms(world, 3000);
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 4);
+    world_end(world);
+}
+
+TEST("a hot key is fetched again before its time is over, once, and its readers are answered meanwhile") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 1000, .caches = true};
+    set_rules(world, &every, 1);
+    world->serve.fetch_ns = NS_PER_MS;
+    uint32_t early = 0;
+    for (int round = 0; round < 20; round++) {
+        world->serve.event_count = 0;
+        push(world, "k");
+        have(world, "GET k\r\n", "$1\r\nv\r\n");
+        world->serve.fetch_ns = NS_PER_MS;
+        for (int ms = 0; ms < 1000 && world->serve.event_count == 0; ms++) {
+            for (int i = 0; i < 10 && world->serve.event_count == 0; i++) ask(world, &world->a, "GET k\r\n");
+            if (world->serve.event_count) break;
+            pass_ms(world, 1);
+        }
+        bool answered = world->a.first == NULL;
+        early += answered;
+        chain_clear(&world->a.out, &world->serve.blocks);
+        uint64_t flight = event_at(world, 0)->ticket;
+        for (int i = 0; i < 50 && answered; i++) ask(world, &world->a, "GET k\r\n");
+        EXPECT(!answered || world->serve.event_count == 1);
+        arm(world, flight);
+        fill(world, flight, "$1\r\nv\r\n");
+        chain_clear(&world->a.out, &world->serve.blocks);
+    }
+    EXPECT(early >= 18);
+    EXPECT(world->serve.stats.refreshes == early);
+    world_end(world);
+}
+
+TEST("write-through: a flight of its own stands behind a write, for keys whose rule says so") {
+    struct world *world = world_make();
+    fp_rule rules[] = {
+        {RULE("plain"), .ttl_ms = 60000, .caches = true},
+        {RULE("*"), .ttl_ms = 60000, .caches = true, .fills_behind = true},
+    };
+    set_rules(world, rules, 2);
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    ask(world, &world->a, "SET k new\r\n");
+    EXPECT(world->serve.event_count == 2);
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_COMMAND && event_at(world, 1)->kind == FP_EVENT_MISS);
+    answer(world, event_at(world, 0)->ticket, "+OK\r\n");
+    EXPECT(says(world, &world->a, "+OK\r\n"));
+    /* Who asks meanwhile waits for it. */
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 2);
+    arm(world, event_at(world, 1)->ticket);
+    fill(world, event_at(world, 1)->ticket, "$3\r\nnew\r\n");
+    EXPECT(says(world, &world->b, "$3\r\nnew\r\n"));
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(says(world, &world->b, "$3\r\nnew\r\n"));
+    ask(world, &world->a, "MSET k 1 plain 2 other 3 k 4\r\n");
+    EXPECT(world->serve.event_count == 5);
+    ask(world, &world->a, "HSET h f v\r\n");
+    ask(world, &world->a, "DEL k\r\n");
+    EXPECT(world->serve.event_count == 7);
     world_end(world);
 }

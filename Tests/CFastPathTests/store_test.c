@@ -769,3 +769,58 @@ TEST("the hash depends on the seed, on every byte and on the length") {
     store_destroy(one);
     store_destroy(two);
 }
+
+TEST("a stale entry is found, goes first when memory is needed, and is dropped when it has been stale for too long") {
+    struct budget budget;
+    struct store *store = make_store(&budget, 8 << 20, STORE_LRU);
+    store_keep_stale(store, 1000);
+    char name[32], value[1000] = {0};
+    struct store_value found;
+    for (int i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        struct store_key key = make_key(store, name, 0);
+        /* The newer half is stale. */
+        EXPECT(store_put(store, &key, (uint8_t *)value, sizeof value, STORE_NEVER, i < 1000 ? 9000 : 1500, 1, 1000));
+    }
+    struct store_key stale = make_key(store, "k1500", 0);
+    EXPECT(store_get(store, &stale, 1600, &found) == STORE_HIT && found.fresh_until == 1500);
+    for (int i = 0; i < 6000; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        struct store_key key = make_key(store, name, 0);
+        store_put(store, &key, (uint8_t *)value, sizeof value, STORE_NEVER, 9000, 1, 1600);
+    }
+    int fresh_left = 0, stale_left = 0;
+    for (int i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        struct store_key key = make_key(store, name, 0);
+        *(i < 1000 ? &fresh_left : &stale_left) += store_get(store, &key, 1600, &found) == STORE_HIT;
+    }
+    EXPECT(fresh_left > 950 && stale_left < 800);
+    struct store_key last = make_key(store, "last", 0);
+    store_put(store, &last, (uint8_t *)value, 1, STORE_NEVER, 1700, 1, 1600);
+    store_tick(store, 2699, 100000);
+    EXPECT(store_get(store, &last, 2699, &found) == STORE_HIT);
+    store_tick(store, 2700, 100000);
+    EXPECT(store_get(store, &last, 2700, &found) == STORE_MISS);
+    end_store(store, &budget);
+}
+
+TEST("that a key does not exist is an entry like others, and counted") {
+    struct budget budget;
+    struct store *store = make_store(&budget, 8 << 20, STORE_LRU);
+    struct store_key key = make_key(store, "none", 0);
+    struct store_value found;
+    struct store_stats stats;
+    EXPECT(store_put(store, &key, NULL, 0, STORE_NEVER, STORE_NEVER, 1, 1000));
+    EXPECT(store_get(store, &key, 1000, &found) == STORE_HIT && found.absent && found.length == 0);
+    store_read_stats(store, &stats);
+    EXPECT(stats.entries == 1 && stats.absent == 1);
+    /* An empty value is another thing; it lies in the same place. */
+    EXPECT(store_put(store, &key, (const uint8_t *)"", 0, STORE_NEVER, STORE_NEVER, 1, 1000));
+    EXPECT(store_get(store, &key, 1000, &found) == STORE_HIT && !found.absent);
+    store_put(store, &key, NULL, 0, STORE_NEVER, STORE_NEVER, 1, 1000);
+    store_drop(store, key.bytes, key.length, key.hash);
+    store_read_stats(store, &stats);
+    EXPECT(stats.entries == 0 && stats.absent == 0);
+    end_store(store, &budget);
+}

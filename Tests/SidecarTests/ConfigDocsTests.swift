@@ -32,7 +32,7 @@ struct ConfigDocsTests {
     func wholeFile() throws {
         let text = try String(contentsOf: Self.file, encoding: .utf8)
         let block = try #require(
-            text.components(separatedBy: "```toml\n").dropFirst().first?.components(separatedBy: "```").first)
+            text.components(separatedBy: "```toml\n").last?.components(separatedBy: "```").first)
         var loader = ConfigLoader()
         loader.file = .init(name: "sidecar.toml", bytes: Array(block.utf8))
         loader.readSecret = { _ in Array("secret\n".utf8) }

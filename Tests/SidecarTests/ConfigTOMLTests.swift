@@ -34,6 +34,31 @@ struct ConfigTOMLTests {
         #expect(value("[1, [\"a\"], # comment\n 2,\n]") == .array([.integer(1), .array([.string("a")]), .integer(2)]))
     }
 
+    @Test("lists of tables are one entry, each table with lines of its own")
+    func listsOfTables() {
+        let document = read("[[a.b]]\nx = 1\ny.z = 2\n[c]\nk = 3\n[[a.b]]\nx = 4\n")
+        #expect(document.problems.isEmpty, "\(document.problems)")
+        #expect(
+            document.entries == [
+                .init(
+                    path: ["a", "b"],
+                    value: .array([
+                        .table([
+                            .init(path: ["x"], value: .integer(1), line: 2),
+                            .init(path: ["y", "z"], value: .integer(2), line: 3),
+                        ]),
+                        .table([.init(path: ["x"], value: .integer(4), line: 7)]),
+                    ]), line: 1),
+                .init(path: ["c", "k"], value: .integer(3), line: 5),
+            ])
+        for text in [
+            "[[a]\nx = 1", "a = 1\n[[a]]", "[a]\n[[a]]", "[[a]]\n[a]", "[[a]]\n[a.b]\nx = 1", "[[a]]\nx = 1\nx = 2",
+            "k = [{x = 1, x = 2}]", "k = [{x = 1]",
+        ] {
+            #expect(!read(text).problems.isEmpty, "\(text)")
+        }
+    }
+
     @Test("gives every assignment its path and line, however the key is written")
     func paths() {
         let document = read(
@@ -87,7 +112,6 @@ struct ConfigTOMLTests {
             ("a = 1\n[a]", 2, "[a] was already given on line 1"),
             ("a = 1\na.b = 2", 2, "\"a\" has its value already, on line 1"),
             ("a = {b = 1}\n[a.c]", 2, "\"a\" has its value already, on line 1"),
-            ("[[a]]", 1, "arrays of tables"),
             ("[a", 1, "is not closed; expected ]"),
             ("k = [1, 2", 1, "is not closed"),
             ("k = [1 2]", 1, "expected , or ]"),

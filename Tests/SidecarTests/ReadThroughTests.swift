@@ -69,7 +69,8 @@ struct ReadThroughTests {
             world.turn(.miss(7, "a"), .miss(8, "b")) == [
                 "send 1: PTTL a", "send 1: GET a", "send 1: PTTL b", "send 1: GET b",
             ])
-        #expect(world.turn(.reply(1, ":9"), .reply(1, "$1|v")) == ["arm 7: ttl 9 sent 1000", "fill 7: $1|v|"])
+        #expect(
+            world.turn(.reply(1, ":9"), .reply(1, "$1|v")) == ["arm 7: ttl 9 sent 1000 if a value", "fill 7: $1|v|"])
         #expect(world.status.trackingReason == "ERR Unknown CLIENT subcommand")
     }
 

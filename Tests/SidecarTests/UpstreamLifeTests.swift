@@ -7,7 +7,7 @@ struct UpstreamLifeTests {
     @Test("At start clients are held until the handshake has answered; the epoch begins before anything is fetched")
     func start() {
         let world = FlowWorld()
-        #expect(world.orders.take() == ["default ttl 300000, joinable 50", "hold"])
+        #expect(world.orders.take() == ["joinable 50", "rule *: ttl 300000", "hold"])
         #expect(world.status.state == .connecting)
         world.resolve()
         #expect(world.orders.take() == ["open 1: addr"])
@@ -23,12 +23,23 @@ struct UpstreamLifeTests {
         #expect(world.status.tracking)
     }
 
-    @Test("A fetch takes readers for as long as the shortest of read_timeout, ttl_default and the time of trust")
+    @Test("A fetch takes readers for as long as the shorter of read_timeout and the time of trust")
     func joinable() {
         let long = FlowWorld(FlowWorld.policy { $0.readTimeoutMs = 3_000 })
-        #expect(long.orders.take()[0] == "default ttl 300000, joinable 1500")
-        let brief = FlowWorld(FlowWorld.policy { $0.ttlDefaultMs = 20 })
-        #expect(brief.orders.take()[0] == "default ttl 20, joinable 20")
+        #expect(long.orders.take()[0] == "joinable 1500")
+        let brief = FlowWorld(FlowWorld.policy { $0.readTimeoutMs = 20 })
+        #expect(brief.orders.take()[0] == "joinable 20")
+    }
+
+    @Test("The rules are told in their order, and last what holds for all other keys")
+    func rules() {
+        let world = FlowWorld(
+            FlowWorld.policy {
+                var user = KeyRule(pattern: "user:*")
+                user.ttlMs = 1_000
+                $0.rules = [user]
+            })
+        #expect(world.orders.take()[1...2] == ["rule user:*: ttl 1000", "rule *: ttl 300000"])
     }
 
     @Test("A numeric upstream needs no resolver")

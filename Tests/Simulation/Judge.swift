@@ -6,7 +6,8 @@
 ///     key never go backwards in the pod;
 /// (2) a read that was sent after a client of the pod has received anything from the upstream reflects at least what the
 ///     upstream had then;
-/// (3) a read does not return what was replaced 1.5 s before it was sent, nor ever longer than ttl_default before;
+/// (3) a read does not return what was replaced 1.5 s before it was sent, nor ever longer than its ttl before, unless the
+///     upstream does not answer, and then no longer than stale_max more;
 /// (4) commands of one client are ordered per key, and a read of several keys is one instant.
 ///
 /// (1) for reads of every kind, (2) and the first part of (3) hold with tracking and while the upstream is reachable. What is said of own writes
@@ -28,9 +29,11 @@ extension World {
             }
             return
         }
-        /* Nothing is served for longer than ttl_default, nor what changed while a link was silent; a clock counts in
+        /* Nothing is served for longer than its ttl, nor what changed while a link was silent; a clock counts in
            milliseconds. */
-        let bound = plan.config.ttlDefaultMs * millisecond + 2 * millisecond
+        let isSlow = nowNs - asked.atNs >= plan.config.readTimeoutMs * millisecond || pod.slowNs >= asked.atNs
+        let staleMs = isSlow || !isStrict ? plan.staleMaxMs : 0
+        let bound = (plan.ttlMaxMs + staleMs + 2) * millisecond
         let unheard = isStrict ? 1_502 * millisecond : .max
         var instants: Set<Int> = []
         let isFenced = isStrict && plan.config.fence
@@ -43,7 +46,9 @@ extension World {
         var candidates: [[(from: Int, end: Int)]] = []
         for (place, key) in keys.enumerated() {
             var ranges: [(from: Int, end: Int)] = []
-            let least = isFenced ? max(asked.leastRead[place], client.ownRead[key]) : laxLeast(asked, place)
+            let least =
+                isFenced
+                ? max(asked.leastRead[place], client.ownRead[key]) : laxLeast(asked, place, client.ownServed[key])
             let timeline = model.truth.timelines[key]
             for index in timeline.indices where timeline[index].value == values[place] {
                 let end = model.truth.end(key, index)
@@ -69,6 +74,9 @@ extension World {
             if whole.count < found.count { continue }
             for (span, key) in zip(whole, keys) {
                 client.ownRead[key] = max(client.ownRead[key], span.from)
+                if asked.kind.isOfPlainCommand {
+                    client.ownServed[key] = max(client.ownServed[key], span.from)
+                }
                 if !plan.config.fence, client.hasState { continue }
                 pod.read[key] = max(pod.read[key], span.from)
                 if asked.kind.isOfPlainCommand { pod.served[key] = max(pod.served[key], span.from) }
@@ -94,9 +102,9 @@ extension World {
 
     /// While the upstream is unreachable, and without the fence, reads go no more backwards, but for what pinned clients
     /// and scripts have told.
-    private func laxLeast(_ asked: Asked, _ place: Int) -> Int {
+    private func laxLeast(_ asked: Asked, _ place: Int, _ ownServed: Int) -> Int {
         guard plan.isAlwaysTracked, case .read = asked.kind else { return 0 }
-        return asked.leastServed[place]
+        return max(asked.leastServed[place], ownServed)
     }
 
     /// A reply has come that the upstream gave when it carried out `token`.

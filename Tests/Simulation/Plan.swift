@@ -99,14 +99,42 @@ struct Plan {
         config.fence = !chance.oneIn(12)
         config.eviction = chance.pick([.lru, .lfu, .random])
         config.localMemory = localMemory
+        var ahead = chance
+        Self.drawCache(&config, keys: keys, seed: ahead.next())
         faults = []
         for _ in 0..<2 + chance.below(3) {
             faults.append((chance.between(second / 2, lengthNs - second / 2), Self.fault(&chance)))
         }
     }
 
+    /// Modes, rules and stale values, by draws of their own.
+    private static func drawCache(_ config: inout SidecarConfig, keys: Int, seed: UInt64) {
+        var chance = Chance(seed: seed)
+        config.mode = chance.oneIn(2) ? .writeThrough : .readThrough
+        config.serveStale = !chance.oneIn(3)
+        config.staleMaxMs = chance.pick([200, 2_000, 60_000])
+        guard chance.oneIn(2) else { return }
+        var brief = KeyRule(pattern: "k[0-1]")
+        brief.ttlMs = chance.pick([20, 150, 1_000])
+        brief.staleMs = chance.pick([0, 300, 30_000])
+        var uncached = KeyRule(pattern: "k\(chance.below(keys))")
+        uncached.cache = false
+        var otherMode = KeyRule(pattern: "?[1-3]")
+        otherMode.mode = config.mode == .readThrough ? .writeThrough : .readThrough
+        config.rules = [uncached, brief, otherMode]
+    }
+
     /// Nobody asks for it or writes it but in the moments that are made up.
     var quietKey: Int { keys }
+
+    /// The longest time for which a key is served, and for which it is past its time.
+    var ttlMaxMs: UInt64 { config.rules.reduce(config.ttlDefaultMs) { max($0, $1.ttlMs ?? 0) } }
+    var staleMaxMs: UInt64 {
+        config.serveStale ? config.rules.reduce(config.staleMaxMs) { max($0, $1.staleMs ?? 0) } : 0
+    }
+
+    /// A fetch takes readers for no longer; a clock counts in milliseconds.
+    var joinableNs: UInt64 { (min(config.readTimeoutMs, 1_500) + 1) * millisecond }
 
     /// After this nobody waits for a fetch any more; a clock counts in milliseconds.
     var longestFetchNs: UInt64 { (config.readTimeoutMs + 5) * millisecond }

@@ -71,6 +71,8 @@ final class Pod {
     var written: [Int]
     /// When what is cached was last served though it was suspect, or without tracking.
     var laxNs: UInt64 = 0
+    /// When reads were last refused because none was answered in time.
+    var slowNs: UInt64 = 0
 
     init(_ index: Int, _ plan: Plan, seed: UInt64, nowNs: UInt64) throws {
         self.index = index

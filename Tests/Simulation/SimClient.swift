@@ -90,6 +90,8 @@ final class SimClient {
     var watchedRead: (key: Int, value: UInt64)?
     /// By key: what its own earlier answers have shown, for pipelined commands.
     var ownRead: [Int]
+    /// The same of plain reads alone, which are answered in order whatever the upstream does.
+    var ownServed: [Int]
     var ownWritten: [Int]
     var isBlocked = false
     /// It has asked for what gives it a link of its own.
@@ -117,6 +119,7 @@ final class SimClient {
         commandsLeft = commands
         ownRead = Array(repeating: 0, count: keys)
         ownWritten = ownRead
+        ownServed = ownRead
     }
 
     var name: String { "pod\(pod.index).c\(index)" }

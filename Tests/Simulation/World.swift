@@ -273,6 +273,7 @@ final class World {
         let status = pod.loop.flow.status
         let isUntracked = !status.tracking && !plan.isAlwaysTracked
         if isUntracked || status.state == .unreachable { pod.laxNs = nowNs }
+        if status.breakerIsOpen { pod.slowNs = nowNs }
         if status.state == .unreachable, !pod.isUnreachable, isOnlyFull(pod) {
             if model.isFull { fail("pod\(pod.index) takes an upstream for unreachable that tells it to be full") }
             if isShut, hasLivingPin(pod) {
@@ -410,6 +411,10 @@ final class World {
         for (name, shown) in [
             ("ferrite_keyspace_hits_total", "hits"), ("ferrite_keyspace_misses_total", "misses"),
             ("ferrite_sidecar_fills_total", "rule 1: copies kept"),
+            ("ferrite_sidecar_stale_served_total", "rule 7: stale copies served"),
+            ("ferrite_sidecar_refreshes_total", "rule 7: copies refreshed"),
+            ("ferrite_sidecar_absent_served_total", "absences served"),
+            ("ferrite_sidecar_fetches_behind_total", "fetches behind writes"),
             ("ferrite_sidecar_flights_spoiled_total", "rule 4: flights spoiled"),
             ("ferrite_sidecar_flights_joined_total", "rule 5: flights joined"),
             ("ferrite_sidecar_suspect_served_total", "rule 6: suspect copies served"),

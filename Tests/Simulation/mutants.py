@@ -8,6 +8,7 @@ Each: name, and once or more: file, what stands there, what stands there without
 SLOTS = "Sources/CFastPath/serve/slots.c"
 FLIGHT = "Sources/CFastPath/serve/flight.c"
 READ = "Sources/CFastPath/serve/read.c"
+LOOKUP = "Sources/CFastPath/serve/lookup.c"
 DISPATCH = "Sources/CFastPath/serve/dispatch.c"
 ENGINE = "Sources/CFastPath/engine.c"
 ORDERS = "Sources/CFastPath/orders.c"
@@ -78,7 +79,7 @@ MUTANTS = [
      "SWAPDB, 3, NONE, 0, 0, 0, WRITE, SAME, ALL", "SWAPDB, 3, NONE, 0, 0, 0, WRITE, SAME, NOTHING"),
     ("databases: what is fetched while SWAPDB is under way elsewhere is kept", FLIGHT, " || serve->sweeps;", ";"),
     ("own writes: EXEC does not drop everything again", DISPATCH,
-     "        if (session->multi_all) slot_sweep(serve, slot);\n", ""),
+     "        if (session->multi_all) slot_sweep(serve, slot, !session->multi_sweeps);\n", ""),
     ("databases: an announced FLUSHALL drops nothing", FLOW + "ReadThrough.swift",
      "            /* Null: everything. What cannot be read is taken for that too. */\n"
      "            orders.dropAll()\n",
@@ -98,15 +99,14 @@ MUTANTS = [
     ("flights: a closed one takes joiners", FLIGHT,
      "bool takes = !flight->closed && ", "bool takes = "),
     ("flights: CACHING and its read are parted", FLOW + "ReadThrough.swift",
-     "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: "
-     "flags))\n"
-     "            sendMember(event)\n",
-     "            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n"
-     "            orders.send(tracked.link, Wire.ping)\n"
-     "            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n"
-     "            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .expiry, flags: "
+     "        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: flags))\n"
+     "        sendMember(event)\n",
+     "        owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n"
+     "        orders.send(tracked.link, Wire.ping)\n"
+     "        owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))\n"
+     "        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .expiry, flags: "
      "flags.union(.tracked)))\n"
-     "            sendMember(event)\n"),
+     "        sendMember(event)\n"),
     ("flights: time to live counts from the answer", FLOW + "ReadThrough.swift",
      "        orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: entry.pointee.sentNs, keep: "
      "keep)",
@@ -115,11 +115,25 @@ MUTANTS = [
      "flight->expire_at_ms = pttl_ms < 0 ? STORE_NEVER : sent_ns / NS_PER_MS + (uint64_t)pttl_ms;",
      "flight->expire_at_ms = sent_ns ? STORE_NEVER : 0;"),
     ("two times: ttl_default counts from the answer", FLIGHT,
-     "flight->started_ns / NS_PER_MS + serve->ttl_default_ms",
-     "serve->now_ms + serve->ttl_default_ms"),
-    ("two times: ttl_default ends no copy", READ,
-     "if (unlikely(serve->now_ms >= value->fresh_until)) {",
-     "if (0) {"),
+     "fresh_until(flight), serve->epoch",
+     "fresh_until(flight) + serve->now_ms - flight->started_ns / NS_PER_MS, serve->epoch"),
+    ("two times: ttl_default ends no copy", LOOKUP,
+     "return likely(serve->now_ms < value->fresh_until);",
+     "return serve->now_ms || value->fresh_until;"),
+    ("two times: a stale copy is served for ever", LOOKUP,
+     "return serve->now_ms - value->fresh_until < rule->stale_ms;",
+     "return rule->stale_ms > 0;"),
+    ("two times: a suspect copy stands in for an answer", LOOKUP,
+     "           (is_vouched_for(serve, value) || is_all_there_is(serve, value)) &&\n", ""),
+    ("one client's order: a copy stands in for an answer behind its own commands", FLIGHT,
+     "flight->behind || ", ""),
+    ("flights: a missing key is kept without tracking", FLOW + "ReadThrough.swift",
+     "tracked.tracking ? .answer : .value", ".answer"),
+    ("own writes: what is fetched behind a write is sent before it", DISPATCH,
+     "    send_event(serve, session, slot, kind, command, raw, length);\n"
+     "    if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);\n",
+     "    if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);\n"
+     "    send_event(serve, session, slot, kind, command, raw, length);\n"),
     ("flights: misses overtake the writes between them", FLOW + "Flow.swift",
      "        while index < batch.count {\n"
      "            let event = batch[index]\n"
@@ -141,7 +155,13 @@ MUTANTS = [
      "return session->filtered && 0;"),
     ("one client's order: reads do not mind its flights", READ,
      "return unlikely(session->first) ? flight_find(serve, key) : NULL;",
-     "return session->first && 0 ? flight_find(serve, key) : NULL;"),
+     "return session->first && 0 ? flight_find(serve, key) : NULL;",
+     READ,
+     "return unlikely(session->first) && flight_is_under_way(serve, key) && !flight_find(serve, key);",
+     "return 0;"),
+    ("one client's order: reads do not mind its flights that take nobody", READ,
+     "return unlikely(session->first) && flight_is_under_way(serve, key) && !flight_find(serve, key);",
+     "return 0;"),
     ("one client's order: SORT and scripts that only read do not stand before reads", COMMANDS + "commands.c",
      "case COMMAND_ID_FCALL_RO: return false;",
      "case COMMAND_ID_FCALL_RO: return true;"),
@@ -200,8 +220,19 @@ MUTANTS = [
      "if (!writes && !elsewhere && serve->trusted && !serve->has_others) continue;",
      "if (!writes) continue;"),
     ("WATCH: reads are served from the store", DISPATCH,
-     "is_get && session->lane != FP_LANE_PINNED && length",
-     "is_get && length"),
+     '#include "serve/write.h"\n', '#include "serve/write.h"\n#include "serve/lookup.h"\n#include "serve/value.h"\n',
+     DISPATCH,
+     "        return read_get(serve, session, command);\n    bool arity_fits",
+     "        return read_get(serve, session, command);\n"
+     "    if (is_get && session->lane == FP_LANE_PINNED && !session->in_multi) {\n"
+     "        const struct resp_arg *arg = &serve->args.args[1];\n"
+     "        struct store_key key = {.bytes = arg->bytes, .length = arg->length};\n"
+     "        key.hash = store_hash(serve->store, arg->bytes, arg->length);\n"
+     "        struct store_value value;\n"
+     "        if (lookup(serve, &key, &value) && !value.absent)\n"
+     "            return value_append(serve, slot_sink(session), &value) ? DISPATCH_DONE : DISPATCH_CLOSE;\n"
+     "    }\n"
+     "    bool arity_fits"),
     ("fate: a write of unknown fate is called failed", FLOW + "ReadThrough.swift",
      "                orders.closeSlot(entry.ticket)\n",
      "                orders.answer(entry.ticket, error, fromRESP3: false, fence: 0)\n"),

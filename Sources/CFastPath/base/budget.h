@@ -19,6 +19,7 @@ enum budget_owner {
     BUDGET_RINGS,    /* io_uring's rings and the provided receive buffers */
     BUDGET_SLOTS,    /* slots and the key hashes they carry */
     BUDGET_FLIGHTS,  /* flights */
+    BUDGET_BEHIND,   /* writes that are acknowledged and not yet carried out */
     BUDGET_SWIFT,    /* Swift's heap, charged through the ABI */
     BUDGET_TABLES,   /* page tables */
     BUDGET_ARRIVALS, /* what clients that are not read from may still send into the kernel */

@@ -39,13 +39,14 @@ typedef FP_ENUM(fp_network, uint8_t){FP_NETWORK_AUTO, FP_NETWORK_IO_URING, FP_NE
 typedef FP_ENUM(fp_eviction, uint8_t){FP_EVICTION_LRU, FP_EVICTION_LFU, FP_EVICTION_RANDOM} fp_eviction;
 
 typedef struct fp_config {
-    uint64_t local_memory;    /* bytes; bounds the process, at least 32 MiB */
-    uint64_t seed;            /* hashing and random eviction; 0: from the kernel */
-    uint32_t clients_max;     /* connections of the application */
-    uint32_t links_max;       /* connections to upstreams, pinned ones included */
-    uint32_t idle_timeout_ms; /* 0: none */
-    uint32_t link_timeout_ms; /* a link whose peer acknowledges nothing for so long is lost */
-    uint32_t value_bytes_max; /* larger values are answered, not stored */
+    uint64_t local_memory;     /* bytes; bounds the process, at least 32 MiB */
+    uint64_t seed;             /* hashing and random eviction; 0: from the kernel */
+    uint32_t clients_max;      /* connections of the application */
+    uint32_t links_max;        /* connections to upstreams, pinned ones included */
+    uint32_t idle_timeout_ms;  /* 0: none */
+    uint32_t link_timeout_ms;  /* a link whose peer acknowledges nothing for so long is lost */
+    uint32_t value_bytes_max;  /* larger values are answered, not stored */
+    uint64_t behind_bytes_max; /* of acknowledged writes that are not carried out yet; 0: there are none */
     fp_network network;
     fp_eviction eviction;
     struct fp_sim *sim; /* tests: the network and the clock are these (CFastPathSim.h); NULL: the system's */
@@ -102,7 +103,7 @@ typedef FP_ENUM(fp_lane, uint8_t){
 } fp_lane;
 
 typedef FP_ENUM(fp_event_kind, uint8_t){
-    FP_EVENT_MISS,        /* ticket: a flight to fetch, bytes: its key */
+    FP_EVENT_MISS,        /* ticket: a flight to fetch, bytes: its key; perhaps nobody waits for it */
     FP_EVENT_MGET_KEY,    /* ticket: a flight that the MGET behind will fill, bytes: its key */
     FP_EVENT_MGET,        /* ticket: the first of those, which speaks for all; bytes: the whole request */
     FP_EVENT_COMMAND,     /* ticket: the slot, bytes: the whole request (RESP or inline), lane and command say what */
@@ -125,9 +126,9 @@ typedef struct fp_event {
     uint8_t type;         /* REPLY, PUSH: the first byte */
     uint16_t command;     /* row of the command table, FP_COMMAND_UNKNOWN */
     uint8_t command_kind; /* enum command_kind of resp/commands.h */
-    uint8_t reserved;
-    int32_t error;   /* LINK_DOWN */
-    uint32_t length; /* of bytes */
+    bool uncached;        /* MISS, MGET_KEY: by its rule the key is not kept */
+    int32_t error;        /* LINK_DOWN */
+    uint32_t length;      /* of bytes */
     const uint8_t *bytes;
     uint64_t ticket; /* slot or flight; PIN: what CLIENT ID tells the client */
     fp_client client;
@@ -225,21 +226,27 @@ void fp_refuse(fp_engine *engine, const void *error, size_t length);
 #define FP_TTL_NONE INT64_C(-1)    /* the key has no expiry */
 #define FP_TTL_MISSING INT64_C(-2) /* the key does not exist */
 
+typedef FP_ENUM(fp_keep, uint8_t){
+    FP_KEEP_NOTHING, /* the read was not tracked though it should have been; it may answer but is not stored */
+    FP_KEEP_VALUE,   /* nothing announces that a missing key has come to be: only a value is stored */
+    FP_KEEP_ANSWER   /* a value, or that there is none */
+} fp_keep;
+
 /* The upstream has answered the flight's PTTL: pttl_ms counts from sent_ns. From here on a push of the key spoils the
- * flight (rule 4). `keep` false: the read was not tracked though it should have been; it may answer but is not stored.
- * May be given again: the last time counts, and what has spoiled the flight stays. */
-void fp_arm(fp_engine *engine, fp_flight flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
+ * flight (rule 4). May be given again: the last time counts, and what has spoiled the flight stays. */
+void fp_arm(fp_engine *engine, fp_flight flight, int64_t pttl_ms, uint64_t sent_ns, fp_keep keep);
 
 /* The upstream's reply to the flight's GET: stores a bulk value if the flight was armed and not spoiled, and answers
  * all who wait. What is not stored removes the key's older entry. Ends the flight. For the first flight of an MGET it
  * is that one's reply, and fills, answers and ends all of its flights. */
 void fp_fill(fp_engine *engine, fp_flight flight, const void *reply, size_t length);
 
-/* Answers all who wait for the flight with an error, but leaves it in the air: a late reply may still be stored. An
- * MGET's error is told to its first flight; the others take none. */
+/* Answers all who wait for the flight with an error, or with the copy that is there past its time if the key's rule
+ * says so, but leaves it in the air: a late reply may still be stored. An MGET's error is told to its first flight; the
+ * others take none. */
 void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
-/* The same for an error that ends the flight: its link is lost, or there is none. */
+/* The same for an error that ends the flight: its link is lost, there is none, or it is not asked. */
 void fp_flight_fail(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
 /* Those that are under way take nobody else, and what they bring is not kept. */
@@ -255,9 +262,62 @@ void fp_drop_all(fp_engine *engine);
  */
 void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns, bool serve_suspect);
 
-/* Milliseconds. `ttl_default`: how long after it was asked for a value is served. `joinable`: how long a fetch takes
- * further readers; told, and not left to deadlines, since a process that was stopped goes on with readers first. */
-void fp_times(fp_engine *engine, uint64_t ttl_default, uint64_t joinable);
+/* How long a fetch takes further readers, in milliseconds; told, and not left to deadlines, since a process that was
+ * stopped goes on with readers first. */
+void fp_joinable(fp_engine *engine, uint64_t joinable_ms);
+
+/* What holds for the keys whose names match. */
+typedef struct fp_rule {
+    const uint8_t *pattern; /* as KEYS takes it */
+    uint32_t pattern_length;
+    uint64_t
+        ttl_ms; /* how long after it was asked for a value is served; a tenth less for some, lest what came together
+                          go together */
+    uint64_t stale_ms;  /* how much longer while the upstream does not answer; 0: no longer */
+    bool caches;        /* false: read each time, though by one flight for all who ask at the same time */
+    bool fills_behind;  /* a write of the key is followed by a flight that fetches it: write-through */
+    bool writes_behind; /* SET and its like are acknowledged before they are carried out: write-behind */
+} fp_rule;
+
+/* The first rule that matches a key holds; the last one holds for every key, whatever its pattern. Copied. Once, before
+ * the first turn. */
+void fp_rules(fp_engine *engine, const fp_rule *rules, uint32_t count);
+
+/* ---- write-behind: what is acknowledged and not yet carried out ------------------------------------------------- */
+
+/* How many writes wait to be sent, and how many have been sent and not answered. */
+typedef struct fp_behind {
+    uint32_t queued, flying;
+    uint64_t bytes;     /* of both, as bounded by behind_bytes_max */
+    uint64_t oldest_ns; /* when the oldest was acknowledged; 0: there is none */
+} fp_behind;
+
+fp_behind fp_behind_look(const fp_engine *engine);
+
+/* Sends the oldest queued writes on the link, `count` at most and only until `backlog_max` bytes are unsent there, each
+ * as one command with one reply; returns how many. What is past its own expiry is sent as DEL. Keys that somebody reads
+ * are fetched behind: MISS events of the next turn. */
+uint32_t fp_behind_send(fp_engine *engine, fp_link link, uint32_t count, size_t backlog_max);
+
+typedef FP_ENUM(fp_outcome, uint8_t){
+    FP_OUTCOME_CONFIRMED, /* carried out */
+    FP_OUTCOME_RETRIED,   /* refused for now: queued again at its place */
+    FP_OUTCOME_REFUSED    /* refused for good: given up */
+} fp_outcome;
+
+/* The reply to the write that has been on the way longest: what became of it. Its key is valid until the next order; no
+ * length when it was written again meanwhile, so that its outcome is nobody's concern. */
+typedef struct fp_name {
+    const uint8_t *bytes;
+    uint32_t length;
+    uint64_t acknowledged_ns;
+} fp_name;
+
+fp_name fp_behind_flying(const fp_engine *engine);
+void fp_behind_done(fp_engine *engine, fp_outcome outcome);
+
+/* The link is lost: what was sent on it and not answered is queued again, in its order. */
+void fp_behind_unsend(fp_engine *engine);
 
 /* ---- one key's life --------------------------------------------------------------------------------------------- */
 
@@ -266,19 +326,28 @@ typedef FP_ENUM(fp_trace_kind, uint8_t){
     FP_TRACE_SUSPECT_HIT,   /* answered from a suspect copy, the upstream being unreachable */
     FP_TRACE_FETCH,         /* asked for and not to be answered from a copy: a flight begins */
     FP_TRACE_JOIN,          /* asked for while a flight is under way */
+    FP_TRACE_REFRESH,       /* answered from the copy, whose time is nearly over: a flight begins behind the answer */
+    FP_TRACE_BEHIND_WRITE,  /* a flight begins behind a write of the key (write-through) */
     FP_TRACE_SUSPECT,       /* there is a copy, but it is suspect; number: its epoch */
     FP_TRACE_STALE,         /* there is a copy, but ttl_default is over */
+    FP_TRACE_STALE_HIT,     /* answered from such a copy, the upstream not answering */
     FP_TRACE_FILLED,        /* a copy is kept; number: bytes of the value */
+    FP_TRACE_ABSENT,        /* that there is no such key is kept */
     FP_TRACE_NOT_KEPT,      /* an answer was not kept, and no older copy left */
     FP_TRACE_SPOILED,       /* the same, since the key had changed meanwhile */
     FP_TRACE_CHANGED,       /* the upstream announced a change; number: copies dropped */
     FP_TRACE_WRITTEN,       /* a client of the pod writes it; number: copies dropped */
+    FP_TRACE_TAKEN,         /* the same, acknowledged at once and to be carried out later (write-behind) */
+    FP_TRACE_OWN,           /* answered from such a write */
+    FP_TRACE_SENT,          /* such a write is sent to the upstream */
+    FP_TRACE_CONFIRMED,     /* and carried out */
     FP_TRACE_ANSWERED,      /* a write that travelled elsewhere has been answered; number: copies dropped */
     FP_TRACE_LOOKED_AT,     /* another command has read it, and the copy was suspect; number: copies dropped */
     FP_TRACE_LOOKED_AROUND, /* another command has read keys that it does not name: copies that are suspect are gone */
     FP_TRACE_FLUSHED,       /* everything was dropped */
     FP_TRACE_EVICTED,       /* the copy made room for another */
     FP_TRACE_EXPIRED,       /* the upstream's time to live was over */
+    FP_TRACE_STALE_OVER,    /* the copy was stale for too long */
     FP_TRACE_LOST           /* more happened than could be noted; number: how much */
 } fp_trace_kind;
 

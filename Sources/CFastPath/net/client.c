@@ -494,10 +494,10 @@ void clients_run(struct clients *clients) {
     }
 }
 
-void clients_release_held(struct clients *clients) {
+void clients_release(struct clients *clients, enum stall stall) {
     for (uint32_t i = 0; i < clients->table.used; i++) {
         struct client *client = table_record(&clients->table, i);
-        if ((client->item.generation & 1) && client->session.stall == STALL_HELD)
+        if ((client->item.generation & 1) && client->session.stall == stall)
             session_mark_runnable(clients->serve, &client->session);
     }
 }

@@ -87,8 +87,8 @@ void client_writable(struct clients *clients, struct client *client);
 
 /* Lets stalled clients go on. */
 void clients_run(struct clients *clients);
-/* Lets clients that wait for an upstream go on. */
-void clients_release_held(struct clients *clients);
+/* Lets those go on that wait for this. */
+void clients_release(struct clients *clients, enum stall stall);
 /* Hands what is due to the loop; true if something could not be handed over yet and the loop must not sleep. */
 bool clients_flush(struct clients *clients);
 /* After loop_wait: what was sent is gone from the chains. */

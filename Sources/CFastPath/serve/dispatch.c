@@ -11,13 +11,14 @@
 #include "serve/local.h"
 #include "serve/read.h"
 #include "serve/slots.h"
+#include "serve/write.h"
 
 /* Looked at for whether there is memory to send it on; a read this large (of its keys) is passed, not cached. */
 #define LARGE_REQUEST_BYTES 16384u
 #define REPLIES_SHARE 16        /* of the budget, for replies still to come */
 #define REPLY_BYTES_LEAST 2048u /* expected of each, however small the last ones were: sizes change without a warning */
 
-static enum dispatched stall(struct serve *serve, struct session *session, enum stall why) {
+enum dispatched dispatch_stall(struct serve *serve, struct session *session, enum stall why) {
     session->stall = why;
     serve->stats.clients_stalled++;
     if (why == STALL_EVENTS) session_mark_runnable(serve, session);
@@ -34,10 +35,10 @@ static bool replies_fit(const struct serve *serve, const struct session *session
 }
 
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
-    if (lane != FP_LANE_PINNED && serve->held) stall(serve, session, STALL_HELD);
+    if (lane != FP_LANE_PINNED && serve->held) dispatch_stall(serve, session, STALL_HELD);
     else if (session->slot_count >= SERVE_SLOTS_A_CLIENT || !replies_fit(serve, session))
-        stall(serve, session, STALL_SLOTS);
-    else if (session->lane_count && session->lane != lane) stall(serve, session, STALL_LANE);
+        dispatch_stall(serve, session, STALL_SLOTS);
+    else if (session->lane_count && session->lane != lane) dispatch_stall(serve, session, STALL_LANE);
     else {
         session->lane = lane;
         return true;
@@ -77,12 +78,14 @@ static bool drop_keys(struct serve *serve, struct session *session, struct slot 
     return true;
 }
 
-static void drop_all(struct serve *serve, struct session *session, struct slot *slot) {
+static void drop_all(struct serve *serve, struct session *session, struct slot *slot, bool announced) {
     trace_note_all(serve->trace, FP_TRACE_FLUSHED);
     store_drop_all(serve->store);
     flights_close_all(serve);
-    if (slot->lane != FP_LANE_TRACKED) slot_sweep(serve, slot);
-    if (session->in_multi) session->multi_all = true;
+    if (slot->lane != FP_LANE_TRACKED) slot_sweep(serve, slot, announced);
+    if (!session->in_multi) return;
+    session->multi_all = true;
+    session->multi_sweeps |= !announced;
 }
 
 /* Reads of keys that it does not name: their values, or that they are there. */
@@ -108,8 +111,46 @@ static bool note_effects(struct serve *serve, struct session *session, struct sl
     slot->looks_around = looks_around(command);
     if (session->in_multi) session->multi_looks_around |= slot->looks_around;
     if (command->drops != COMMAND_DROPS_ALL) return drop_keys(serve, session, slot, command);
-    drop_all(serve, session, slot);
+    drop_all(serve, session, slot, command->id != COMMAND_ID_SWAPDB);
     return true;
+}
+
+/* Behind them the key holds a string, or nothing has been written. */
+static bool leaves_strings(const struct command *command) {
+    switch (command->id) {
+    case COMMAND_ID_SET:
+    case COMMAND_ID_SETEX:
+    case COMMAND_ID_PSETEX:
+    case COMMAND_ID_SETNX:
+    case COMMAND_ID_GETSET:
+    case COMMAND_ID_MSET:
+    case COMMAND_ID_MSETNX:
+    case COMMAND_ID_APPEND:
+    case COMMAND_ID_SETRANGE:
+    case COMMAND_ID_INCR:
+    case COMMAND_ID_INCRBY:
+    case COMMAND_ID_INCRBYFLOAT:
+    case COMMAND_ID_DECR:
+    case COMMAND_ID_DECRBY: return true;
+    default: return false;
+    }
+}
+
+/* Write-through: what the upstream has behind the write becomes the copy. The flights' events stand behind the write's,
+ * so that they are sent behind it on the same link. */
+static void fetch_behind(struct serve *serve, const struct command *command) {
+    uint32_t cursor = 0, index;
+    for (uint32_t i = 0; i < SERVE_MGET_KEYS; i++) {
+        if (!command_next_key(command, serve->args.args, serve->args.count, &cursor, &index)) return;
+        const struct resp_arg *arg = &serve->args.args[index];
+        if (!rules_find(&serve->rules, arg->bytes, arg->length)->fills_behind) continue;
+        struct store_key key = {
+            .bytes = arg->bytes, .length = arg->length, .hash = store_hash(serve->store, arg->bytes, arg->length)};
+        /* MSET may name a key twice: the first flight is behind the whole of it. */
+        if (flight_find(serve, &key)) continue;
+        if (!flight_send(serve, &key, FP_TRACE_BEHIND_WRITE)) return;
+        serve->stats.fetches_behind++;
+    }
 }
 
 static void send_event(struct serve *serve, struct session *session, struct slot *slot, fp_event_kind kind,
@@ -153,6 +194,11 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     bool refused = serve->refusal.length && lane != FP_LANE_PINNED && kind == FP_EVENT_COMMAND;
     if (unlikely(refused)) return refuse_travel(serve, session, command, serve->refusal.bytes, serve->refusal.length);
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
+    if (unlikely(write_must_wait(serve, session, command))) {
+        /* A client's own link may outlive the one that the writes wait for. */
+        if (!serve->refusal.length) return dispatch_stall(serve, session, STALL_WRITES);
+        return refuse_travel(serve, session, command, serve->refusal.bytes, serve->refusal.length);
+    }
     if (!request_fits(serve, length)) return refuse_travel(serve, session, command, spent, sizeof spent - 1);
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
@@ -160,6 +206,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
         return DISPATCH_CLOSE;
     }
     send_event(serve, session, slot, kind, command, raw, length);
+    if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);
     return DISPATCH_DONE;
 }
 
@@ -181,7 +228,7 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
         return true;
     bool fits = true;
     if (command->id == COMMAND_ID_EXEC) {
-        if (session->multi_all) slot_sweep(serve, slot);
+        if (session->multi_all) slot_sweep(serve, slot, !session->multi_sweeps);
         slot->looks_around = session->multi_looks_around;
         fits = note_all(serve, slot, &session->multi_written);
         slot->written_count = slot->hash_count;
@@ -189,7 +236,8 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
     }
     buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->multi_looked, serve->budget, BUDGET_SLOTS);
-    session->in_multi = session->multi_refused = session->multi_all = session->multi_looks_around = false;
+    session->in_multi = session->multi_refused = session->multi_looks_around = false;
+    session->multi_all = session->multi_sweeps = false;
     return fits;
 }
 
@@ -231,15 +279,15 @@ static enum dispatched pin(struct serve *serve, struct session *session) {
         session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
-    if (serve->held) return stall(serve, session, STALL_HELD);
-    if (session->lane_count) return stall(serve, session, STALL_LANE);
+    if (serve->held) return dispatch_stall(serve, session, STALL_HELD);
+    if (session->lane_count) return dispatch_stall(serve, session, STALL_LANE);
     fp_event *event = serve_event(serve, FP_EVENT_PIN);
     event->client = session->id;
     event->ticket = session->number;
     event->protocol = session->protocol;
     event->bytes = (const uint8_t *)session->name;
     event->length = session->name_length;
-    return stall(serve, session, STALL_PIN);
+    return dispatch_stall(serve, session, STALL_PIN);
 }
 
 static void refuse_admin(struct serve *serve, struct session *session, const struct command *command) {
@@ -293,9 +341,9 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     session->stall = STALL_NONE;
     bool large = serve->request_bytes && serve->request_bytes + length > SERVE_REQUEST_BYTES;
     if (unlikely(large || !serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE)))
-        return stall(serve, session, STALL_EVENTS);
+        return dispatch_stall(serve, session, STALL_EVENTS);
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
-    if (unlikely(waiting >= serve->out_bytes_high)) return stall(serve, session, STALL_OUT);
+    if (unlikely(waiting >= serve->out_bytes_high)) return dispatch_stall(serve, session, STALL_OUT);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
     if (likely(is_get && session->lane != FP_LANE_PINNED && length < LARGE_REQUEST_BYTES))
@@ -307,7 +355,7 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
     }
     if (session->lane == FP_LANE_PINNED) {
         if (command && command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session))
-            return stall(serve, session, STALL_LANE);
+            return dispatch_stall(serve, session, STALL_LANE);
         return travel_pinned(serve, session, command, raw, length);
     }
     if (!command) return pin(serve, session);
@@ -323,8 +371,12 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
             if (handled) return done;
         }
         break;
+    case COMMAND_WRITE: {
+        enum dispatched done;
+        if (arity_fits && write_is_taken(serve, session, command, &done)) return done;
+        break;
+    }
     case COMMAND_PASS:
-    case COMMAND_WRITE:
     case COMMAND_UNKEYED: break;
     case COMMAND_STATE:
     case COMMAND_ADMIN:

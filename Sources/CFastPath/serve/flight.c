@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "resp/frame.h"
+#include "serve/lookup.h"
 #include "serve/value.h"
 
 static uint32_t *bucket_of(struct serve *serve, uint64_t hash) {
@@ -30,13 +31,39 @@ struct flight *flight_start(struct serve *serve, const struct store_key *key, en
     flight->group_next = TABLE_NONE;
     flight->role = role;
     flight->era = serve->flight_era;
+    flight->rule = rules_find(&serve->rules, key->bytes, key->length);
     flight->started_ns = serve->now_ns;
     uint32_t *bucket = bucket_of(serve, key->hash);
     flight->bucket_next = *bucket;
     *bucket = flight->item.index;
     serve->stats.flights_started++;
-    trace_note(serve->trace, key->hash, FP_TRACE_FETCH, 0);
     return flight;
+}
+
+void flight_announce(struct serve *serve, struct flight *flight, fp_event_kind kind) {
+    fp_event *event = serve_event(serve, kind);
+    event->ticket = table_id(&flight->item);
+    event->bytes = flight->key; /* the argument may lie in the parser's scratch, which lasts one request */
+    event->length = flight->key_length;
+    event->uncached = !flight->rule->caches;
+    serve->request_bytes += 2 * flight->key_length; /* of PTTL, and of GET or EXISTS */
+}
+
+bool flight_send(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
+    struct flight *flight = flight_start(serve, key, FLIGHT_SINGLE);
+    if (!flight) return false;
+    flight->unasked = true;
+    trace_note(serve->trace, key->hash, why, 0);
+    flight_announce(serve, flight, FP_EVENT_MISS);
+    return true;
+}
+
+uint64_t flight_unasked_since(struct serve *serve, const struct store_key *key) {
+    uint64_t since_ns = 0;
+    struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
+    for (; flight; flight = flight_record(serve, flight->bucket_next))
+        if (flight->hash == key->hash && flight->unasked) since_ns = flight->started_ns; /* newest first */
+    return since_ns;
 }
 
 static void end_one(struct serve *serve, struct flight *flight) {
@@ -58,19 +85,28 @@ static void flight_end(struct serve *serve, struct flight *flight) {
     }
 }
 
-struct flight *flight_find(struct serve *serve, const struct store_key *key) {
+/* An MGET's flights take nobody, and leave their mark in the filter of who has asked. */
+static struct flight *newest(struct serve *serve, const struct store_key *key) {
     struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
     for (; flight; flight = flight_record(serve, flight->bucket_next)) {
-        bool same = flight->hash == key->hash && flight->key_length == key->length &&
-                    memcmp(flight->key, key->bytes, key->length) == 0;
-        if (!same || flight->role != FLIGHT_SINGLE) continue;
-        /* The newest decides: an older one is behind what closed this. */
-        bool takes = !flight->closed && flight->era == serve->flight_era;
-        /* Rule 7. At read_timeout its waiters are given an error, and only what it brings is still of use. */
-        bool is_young = serve->now_ns - flight->started_ns < serve->join_ms * NS_PER_MS;
-        return takes && is_young ? flight : NULL;
+        if (flight->role == FLIGHT_SINGLE && flight->hash == key->hash && flight->key_length == key->length &&
+            memcmp(flight->key, key->bytes, key->length) == 0)
+            return flight;
     }
     return NULL;
+}
+
+bool flight_is_under_way(struct serve *serve, const struct store_key *key) { return newest(serve, key); }
+
+struct flight *flight_find(struct serve *serve, const struct store_key *key) {
+    /* The newest decides: an older one is behind what closed this. */
+    struct flight *flight = newest(serve, key);
+    if (!flight) return NULL;
+    bool takes = !flight->closed && flight->era == serve->flight_era;
+    /* Rule 7. At read_timeout its waiters are given an error, and only what it brings is still of use. */
+    uint64_t join_ms = flight->rule->ttl_ms < serve->join_ms ? flight->rule->ttl_ms : serve->join_ms;
+    bool is_young = serve->now_ns - flight->started_ns < join_ms * NS_PER_MS;
+    return takes && is_young ? flight : NULL;
 }
 
 void flight_wait(struct serve *serve, struct flight *flight, struct slot *slot) {
@@ -92,34 +128,71 @@ void flight_forget(struct serve *serve, struct slot *slot) {
     else flight->last_waiter = slot->wait_prev;
 }
 
-void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, bool keep) {
+bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
+    struct flight *flight = flight_start(serve, key, FLIGHT_SINGLE);
+    if (!flight) return false;
+    flight->unasked = true;
+    trace_note(serve->trace, key->hash, why, 0);
+    flight->fetch_next = TABLE_NONE;
+    if (serve->fetch_last == TABLE_NONE) serve->fetch_first = flight->item.index;
+    else flight_record(serve, serve->fetch_last)->fetch_next = flight->item.index;
+    serve->fetch_last = flight->item.index;
+    return true;
+}
+
+void flights_announce(struct serve *serve) {
+    while (serve->fetch_first != TABLE_NONE && serve_events_fit(serve, 1 + SERVE_EVENTS_SPARE)) {
+        struct flight *flight = flight_record(serve, serve->fetch_first);
+        serve->fetch_first = flight->fetch_next;
+        if (serve->fetch_first == TABLE_NONE) serve->fetch_last = TABLE_NONE;
+        flight_announce(serve, flight, FP_EVENT_MISS);
+    }
+}
+
+void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, fp_keep keep) {
     (void)serve;
     flight->armed = true;
-    flight->keep = keep && pttl_ms != FP_TTL_MISSING;
+    flight->keep = keep;
+    flight->missing = pttl_ms == FP_TTL_MISSING;
     flight->expire_at_ms = pttl_ms < 0 ? STORE_NEVER : sent_ns / NS_PER_MS + (uint64_t)pttl_ms;
+}
+
+static bool is_null(const struct resp_element *element) {
+    return element->type == '_' || (element->number < 0 && (element->type == '$' || element->type == '*'));
+}
+
+/* A value with a time to live, or none of either: an answer whose two parts fit together. */
+static bool is_keepable(const struct flight *flight, const struct resp_element *value) {
+    if (!flight->rule->caches) return false;
+    if (flight->missing) return flight->keep == FP_KEEP_ANSWER && is_null(value);
+    return flight->keep != FP_KEEP_NOTHING && value->type == '$' && value->number >= 0;
+}
+
+/* Up to a tenth less than its ttl, so that what was filled in one moment is not fetched again in one. */
+static uint64_t fresh_until(const struct flight *flight) {
+    uint64_t ttl_ms = flight->rule->ttl_ms;
+    uint64_t earlier = (flight->hash >> 32 ^ flight->started_ns) % (ttl_ms / 10 + 1);
+    return flight->started_ns / NS_PER_MS + ttl_ms - earlier;
 }
 
 /* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
 static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
     bool spoiled = flight->spoiled || flight->era != serve->flight_era || serve->sweeps;
-    bool may_keep = flight->armed && flight->keep && !spoiled && value->type == '$' && value->number >= 0;
     if (spoiled) serve->stats.flights_spoiled++;
-    if (!may_keep) {
+    if (spoiled || !flight->armed || !is_keepable(flight, value)) {
         trace_note(serve->trace, flight->hash, spoiled ? FP_TRACE_SPOILED : FP_TRACE_NOT_KEPT, 0);
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
         return false;
     }
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
-    uint64_t fresh_until = flight->started_ns / NS_PER_MS + serve->ttl_default_ms;
-    bool kept = store_put(serve->store, &key, value->bytes, value->length, flight->expire_at_ms, fresh_until,
-                          serve->epoch, serve->now_ms);
+    const uint8_t *bytes = flight->missing ? NULL : value->bytes;
+    uint32_t length = flight->missing ? 0 : value->length;
+    bool kept = store_put(serve->store, &key, bytes, length, flight->expire_at_ms, fresh_until(flight), serve->epoch,
+                          serve->now_ms);
     serve->stats.fills += kept;
-    trace_note(serve->trace, flight->hash, kept ? FP_TRACE_FILLED : FP_TRACE_NOT_KEPT, (uint64_t)value->length);
+    fp_trace_kind what = flight->missing ? FP_TRACE_ABSENT : FP_TRACE_FILLED;
+    trace_note(serve->trace, flight->hash, kept ? what : FP_TRACE_NOT_KEPT, length);
     return kept;
-}
-
-static bool is_null(const struct resp_element *element) {
-    return element->type == '_' || (element->number < 0 && (element->type == '$' || element->type == '*'));
 }
 
 static void answer_waiters(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length, bool null) {
@@ -133,18 +206,36 @@ static void answer_waiters(struct serve *serve, struct flight *flight, const uin
 
 /* A large value is sent to all from its one place in the store. Held meanwhile, since a reply may make the store give
  * memory back. False when it is not there (its time may have run out as it came). */
-static bool answer_from_store(struct serve *serve, struct flight *flight) {
-    struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
-    struct store_value value;
-    if (store_get(serve->store, &key, serve->now_ms, &value) != STORE_HIT) return false;
-    if (!store_hold(serve->store, value.entry)) return false;
+static bool answer_from_store(struct serve *serve, struct flight *flight, const struct store_value *value) {
+    if (!store_hold(serve->store, value->entry)) return false;
     while (flight->first_waiter) {
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);
-        slot_answer_value(serve, slot, &value);
+        if (value->absent) slot_answer_null(serve, slot);
+        else slot_answer_value(serve, slot, value);
     }
-    store_release(serve->store, value.entry);
+    store_release(serve->store, value->entry);
     return true;
+}
+
+static bool answer_large(struct serve *serve, struct flight *flight) {
+    struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
+    struct store_value value;
+    return store_get(serve->store, &key, serve->now_ms, &value) == STORE_HIT &&
+           answer_from_store(serve, flight, &value);
+}
+
+/* The upstream does not answer. A copy that is there has been announced as changed by nothing, nor written, and is as
+ * true as ever but for its time. Not for who has asked the upstream for more of this key before. */
+static bool answer_stale(struct serve *serve, struct flight *flight) {
+    struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
+    struct store_value value;
+    if (!flight->first_waiter || flight->behind || flight->role != FLIGHT_SINGLE) return false;
+    if (!lookup_stale(serve, &key, &value)) return false;
+    uint32_t waiters = 0;
+    for (const struct slot *slot = flight->first_waiter; slot; slot = slot->wait_next) waiters++;
+    lookup_note(serve, &value, waiters);
+    return answer_from_store(serve, flight, &value);
 }
 
 /* Walks the array beside the MGET's flights: one element a key, in order. */
@@ -164,12 +255,19 @@ static void fill_single(struct serve *serve, struct flight *flight, const uint8_
     bool whole = resp_element(reply, length, &element);
     if (!whole) element = (struct resp_element){.type = '-'};
     bool kept = keep_or_drop(serve, flight, &element);
-    if (!kept || length < VALUE_LENT_BYTES || !answer_from_store(serve, flight))
+    if (!kept || length < VALUE_LENT_BYTES || !answer_large(serve, flight))
         answer_waiters(serve, flight, reply, length, whole && is_null(&element));
+}
+
+/* A mean over some eight fetches. One that came late tells of a fault, and not of what fetches take. */
+static void note_time(struct serve *serve, uint64_t took_ns) {
+    uint64_t counted = took_ns < NS_PER_S / 10 ? took_ns : NS_PER_S / 10;
+    serve->fetch_ns += counted / 8 - serve->fetch_ns / 8;
 }
 
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
     if (flight->role == FLIGHT_FOLLOWS) return;
+    note_time(serve, serve->now_ns - flight->started_ns);
     if (flight->role == FLIGHT_SINGLE) fill_single(serve, flight, reply, length);
     else {
         fill_group(serve, flight, reply, length);
@@ -180,7 +278,7 @@ void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *repl
 
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
     if (flight->role == FLIGHT_FOLLOWS) return;
-    answer_waiters(serve, flight, error, length, false);
+    if (!answer_stale(serve, flight)) answer_waiters(serve, flight, error, length, false);
     if (ends) flight_end(serve, flight);
 }
 

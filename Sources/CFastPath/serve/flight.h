@@ -23,7 +23,13 @@ struct flight {
     uint32_t bucket_next; /* older flight in the same bucket, TABLE_NONE */
     uint32_t key_length;
     uint32_t group_next; /* the next flight of the same MGET, TABLE_NONE */
-    bool closed, spoiled, armed, keep;
+    uint32_t fetch_next; /* the next whose event is for the next batch, TABLE_NONE */
+    bool closed, spoiled, armed;
+    bool unasked; /* nobody has asked for it: a refresh, or behind a write */
+    bool behind;  /* who began it has an unanswered command of the key: no copy answers in its place */
+    fp_keep keep;
+    bool missing; /* PTTL says that there is no such key */
+    const struct rule *rule;
     uint32_t era;          /* serve.flight_era when it began: another since then spoils and closes it */
     enum flight_role role; /* only a single one is ever joined */
     uint64_t hash;
@@ -36,19 +42,32 @@ struct flight {
 
 /* A new flight for the key; NULL when memory is short. */
 struct flight *flight_start(struct serve *serve, const struct store_key *key, enum flight_role role);
+/* Whether the key is being fetched, be it by a flight that takes nobody any more. */
+bool flight_is_under_way(struct serve *serve, const struct store_key *key);
 /* The open flight of a key, NULL if none. */
 struct flight *flight_find(struct serve *serve, const struct store_key *key);
 void flight_wait(struct serve *serve, struct flight *flight, struct slot *slot);
 /* Takes a slot off its flight's waiters; the flight stays in the air. */
 void flight_forget(struct serve *serve, struct slot *slot);
 
-void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, bool keep);
+void flight_arm(struct serve *serve, struct flight *flight, int64_t pttl_ms, uint64_t sent_ns, fp_keep keep);
 /* The reply to the flight's GET, or to the MGET that it leads: stored if it may be, and given to all who wait. The
  * flight ends, and its followers with it. */
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length);
-/* Answers all waiters with an error; the flight ends, or stays in the air for a late reply, too old by then to be
- * joined. Nothing for a follower: its leader is told too. */
+/* A flight that nobody waits for, and its event; false when memory is short. `why`: what the trace says of it. */
+bool flight_send(struct serve *serve, const struct store_key *key, fp_trace_kind why);
+/* The same outside of a turn: its event is the next batch's. */
+bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why);
+/* Those events. */
+void flights_announce(struct serve *serve);
+/* The event by which Swift fetches it. */
+void flight_announce(struct serve *serve, struct flight *flight, fp_event_kind kind);
+/* Answers all waiters with an error, or with a copy that may be served though it is stale; the flight ends, or stays in
+ * the air for a late reply, too old by then to be joined. Nothing for a follower: its leader is told too. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
+
+/* When the oldest flight of the key began that nobody has asked for; 0: there is none. */
+uint64_t flight_unasked_since(struct serve *serve, const struct store_key *key);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */
 void flights_spoil_armed(struct serve *serve, uint64_t hash);

@@ -3,11 +3,13 @@
  * Rule 5: a read is not answered from the store, and joins no flight, while an earlier command of the same client that
  * touches its key is unanswered: that command runs upstream later than now, so what the store says now may be older
  * than what that command's reply will show. Such a read starts a flight of its own, behind it on the same link. When
- * the earlier command is itself a GET in flight, the read joins it. */
+ * the earlier command is itself a GET in flight, the read joins it, unless that flight takes nobody any more. */
 #include "serve/read.h"
 
 #include "serve/flight.h"
+#include "serve/lookup.h"
 #include "serve/value.h"
+#include "serve/write.h"
 
 static struct store_key key_of(struct serve *serve, const struct resp_arg *arg) {
     return (struct store_key){
@@ -18,34 +20,17 @@ static bool is_filtered(const struct session *session, uint64_t hash) {
     return session->filtered && (session->filter >> (hash & 63) & 1);
 }
 
-static bool is_vouched_for(const struct serve *serve, const struct store_value *value) {
-    return serve->trusted && value->epoch == serve->epoch;
-}
-
-/* Rule 6: an entry of an ended or suspended epoch is suspect, and served only while the upstream is unreachable. */
-static bool lookup(struct serve *serve, const struct store_key *key, struct store_value *value) {
-    if (store_get(serve->store, key, serve->now_ms, value) != STORE_HIT) return false;
-    if (unlikely(serve->now_ms >= value->fresh_until)) {
-        trace_note(serve->trace, key->hash, FP_TRACE_STALE, 0);
-        return false;
-    }
-    if (likely(is_vouched_for(serve, value))) return true;
-    if (serve->serve_suspect && value->epoch >= serve->suspect_from) return true;
-    trace_note(serve->trace, key->hash, FP_TRACE_SUSPECT, value->epoch);
-    return false;
-}
-
-/* What was found is the answer, or part of it. */
-static void note_hit(struct serve *serve, const struct store_value *value) {
-    bool vouched = is_vouched_for(serve, value);
-    trace_note(serve->trace, value->hash, vouched ? FP_TRACE_HIT : FP_TRACE_SUSPECT_HIT, vouched ? 1 : value->epoch);
-    if (unlikely(!vouched)) serve->stats.suspect_served++;
-}
-
 /* What is in the air will be newer than what the store has. When it is an earlier read of the same client, answering
  * from the store would show that client the newer value first: it joins instead. */
 static struct flight *flight_ahead(struct serve *serve, const struct session *session, const struct store_key *key) {
     return unlikely(session->first) ? flight_find(serve, key) : NULL;
+}
+
+/* An earlier command of the client that touches the key is unanswered, and the read cannot share its answer. Whether
+ * the client itself waits for a flight that takes nobody is not looked up: it may. */
+static bool is_behind(struct serve *serve, const struct session *session, const struct store_key *key) {
+    if (is_filtered(session, key->hash)) return true;
+    return unlikely(session->first) && flight_is_under_way(serve, key) && !flight_find(serve, key);
 }
 
 static enum dispatched short_of_memory(struct serve *serve, struct session *session) {
@@ -53,24 +38,46 @@ static enum dispatched short_of_memory(struct serve *serve, struct session *sess
     return DISPATCH_CLOSE;
 }
 
+/* False when memory is short. */
+static bool append_value(struct serve *serve, struct session *session, const struct store_value *value) {
+    if (unlikely(value->absent)) return reply_null(slot_sink(session), &serve->blocks, session->protocol);
+    return value_append(serve, slot_sink(session), value);
+}
+
+static enum dispatched answer_own(struct serve *serve, struct session *session, struct written *written) {
+    struct store_value value = write_value(serve, written);
+    trace_note(serve->trace, value.hash, FP_TRACE_OWN, 0);
+    serve->stats.commands_hit++;
+    serve->stats.keyspace_hits++;
+    serve_count(serve, COMMAND_ID_GET, false);
+    return append_value(serve, session, &value) ? DISPATCH_DONE : short_of_memory(serve, session);
+}
+
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
     struct store_key key = key_of(serve, &serve->args.args[1]);
-    bool behind = is_filtered(session, key.hash);
+    /* Whatever of this client is unanswered came before that write, or it would not have been sent. */
+    struct written *written = write_find(serve, &key);
+    if (unlikely(written)) return answer_own(serve, session, written);
+    bool behind = is_behind(serve, session, &key);
     struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
     struct store_value value;
     if (likely(!behind && !flight && lookup(serve, &key, &value))) {
-        note_hit(serve, &value);
+        lookup_note(serve, &value, 1);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits++;
         serve_count(serve, COMMAND_ID_GET, false);
-        if (likely(value_append(serve, slot_sink(session), &value))) return DISPATCH_DONE;
-        return short_of_memory(serve, session);
+        bool ripe = lookup_is_ripe(serve, &value);
+        if (unlikely(!append_value(serve, session, &value))) return short_of_memory(serve, session);
+        if (unlikely(ripe) && !flight_find(serve, &key))
+            serve->stats.refreshes += flight_send(serve, &key, FP_TRACE_REFRESH);
+        return DISPATCH_DONE;
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
     if (!flight && !behind) flight = flight_find(serve, &key);
     bool joined = flight;
     if (!flight) flight = flight_start(serve, &key, FLIGHT_SINGLE);
     if (!flight) return short_of_memory(serve, session);
+    flight->behind |= behind;
     struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);
     if (!slot) {
         /* Nobody would fetch it, and those who joined it would wait for ever. */
@@ -85,16 +92,14 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
         trace_note(serve->trace, key.hash, FP_TRACE_JOIN, 0);
         return DISPATCH_DONE;
     }
-    fp_event *event = serve_event(serve, FP_EVENT_MISS);
-    event->ticket = table_id(&flight->item);
-    event->bytes = flight->key; /* the argument may lie in the parser's scratch, which lasts one request */
-    event->length = flight->key_length;
-    serve->request_bytes += 2 * flight->key_length; /* of PTTL and GET */
+    trace_note(serve->trace, key.hash, FP_TRACE_FETCH, 0);
+    flight_announce(serve, flight, FP_EVENT_MISS);
     return DISPATCH_DONE;
 }
 
 static void release_all(struct serve *serve, const struct store_value *values, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) store_release(serve->store, values[i].entry);
+    for (uint32_t i = 0; i < count; i++)
+        if (values[i].entry) store_release(serve->store, values[i].entry);
 }
 
 /* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. Each is held, since writing
@@ -102,7 +107,12 @@ static void release_all(struct serve *serve, const struct store_value *values, u
 static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
-        bool hit = !is_filtered(session, key.hash) && !flight_ahead(serve, session, &key) &&
+        struct written *written = write_find(serve, &key);
+        if (unlikely(written)) {
+            values[i] = write_value(serve, written);
+            continue;
+        }
+        bool hit = !is_behind(serve, session, &key) && !flight_ahead(serve, session, &key) &&
                    lookup(serve, &key, &values[i]) && store_hold(serve->store, values[i].entry);
         if (hit) continue;
         release_all(serve, values, i);
@@ -121,6 +131,7 @@ static struct flight *start_group(struct serve *serve, uint32_t count) {
             if (leader) flight_fail(serve, leader, NULL, 0, true);
             return NULL;
         }
+        trace_note(serve->trace, key.hash, FP_TRACE_FETCH, 0);
         if (previous) previous->group_next = flight->item.index;
         else leader = flight;
         previous = flight;
@@ -133,11 +144,7 @@ static void announce_group(struct serve *serve, struct session *session, struct 
     struct flight *flight = leader;
     while (flight) {
         session->filter |= 1ull << (flight->hash & 63);
-        fp_event *event = serve_event(serve, FP_EVENT_MGET_KEY);
-        event->ticket = table_id(&flight->item);
-        event->bytes = flight->key;
-        event->length = flight->key_length;
-        serve->request_bytes += 2 * flight->key_length; /* of EXISTS and PTTL */
+        flight_announce(serve, flight, FP_EVENT_MGET_KEY);
         flight = flight->group_next == TABLE_NONE ? NULL : table_record(&serve->flights, flight->group_next);
     }
     fp_event *event = serve_event(serve, FP_EVENT_MGET);
@@ -157,8 +164,8 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
         struct chain *chain = slot_sink(session);
         bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
         for (uint32_t i = 0; i < count && fits; i++) {
-            note_hit(serve, &values[i]);
-            fits = value_append(serve, chain, &values[i]);
+            if (values[i].entry) lookup_note(serve, &values[i], 1);
+            fits = append_value(serve, session, &values[i]);
         }
         release_all(serve, values, count);
         serve->stats.commands_hit++;
@@ -167,6 +174,8 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
         return fits ? DISPATCH_DONE : short_of_memory(serve, session);
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
+    /* Only the upstream can read them all at one instant, and it must know of the writes. */
+    if (write_must_wait(serve, session, command)) return dispatch_stall(serve, session, STALL_WRITES);
     struct flight *leader = start_group(serve, count);
     if (!leader) return short_of_memory(serve, session);
     struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);

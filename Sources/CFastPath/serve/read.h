@@ -11,5 +11,6 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
 
 /* The lane of a command and whether it must wait: see dispatch.c. */
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane);
+enum dispatched dispatch_stall(struct serve *serve, struct session *session, enum stall why);
 
 #endif

@@ -9,16 +9,20 @@
 #define SLOTS_MAX (1u << 18)
 #define FLIGHTS_MIN (1u << 17) /* an MGET has many; memory bounds them before this does */
 
-bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max) {
+bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max,
+                uint64_t behind_bytes_max) {
     serve->budget = budget;
     serve->store = store;
     serve->trace = store_trace(store);
-    serve->ttl_default_ms = 300000;
+    rules_init(&serve->rules);
+    serve->fetch_ns = NS_PER_MS;
+    serve->random = store_hash(store, (const uint8_t *)"refresh", 7);
     serve->join_ms = 50;
     strcpy(serve->upstream_version, "7.0.0");
     strcpy(serve->upstream_mode, "standalone");
     strcpy(serve->upstream_role, "master");
     serve->upstream_protocol = 3;
+    serve->fetch_first = serve->fetch_last = TABLE_NONE;
     memset(serve->flight_buckets, 0xff, sizeof serve->flight_buckets);
     block_pool_init(&serve->blocks, budget, BLOCKS_KEPT);
     serve->commands = commands_create();
@@ -28,7 +32,7 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     uint32_t slots_max =
         clients_max < SLOTS_MAX / SERVE_SLOTS_A_CLIENT ? clients_max * SERVE_SLOTS_A_CLIENT : SLOTS_MAX;
     uint32_t flights_max = slots_max < FLIGHTS_MIN ? FLIGHTS_MIN : slots_max;
-    return resp_args_init(&serve->args, budget) &&
+    return resp_args_init(&serve->args, budget) && behind_init(&serve->behind, budget, behind_bytes_max) &&
            table_init(&serve->slots, sizeof(struct slot), slots_max, budget, BUDGET_SLOTS) &&
            table_init(&serve->flights, sizeof(struct flight), flights_max, budget, BUDGET_FLIGHTS);
 }
@@ -46,4 +50,6 @@ void serve_deinit(struct serve *serve) {
     block_pool_deinit(&serve->blocks);
     budget_give(serve->budget, BUDGET_SLOTS, SERVE_EVENTS * sizeof(fp_event));
     free(serve->events);
+    rules_deinit(&serve->rules);
+    behind_deinit(&serve->behind);
 }

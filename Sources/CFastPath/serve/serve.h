@@ -17,6 +17,8 @@
 #include "base/table.h"
 #include "resp/commands.h"
 #include "resp/parse.h"
+#include "serve/behind.h"
+#include "serve/rules.h"
 #include "store/store.h"
 
 struct session;
@@ -41,10 +43,16 @@ struct serve {
     struct table flights;
     uint32_t flight_buckets[SERVE_FLIGHT_BUCKETS]; /* by key hash: index of the newest flight, TABLE_NONE */
 
+    uint32_t fetch_first, fetch_last; /* flights whose events are for the next batch; TABLE_NONE */
+
+    struct behind behind;
+    uint32_t write_waiters; /* times a session has stalled for it since all were let go on */
+    bool write_moved;       /* something has been carried out since */
+
     uint32_t flight_era; /* counts what made everything untrue: FLUSHALL, a null push */
 
-    /* Commands under way on links without order to the tracked one that change every key: SWAPDB is announced by
-     * nothing, so what is fetched meanwhile answers who waits and is not kept. */
+    /* SWAPDBs under way on links without order to the tracked one: nothing announces what they change, so what is
+     * fetched meanwhile answers who waits and is not kept. */
     uint32_t sweeps;
 
     struct slot *fenced_first, *fenced_last; /* slots that wait for a fence */
@@ -70,8 +78,10 @@ struct serve {
     bool serve_suspect;
     bool held;
     bool allow_admin;
-    uint64_t ttl_default_ms;
-    uint64_t join_ms;      /* how long a flight takes readers */
+    struct rules rules;
+    uint64_t join_ms;  /* how long a flight takes readers */
+    uint64_t fetch_ns; /* how long fetches take, a mean over the last ones */
+    uint64_t random;
     size_t out_bytes_high; /* a client with this much unsent is not read from; 0: nobody is */
     size_t out_bytes_max;  /* a client with this much due to it is closed, lest it take everybody's memory */
     /* upstream replies, a mean that leans to the large, in 64ths: what an unanswered command may bring */
@@ -90,7 +100,8 @@ struct serve {
 };
 
 /* Of a zeroed struct. False when the budget cannot hold the fixed parts. */
-bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max);
+bool serve_init(struct serve *serve, struct budget *budget, struct store *store, uint32_t clients_max,
+                uint64_t behind_bytes_max);
 /* Every session must be gone. */
 void serve_deinit(struct serve *serve);
 

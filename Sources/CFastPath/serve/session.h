@@ -15,6 +15,7 @@ enum stall {
     STALL_SLOTS,  /* too many unanswered commands */
     STALL_OUT,    /* it does not read what is due to it */
     STALL_UNSENT, /* its own link has not taken what it sent before */
+    STALL_WRITES, /* acknowledged writes must be carried out first, or the queue is full */
     STALL_EVENTS  /* this batch is full: goes on next turn */
 };
 
@@ -29,8 +30,10 @@ struct session {
     struct slot *last;
     struct slot *ripe; /* the last of the leading slots that are answered: fences are all they wait for; NULL: none */
     uint32_t slot_count;
-    uint32_t slots_opened; /* ever; wraps */
-    uint32_t lane_count;   /* of the slots: those travelling in `lane` */
+    uint32_t slots_opened;  /* ever; wraps */
+    uint32_t lane_count;    /* of the slots: those travelling in `lane` */
+    uint64_t written_place; /* what it has written behind has places below this */
+    uint64_t awaited_place; /* stalled until all below this are carried out; 0: not */
 
     /* Rule 5: bits of the key hashes of unanswered commands that are not flights. Reset when none is left, so it errs
      * only towards asking the upstream. */
@@ -48,6 +51,7 @@ struct session {
     bool in_multi;           /* between MULTI and EXEC on its pinned link */
     bool multi_refused;      /* something between was refused by us: EXEC must not carry out the rest */
     bool multi_all;          /* what is queued drops everything */
+    bool multi_sweeps;       /* and nothing announces it */
     bool multi_looks_around; /* what is queued reads keys that it does not name */
     uint8_t name_length;
     char name[SESSION_NAME_MAX];

@@ -58,9 +58,11 @@ bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash) {
     return true;
 }
 
-void slot_sweep(struct serve *serve, struct slot *slot) {
-    if (!slot->drops_all) serve->sweeps++;
+void slot_sweep(struct serve *serve, struct slot *slot, bool announced) {
     slot->drops_all = true;
+    if (announced || slot->sweeps) return;
+    slot->sweeps = true;
+    serve->sweeps++;
 }
 
 static void free_hashes(struct serve *serve, struct slot *slot) {
@@ -222,7 +224,7 @@ static void slot_free(struct serve *serve, struct slot *slot) {
     struct session *session = slot->session;
     if (slot->flight != TABLE_NONE) flight_forget(serve, slot);
     if (slot->fence) leave_fence(serve, slot);
-    if (slot->drops_all) serve->sweeps--;
+    if (slot->sweeps) serve->sweeps--;
     if (!slot->answered) session->lane_count--;
     if (slot->filtered && --session->filtered == 0) session->filter = 0;
     release_held(session, slot);

@@ -23,8 +23,9 @@ struct slot {
     uint8_t resp2;    /* enum resp2_rule */
     fp_lane lane;
     bool answered;
-    bool filtered;     /* counts in session.filtered */
-    bool drops_all;    /* counts in serve.sweeps */
+    bool filtered; /* counts in session.filtered */
+    bool drops_all;
+    bool sweeps;       /* the same, announced by nothing: counts in serve.sweeps */
     bool looks_around; /* SORT: reads keys that it does not name */
     bool is_read;      /* GET or MGET: a miss */
     bool aborts;       /* EXEC of a transaction of which we have refused a part: a DISCARD travels instead */
@@ -54,7 +55,7 @@ static inline struct chain *slot_sink(struct session *session);
 bool slot_note_hash(struct serve *serve, struct slot *slot, uint64_t hash);
 
 /* What it makes untrue is everything. */
-void slot_sweep(struct serve *serve, struct slot *slot);
+void slot_sweep(struct serve *serve, struct slot *slot, bool announced);
 
 /* Rule 6, when suspect copies are about to be served: a key with a write whose outcome is not known is not served. */
 void session_drop_unresolved(struct serve *serve, struct session *session);

@@ -4,7 +4,7 @@
 static void release_value(void *context, void *lent) { store_release(context, lent); }
 
 bool value_append(struct serve *serve, struct chain *chain, const struct store_value *value) {
-    if (value->length < VALUE_LENT_BYTES || !store_hold(serve->store, value->entry))
+    if (value->length < VALUE_LENT_BYTES || !value->entry || !store_hold(serve->store, value->entry))
         return reply_bulk(chain, &serve->blocks, value->bytes, value->length);
     uint8_t header[24];
     header[0] = '$';

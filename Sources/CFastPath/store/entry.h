@@ -11,8 +11,9 @@
 #include <string.h>
 
 enum {
-    ENTRY_USED = 1,  /* the place is taken */
-    ENTRY_LINKED = 2 /* the index knows it; without this it only waits for its holds to end */
+    ENTRY_USED = 1,   /* the place is taken */
+    ENTRY_LINKED = 2, /* the index knows it; without this it only waits for its holds to end */
+    ENTRY_ABSENT = 4  /* the upstream does not have the key */
 };
 
 struct entry {

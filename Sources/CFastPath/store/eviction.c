@@ -109,8 +109,10 @@ static void hand_prefetch(const struct store *store, const struct slab_class *cl
     }
 }
 
-static bool is_dead(const struct store *store, const struct entry *entry) {
-    return !entry_is_current(store, entry) || entry_has_expired(entry, store->now_ms);
+/* Nobody would miss it, or only while the upstream does not answer: it goes before what is fresh. */
+static bool goes_first(const struct store *store, const struct entry *entry) {
+    return !entry_is_current(store, entry) || entry_has_expired(entry, store->now_ms) ||
+           entry_is_stale(entry, store->now_ms);
 }
 
 /* Clearly hotter than what eviction usually finds in the class. */
@@ -124,8 +126,8 @@ static bool is_hot(const struct store *store, uint32_t coldness, uint32_t slab_c
     return false;
 }
 
-/* The coldest of the next ten entries of a class (a dead one at once), NULL if the class has none in reach. If all ten
- * are hot, the hand is among what came together: it goes on for as many again, and again. */
+/* The coldest of the next ten entries of a class (a dead or stale one at once), NULL if the class has none in reach. If
+ * all ten are hot, the hand is among what came together: it goes on for as many again, and again. */
 static struct entry *sample(struct store *store, uint32_t slab_class) {
     struct slab_class *class = &store->slab.classes[slab_class];
     if (class->run_count == 0) return NULL;
@@ -136,7 +138,7 @@ static struct entry *sample(struct store *store, uint32_t slab_class) {
         if (seen >= SAMPLE && !is_hot(store, coldest_is, slab_class)) break;
         struct entry *entry = hand_step(store, class);
         if (!entry) continue;
-        if (is_dead(store, entry)) {
+        if (goes_first(store, entry)) {
             /* Many of them make the class look cold; one does not. */
             if (class->coldness < COLDNESS_MAX) class->coldness += class->coldness / 4 + 16;
             return entry;
@@ -227,7 +229,7 @@ static uint32_t drain_cost(struct store *store, uint32_t number) {
     uint32_t step = run->fresh > RUN_SAMPLE ? run->fresh / RUN_SAMPLE : 1, hot = 0;
     for (uint32_t place = 0; place < run->fresh; place += step) {
         const struct entry *entry = slab_entry(slab, number, place);
-        if (!(entry->flags & ENTRY_LINKED) || is_dead(store, entry)) continue;
+        if (!(entry->flags & ENTRY_LINKED) || goes_first(store, entry)) continue;
         hot += is_hot(store, coldness(store, entry), run->slab_class);
     }
     return hot * UINT16_MAX + run->live;

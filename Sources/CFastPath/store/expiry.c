@@ -17,6 +17,13 @@ bool expiry_drop_if_dead(struct store *store, struct entry *entry, uint64_t now_
         store_unlink(store, entry);
         return true;
     }
+    uint64_t fresh_until = entry_time(entry->fresh_until);
+    if (fresh_until <= now_ms && now_ms - fresh_until >= store->stale_ms) {
+        store->expired_total++;
+        trace_note(&store->trace, entry->hash, FP_TRACE_STALE_OVER, 0);
+        store_unlink(store, entry);
+        return true;
+    }
     return false;
 }
 

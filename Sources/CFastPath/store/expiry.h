@@ -12,7 +12,13 @@ static inline bool entry_has_expired(const struct entry *entry, uint64_t now_ms)
     return entry_time(entry->expire_at) <= now_ms;
 }
 
-/* Unlinks an entry that has expired or was dropped; false, and nothing done, for any other. */
+/* ttl_default, or its rule's, is over: it is served only while the upstream does not answer. */
+static inline bool entry_is_stale(const struct entry *entry, uint64_t now_ms) {
+    return entry_time(entry->fresh_until) <= now_ms;
+}
+
+/* Unlinks an entry that has expired, has been stale for too long, or was dropped; false, and nothing done, for any
+ * other. */
 bool expiry_drop_if_dead(struct store *store, struct entry *entry, uint64_t now_ms);
 
 /* Walks over at most `steps` places and frames, then goes on there next time. */

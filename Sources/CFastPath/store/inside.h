@@ -21,6 +21,7 @@ struct store {
     uint32_t value_bytes_max;
     uint64_t random;
     uint64_t now_ms;    /* of the last put or tick */
+    uint64_t stale_ms;  /* how long an entry is kept past its fresh_until */
     struct entry *lent; /* what the last store_get has found, as long as its bytes may be read */
     size_t clock_bytes; /* put since the clock advanced */
     struct budget *budget;
@@ -39,6 +40,7 @@ struct store {
     uint64_t evicted_total;
     uint64_t expired_total;
     uint64_t refused_total;
+    uint64_t absent; /* entries of keys that do not exist */
     size_t entry_bytes;
 };
 

@@ -56,6 +56,7 @@ struct store *store_create(const struct store_options *options, struct budget *b
 
     store->trace.wanted = TRACE_OFF;
     store->budget = budget;
+    store->stale_ms = STORE_NEVER;
     store->eviction = (uint8_t)options->eviction;
     store->value_bytes_max = options->value_bytes_max;
     uint64_t seed = options->seed;
@@ -112,6 +113,7 @@ struct trace *store_trace(struct store *store) {
 void store_unlink(struct store *store, struct entry *entry) {
     index_remove(&store->index, entry->hash, index_ref(&store->index, entry));
     store->entry_bytes -= entry_size(entry->key_length, entry->value_length);
+    store->absent -= (entry->flags & ENTRY_ABSENT) != 0;
     entry->flags = ENTRY_USED;
     if (entry->holds == 0) slab_give(&store->slab, entry);
 }
@@ -135,6 +137,7 @@ enum store_found store_get(struct store *store, const struct store_key *key, uin
         .fresh_until = entry_time(entry->fresh_until),
         .expire_at = expire_at,
         .hash = entry->hash,
+        .absent = entry->flags & ENTRY_ABSENT,
         .entry = entry,
     };
     return STORE_HIT;
@@ -187,6 +190,12 @@ static bool fits_in_place(const struct store *store, const struct entry *entry, 
     return slab_class != SLAB_LARGE || slab_large_fits(slab, entry, size);
 }
 
+static void set_absent(struct store *store, struct entry *entry, bool absent) {
+    store->absent -= (entry->flags & ENTRY_ABSENT) != 0;
+    store->absent += absent;
+    entry->flags = (uint8_t)((entry->flags & ~ENTRY_ABSENT) | (absent ? ENTRY_ABSENT : 0));
+}
+
 bool store_put(struct store *store, const struct store_key *key, const uint8_t *bytes, uint32_t length,
                uint64_t expire_at, uint64_t fresh_until, uint32_t epoch, uint64_t now_ms) {
     store->now_ms = now_ms;
@@ -229,6 +238,7 @@ bool store_put(struct store *store, const struct store_key *key, const uint8_t *
     if (length > 0) memcpy(entry->bytes + key->length, bytes, length);
     eviction_begin(store, entry, size, heir_of);
     if (!old) link_entry(store, entry, key->hash);
+    set_absent(store, entry, bytes == NULL);
     return true;
 }
 
@@ -309,6 +319,8 @@ size_t store_give_back(struct store *store, size_t bytes) {
     return returned;
 }
 
+void store_keep_stale(struct store *store, uint64_t ms) { store->stale_ms = ms; }
+
 void store_tick(struct store *store, uint64_t now_ms, uint32_t steps) {
     store->now_ms = now_ms;
     store->lent = NULL;
@@ -318,6 +330,7 @@ void store_tick(struct store *store, uint64_t now_ms, uint32_t steps) {
 void store_read_stats(const struct store *store, struct store_stats *stats) {
     *stats = (struct store_stats){
         .entries = store->index.entries,
+        .absent = store->absent,
         .evicted_total = store->evicted_total,
         .expired_total = store->expired_total,
         .refused_total = store->refused_total,

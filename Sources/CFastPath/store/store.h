@@ -61,6 +61,7 @@ struct store_value {
     uint64_t fresh_until; /* as put */
     uint64_t expire_at;   /* as put */
     uint64_t hash;        /* of the key */
+    bool absent;          /* the upstream does not have the key: there is no value */
     void *entry;          /* for store_hold */
 };
 
@@ -68,11 +69,16 @@ struct store_value {
 enum store_found store_get(struct store *store, const struct store_key *key, uint64_t now_ms,
                            struct store_value *value);
 
-/* Puts a copy, replacing what was there. False when it is too large for the budget or value_bytes_max: then an older
- * entry of the key is removed all the same, for what was not stored must not leave something older behind.
- * expire_at: the upstream's own expiry, never outlived (STORE_NEVER: none). fresh_until: past it the value is stale. */
+/* Puts a copy, replacing what was there; no bytes (NULL): that the upstream does not have the key. False when it is too
+ * large for the budget or value_bytes_max: then an older entry of the key is removed all the same, for what was not
+ * stored must not leave something older behind. expire_at: the upstream's own expiry, never outlived (STORE_NEVER:
+ * none). fresh_until: past it the value is stale, goes first when memory is needed, and is dropped after
+ * store_keep_stale's time. */
 bool store_put(struct store *store, const struct store_key *key, const uint8_t *bytes, uint32_t length,
                uint64_t expire_at, uint64_t fresh_until, uint32_t epoch, uint64_t now_ms);
+
+/* How long a stale entry is kept, if memory allows; for ever by default. */
+void store_keep_stale(struct store *store, uint64_t ms);
 
 /* Drops the name in every database; returns how many entries went. */
 uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, uint64_t hash);
@@ -101,6 +107,7 @@ struct trace *store_trace(struct store *store);
 
 struct store_stats {
     uint64_t entries; /* live now (an upper bound right after drop_all) */
+    uint64_t absent;  /* of which say that there is no such key */
     uint64_t evicted_total;
     uint64_t expired_total;
     uint64_t refused_total; /* puts that did not fit */

@@ -50,6 +50,12 @@ enum ConfigCombinations {
                 "\(config.upstream) is where this sidecar's metrics page would listen",
                 "the central server, or another port for the metrics page, e.g. --metrics-port 9092")
         }
+        if config.usesWriteBehind, config.writeBehind.memory > config.localMemory / 4 {
+            refuse(
+                "write_behind.memory", with: ["local_memory"],
+                "\(ByteSize.show(config.writeBehind.memory)) is more than a quarter of local_memory, \(ByteSize.show(config.localMemory))",
+                "at most \(ByteSize.show(config.localMemory / 4))")
+        }
         if config.linkTimeoutMs < config.readTimeoutMs {
             refuse(
                 "link_timeout", with: ["read_timeout"],

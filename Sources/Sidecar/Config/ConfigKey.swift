@@ -27,6 +27,7 @@ struct ConfigKey: Sendable {
         case upstream = "Upstream"
         case cache = "Cache and budget"
         case listeners = "Listeners and clients"
+        case writeBehind = "Write-behind"
         case metrics = "Metrics"
         case logging = "Logging"
         case prefetch = "Prefetch"
@@ -60,14 +61,14 @@ struct ConfigKey: Sendable {
             do throws(ConfigType<Value>.Mistake) {
                 config[keyPath: path] = try type.fromText(text)
             } catch {
-                throw ConfigMistake(what: error.what)
+                throw ConfigMistake(what: error.what, line: nil)
             }
         }
         applyTOML = { value, config throws(ConfigMistake) in
             do throws(ConfigType<Value>.Mistake) {
                 config[keyPath: path] = try type.fromTOML(value)
             } catch {
-                throw ConfigMistake(what: error.what)
+                throw ConfigMistake(what: error.what, line: error.line)
             }
         }
         show = { type.show($0[keyPath: path]) }
@@ -77,6 +78,8 @@ struct ConfigKey: Sendable {
 struct ConfigMistake: Error {
     /// A clause: `"128" needs a unit`.
     var what: String
+    /// Of the file, where that is another than the key's own.
+    var line: Int?
 }
 
 extension ConfigKey {
@@ -98,7 +101,7 @@ extension ConfigKey {
             "The central server. A name is resolved again at every connect. Required."),
         ConfigKey(
             "mode", \.mode, .choice, .upstream,
-            "How writes travel. Only read-through does something yet: writes go to the upstream and drop the local copy; the other modes are accepted and behave like it, with a warning at start."
+            "How writes travel. read-through: to the upstream; the local copy goes. write-through: the same, and what the upstream has behind the write is fetched at once and becomes the copy. write-behind: SET, SETEX, PSETEX and MSET without conditions are acknowledged at once, read back from here, and sent to the upstream right behind; all else as write-through."
         ),
         ConfigKey(
             "username", \.username, .text(expected: "a user of the upstream's ACL, e.g. \"app\""), .upstream,
@@ -145,6 +148,19 @@ extension ConfigKey {
         ),
 
         ConfigKey(
+            "serve_stale", \.serveStale, .boolean, .cache,
+            "When the upstream is unreachable, or does not answer a read within read_timeout, answer with a value whose ttl is over, for stale_max more. Never one that has expired at the upstream, nor one that has been announced as changed or written since."
+        ),
+        ConfigKey(
+            "stale_max", \.staleMaxMs, .duration(0...30 * day, example: "1h"), .cache,
+            "How long past its ttl a value may be served while the upstream does not answer. It is kept for so long if memory allows, and goes first when it does not."
+        ),
+        ConfigKey(
+            "rules", \.rules, .rules, .cache,
+            "What holds for keys by their names: [[sidecar.rules]] with a pattern as KEYS takes it and any of mode, ttl, cache (false: never kept) and stale (in place of stale_max). The first that matches holds. In the environment a list: [{pattern = \"user:*\", ttl = \"60s\"}]."
+        ),
+
+        ConfigKey(
             "bind", \.bind,
             .list(
                 name: "addresses",
@@ -178,6 +194,16 @@ extension ConfigKey {
         ConfigKey(
             "drain_timeout", \.drainTimeoutMs, .duration(0...hour, example: "5s"), .listeners,
             "After SIGTERM clients are served until none is connected or this time has passed; then the sidecar exits with 0."
+        ),
+
+        ConfigKey(
+            "write_behind.memory", \.writeBehind.memory, .size((256 << 10)...localMemoryMax, example: "8mb"),
+            .writeBehind,
+            "With write-behind: how much of local_memory acknowledged writes that are not yet upstream may take, at most a quarter. When it is full, who writes waits; while the upstream is unreachable, he gets its error."
+        ),
+        ConfigKey(
+            "write_behind.retry_for", \.writeBehind.retryMs, .duration(0...day, example: "1m"), .writeBehind,
+            "How long a write that the upstream refuses for now (OOM, READONLY, LOADING, MISCONF, NOAUTH and their like) is tried again before it is given up: counted, logged without its value, and gone. While the upstream is not there at all it waits for as long as that takes."
         ),
 
         ConfigKey(

@@ -69,7 +69,9 @@ struct ConfigLoader {
                 sources[key.name] = source
             } catch {
                 failed.insert(key.name)
-                problems.append(ConfigProblem(source: source, key: key.name, what: error.what, expected: key.expected))
+                problems.append(
+                    ConfigProblem(
+                        source: source.at(line: error.line), key: key.name, what: error.what, expected: key.expected))
             }
         }
     }
@@ -240,9 +242,9 @@ struct ConfigLoader {
     private func warnings(_ state: State) -> [String] {
         var warnings = state.warnings + misspeltVariables()
         let config = state.config
-        if config.mode != .readThrough {
+        if config.usesWriteBehind {
             warnings.append(
-                "mode \"\(config.mode.rawValue)\" does nothing yet: this version works as read-through, every write goes to the upstream"
+                "write-behind acknowledges writes before the upstream has them: those of the last moments are lost when this process, the pod or the node dies"
             )
         }
         if config.prefetch.enabled {

@@ -12,6 +12,12 @@ enum ConfigSource: Sendable, Equatable, CustomStringConvertible {
         if case .file(_, let line) = self { line } else { nil }
     }
 
+    /// The same file, another line.
+    func at(line: Int?) -> ConfigSource {
+        guard case .file(let name, _) = self, let line else { return self }
+        return .file(name: name, line: line)
+    }
+
     var description: String {
         switch self {
         case .standard: "default"

@@ -4,7 +4,12 @@
 struct ConfigType<Value: Sendable>: Sendable {
     struct Mistake: Error {
         var what: String
-        init(_ what: String) { self.what = what }
+        /// Of the file, where that is another than the key's own.
+        var line: Int?
+        init(_ what: String, line: Int? = nil) {
+            self.what = what
+            self.line = line
+        }
     }
 
     /// For the table of keys: "size".
@@ -243,6 +248,7 @@ extension ConfigType {
         case .boolean(let boolean): Mistake("\(boolean) is not in quotes and means yes or no")
         case .dateTime(let text): Mistake("\(text) is a date")
         case .array: Mistake("is a list")
+        case .table: Mistake("is a table")
         }
     }
 }

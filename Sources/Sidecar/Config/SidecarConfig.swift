@@ -30,6 +30,13 @@ struct SidecarConfig: Sendable, Equatable {
         var patterns: [String] = []
     }
 
+    struct WriteBehind: Sendable, Equatable {
+        /// Bytes of acknowledged writes that are not carried out yet, at most.
+        var memory: UInt64 = 8 << 20
+        /// How long a write that the upstream refuses for now is tried again.
+        var retryMs: UInt64 = 60_000
+    }
+
     struct Metrics: Sendable, Equatable {
         var enabled = true
         /// Numeric address.
@@ -37,6 +44,8 @@ struct SidecarConfig: Sendable, Equatable {
         /// 0: the kernel's choice.
         var port: UInt16 = 9091
     }
+
+    var usesWriteBehind: Bool { mode == .writeBehind || rules.contains { $0.mode == .writeBehind } }
 
     /// False is refused at start: the injector's word, not ours.
     var enabled = true
@@ -47,6 +56,11 @@ struct SidecarConfig: Sendable, Equatable {
     var eviction = Eviction.lru
     /// How long a filled value is fresh.
     var ttlDefaultMs: UInt64 = 300_000
+    var serveStale = true
+    /// How long past its ttl.
+    var staleMaxMs: UInt64 = 3_600_000
+    /// In their order.
+    var rules: [KeyRule] = []
     var connectTimeoutMs: UInt64 = 100
     /// For cacheable reads.
     var readTimeoutMs: UInt64 = 50
@@ -78,6 +92,7 @@ struct SidecarConfig: Sendable, Equatable {
     var traceKey = ""
     var logFormat = LogFormat.pretty
 
+    var writeBehind = WriteBehind()
     var prefetch = Prefetch()
     var metrics = Metrics()
 }

@@ -2,7 +2,7 @@
 ///
 /// Our own reader instead of a library for two reasons: every complaint about a key names its line, which the library
 /// at hand does not know, and that library brings all of Foundation (7 MB resident, measured) into a daemon whose
-/// memory is its promise. It reads TOML 1.0; arrays of tables, which no key of ours uses, are refused by name. A
+/// memory is its promise. It reads TOML 1.0, but for tables inside of a list's tables. A
 /// syntax error ends its line only, so that all of them are reported at once.
 struct TOMLDocument: Sendable {
     struct Entry: Sendable, Equatable {
@@ -17,7 +17,8 @@ struct TOMLDocument: Sendable {
         var message: String
     }
 
-    /// Inline tables are flattened: `a = {b = 1}` gives `a.b`.
+    /// Inline tables are flattened: `a = {b = 1}` gives `a.b`. Tables of a list are not: `[[a]]`, as often as it stands, is one
+    /// entry on its first line, like `a = [{…}, {…}]`.
     var entries: [Entry] = []
     /// Headers in the order of the text, for tables without a key.
     var tables: [(path: [String], line: Int)] = []
@@ -32,7 +33,7 @@ struct TOMLDocument: Sendable {
     }
 }
 
-enum TOMLValue: Sendable, Equatable {
+indirect enum TOMLValue: Sendable, Equatable {
     case string(String)
     case integer(Int64)
     case float(Double)
@@ -40,6 +41,8 @@ enum TOMLValue: Sendable, Equatable {
     /// Dates and times as they were written: no key of ours takes one.
     case dateTime(String)
     case array([TOMLValue])
+    /// In a list.
+    case table([TOMLDocument.Entry])
 
     /// For "is a …" in a message.
     var kind: String {
@@ -50,6 +53,7 @@ enum TOMLValue: Sendable, Equatable {
         case .boolean: "true or false"
         case .dateTime: "a date"
         case .array: "a list"
+        case .table: "a table"
         }
     }
 }

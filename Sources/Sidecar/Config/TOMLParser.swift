@@ -14,13 +14,17 @@ struct TOMLParser {
     private var line = 1
     private var depth = 0
     private var table: [String] = []
+    /// Behind [[…]]: the entry of its list, whose last table takes the assignments.
+    private var list: Int?
     private var seen: [[String]: Seen] = [:]
+    /// The same inside of the last table of `list`.
+    private var listSeen: [[String]: Seen] = [:]
     /// The line may hold a secret: messages do not repeat its text.
     private var isSecret = false
 
     /// What a path has been used for so far, and where.
     private struct Seen {
-        enum Use { case value, header, implied, dotted }
+        enum Use { case value, header, implied, dotted, list }
         var use: Use
         var line: Int
     }
@@ -70,17 +74,33 @@ struct TOMLParser {
             try parseHeader()
             try endLine()
         default:
-            try parseAssignment(below: table)
+            try parseAssignmentOfSection()
             try endLine()
         }
+    }
+
+    private mutating func parseAssignmentOfSection() throws(Problem) {
+        guard let list, case .array(var tables) = entries[list].value, case .table(var members)? = tables.popLast()
+        else {
+            return try parseAssignment(below: table)
+        }
+        let outer = (entries, seen)
+        entries = members
+        seen = listSeen
+        defer {
+            members = entries
+            listSeen = seen
+            (entries, seen) = outer
+            entries[list].value = .array(tables + [.table(members)])
+        }
+        try parseAssignment(below: [])
     }
 
     private mutating func parseHeader() throws(Problem) {
         let headerLine = line
         at += 1
-        if peek() == UInt8(ascii: "[") {
-            throw problem("arrays of tables ([[…]]) are not used here; write a plain [table]")
-        }
+        list = nil
+        if take("[") { return try parseListHeader(headerLine) }
         let path = try parseKeyPath()
         guard take("]") else { throw problem("the table's name is not closed; expected ]") }
         try checkPrefixes(of: path, count: path.count - 1, mark: .implied)
@@ -90,6 +110,29 @@ struct TOMLParser {
         seen[path] = Seen(use: .header, line: headerLine)
         tables.append((path, headerLine))
         table = path
+    }
+
+    /// [[path]], behind its brackets: another table of a list.
+    private mutating func parseListHeader(_ headerLine: Int) throws(Problem) {
+        let path = try parseKeyPath()
+        guard take("]"), take("]") else { throw problem("the name of the list's table is not closed; expected ]]") }
+        try checkPrefixes(of: path, count: path.count - 1, mark: .implied)
+        table = path
+        listSeen = [:]
+        if let before = seen[path] {
+            guard before.use == .list, let index = entries.lastIndex(where: { $0.path == path }),
+                case .array(let tables) = entries[index].value
+            else {
+                throw Problem(
+                    line: headerLine, message: "\"\(Self.show(path))\" was already given on line \(before.line)")
+            }
+            entries[index].value = .array(tables + [.table([])])
+            list = index
+            return
+        }
+        seen[path] = Seen(use: .list, line: headerLine)
+        list = entries.count
+        entries.append(.init(path: path, value: .array([.table([])]), line: headerLine))
     }
 
     private mutating func parseAssignment(below base: [String]) throws(Problem) {
@@ -118,6 +161,9 @@ struct TOMLParser {
         for length in 1..<max(count + 1, 1) {
             let prefix = Array(path[..<length])
             if let before = seen[prefix] {
+                if before.use == .list {
+                    throw problem("tables below [[\(Self.show(prefix))]] are not used here")
+                }
                 if before.use == .value {
                     throw problem("\"\(Self.show(prefix))\" has its value already, on line \(before.line)")
                 }
@@ -183,7 +229,7 @@ struct TOMLParser {
         case UInt8(ascii: "["):
             return try parseArray(of: key)
         case UInt8(ascii: "{"):
-            throw problem("a table cannot stand in a list here")
+            return .table(try parseTableOfList())
         case nil, UInt8(ascii: "\n"), UInt8(ascii: "\r"), UInt8(ascii: "#"):
             throw problem("key \"\(Self.show(key))\" has no value")
         default:
@@ -210,6 +256,15 @@ struct TOMLParser {
             if take("]") { return .array(values) }
             throw Problem(line: openLine, message: "the list of \"\(Self.show(key))\" is not closed; expected , or ]")
         }
+    }
+
+    private mutating func parseTableOfList() throws(Problem) -> [TOMLDocument.Entry] {
+        let outer = (entries, seen)
+        entries = []
+        seen = [:]
+        defer { (entries, seen) = outer }
+        try parseInlineTable([])
+        return entries
     }
 
     private mutating func parseInlineTable(_ path: [String]) throws(Problem) {

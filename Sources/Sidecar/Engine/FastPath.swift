@@ -21,6 +21,21 @@ enum EventKind {
     case miss, mgetKey, mget, command, ask, pin, clientGone, clientEnd, reply, push, linkUp, linkDown, wake
 }
 
+/// What of a fetch's answer may be stored.
+enum Keep {
+    case nothing, value
+    /// That there is none, too.
+    case answer
+}
+
+/// What became of a write that had been acknowledged.
+enum WriteOutcome {
+    case confirmed
+    /// To be sent again.
+    case retried
+    case refused
+}
+
 /// The way a command wants to travel.
 enum Lane {
     case tracked, resp2, pinned
@@ -73,6 +88,8 @@ struct Event {
     @inline(__always) var command: UInt16 { raw.command }
     /// Nothing is changed by it at the upstream: it may be failed, and told so, whatever has become of it.
     @inline(__always) var isPureRead: Bool { raw.command_kind == Self.readKind || raw.command_kind == Self.passKind }
+    /// Of a miss: by its rule the key is not kept.
+    @inline(__always) var isUncached: Bool { raw.uncached }
     /// Of a link that is down: an errno, 0 for an orderly close.
     @inline(__always) var error: Int32 { raw.error }
 
@@ -128,6 +145,8 @@ struct EngineSettings {
     var network: SidecarConfig.Network
     var eviction: SidecarConfig.Eviction
     var allowAdmin: Bool
+    /// Of acknowledged writes that are not carried out yet; 0: there are none.
+    var behindBytesMax: UInt64
     /// Of the sidecar itself, at the upstream.
     var username: String
     var password: Secret
@@ -152,6 +171,7 @@ struct FastPath: Orders, @unchecked Sendable {
         config.idle_timeout_ms = settings.idleTimeoutMs
         config.link_timeout_ms = settings.linkTimeoutMs
         config.allow_admin = settings.allowAdmin
+        config.behind_bytes_max = settings.behindBytesMax
         config.seed = settings.seed
         config.sim = settings.simulation
         config.network =
@@ -262,8 +282,14 @@ struct FastPath: Orders, @unchecked Sendable {
     // MARK: the store
 
     @inline(__always)
-    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) {
-        fp_arm(engine, flight, ttlMs, sentNs, keep)
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Keep) {
+        let kept: fp_keep =
+            switch keep {
+            case .nothing: .FP_KEEP_NOTHING
+            case .value: .FP_KEEP_VALUE
+            case .answer: .FP_KEEP_ANSWER
+            }
+        fp_arm(engine, flight, ttlMs, sentNs, kept)
     }
     @inline(__always)
     func fill(_ flight: FlightID, _ reply: Bytes) { fp_fill(engine, flight, reply.baseAddress, reply.count) }
@@ -278,7 +304,47 @@ struct FastPath: Orders, @unchecked Sendable {
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
         fp_trust(engine, epoch, trusted, untilNs, serveSuspect)
     }
-    func setTimes(ttlDefaultMs: UInt64, joinableMs: UInt64) { fp_times(engine, ttlDefaultMs, joinableMs) }
+    func setJoinable(ms: UInt64) { fp_joinable(engine, ms) }
+
+    func setRules(_ rules: [FetchRule]) {
+        let patterns = rules.flatMap(\.pattern)
+        patterns.withUnsafeBufferPointer { bytes in
+            var at = 0
+            let raw = rules.map { rule in
+                defer { at += rule.pattern.count }
+                return fp_rule(
+                    pattern: bytes.baseAddress.map { $0 + at }, pattern_length: UInt32(rule.pattern.count),
+                    ttl_ms: rule.ttlMs, stale_ms: rule.staleMs, caches: rule.caches, fills_behind: rule.fillsBehind,
+                    writes_behind: rule.writesBehind)
+            }
+            fp_rules(engine, raw, UInt32(raw.count))
+        }
+    }
+
+    // MARK: write-behind
+
+    @inline(__always)
+    func writesBehind() -> (queued: Int, flying: Int) {
+        let raw = fp_behind_look(engine)
+        return (Int(raw.queued), Int(raw.flying))
+    }
+    func sendWritesBehind(_ link: LinkID, count: Int, backlogMax: Int) -> Int {
+        Int(fp_behind_send(engine, link, UInt32(clamping: count), backlogMax))
+    }
+    func writeBehindFlying() -> (key: Bytes, acknowledgedNs: UInt64) {
+        let raw = fp_behind_flying(engine)
+        return (Bytes(start: raw.bytes, count: Int(raw.length)), raw.acknowledged_ns)
+    }
+    func writeBehindIs(_ outcome: WriteOutcome) {
+        let raw: fp_outcome =
+            switch outcome {
+            case .confirmed: .FP_OUTCOME_CONFIRMED
+            case .retried: .FP_OUTCOME_RETRIED
+            case .refused: .FP_OUTCOME_REFUSED
+            }
+        fp_behind_done(engine, raw)
+    }
+    func unsendWritesBehind() { fp_behind_unsend(engine) }
 
     // MARK: one key's life
 

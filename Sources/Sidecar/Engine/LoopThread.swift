@@ -217,6 +217,7 @@ extension EngineSettings {
             linksMax: config.maxClients + 8, idleTimeoutMs: UInt32(clamping: config.idleTimeoutMs),
             linkTimeoutMs: UInt32(clamping: min(config.linkTimeoutMs, UInt64(Int32.max))),
             network: config.network, eviction: config.eviction, allowAdmin: config.allowAdmin,
+            behindBytesMax: config.usesWriteBehind ? config.writeBehind.memory : 0,
             username: config.username, password: config.password)
     }
 }
@@ -244,6 +245,17 @@ extension FlowNotice {
             log.notice("upstream \(upstream) answers again")
         case .learnt(let commands):
             if commands > 0 { log.info("\(commands) commands learnt from upstream \(upstream)") }
+        case .deadLetters(let count, let last):
+            log.error(
+                "\(count == 1 ? "an acknowledged write is" : "\(count) acknowledged writes are") given up, the upstream refuses\(count == 1 ? " it" : ", the last"): \(last.reason)",
+                metadata: ["key": "\(last.key)"])
+        case .drained(let unwritten):
+            if unwritten > 0 {
+                log.error(
+                    "\(unwritten) acknowledged writes are lost: the upstream did not take them within drain_timeout")
+            } else {
+                log.notice("every acknowledged write has been carried out upstream")
+            }
         case .turnedAway(let clients):
             log.warning(
                 "clients turned away: \(clients.refused) refused at max_clients or for want of local_memory, \(clients.closed) closed that left too much unread for it"

@@ -38,6 +38,7 @@ extension Flow {
     mutating func heardPong(sentNs: UInt64) {
         trackedStatus.roundTripNs = nowNs &- sentNs
         let wasLate = tracked.heartbeat.isLate
+        if wasLate || nowNs &- sentNs < policy.readTimeoutNs { breaker.succeeded() }
         tracked.heartbeat.ponged(nowNs, sentNs: sentNs)
         orders.passFence(tracked.heartbeat.answered)
         if wasLate {

@@ -6,6 +6,7 @@ import Glibc
 ///     ReadThrough     misses and MGETs out, their replies back into the store
 ///     Passthrough     commands on the tracked link and on the shared RESP2 link
 ///     TrackedLink     its life: resolve, connect, handshake, heartbeat, loss
+///     WriteBehind     writes that are acknowledged first and sent then
 ///     Pinning         links of single clients
 ///     Information     INFO with our own section
 ///     TurnedAway      clients that there was no room for
@@ -31,6 +32,8 @@ struct Flow<Engine: Orders>: ~Copyable {
     /// Those that came while the upstream was being connected.
     var waitingPins: [PinRequest] = []
     var reach: Reach
+    var breaker = Breaker()
+    var writes: WriteBehind
     var trackedStatus: UpstreamStatus
 
     /// By row of the command table.
@@ -62,6 +65,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         reach = Reach(policy.upstream, readTimeoutNs: policy.readTimeoutNs)
         trackedStatus = UpstreamStatus(address: policy.upstream)
         offsets = InformationOffsets(orders)
+        writes = WriteBehind(retryNs: policy.writeRetryNs, seed: policy.seed ^ 0x5772_6974)
         var row: UInt16 = 0
         while let name = orders.commandName(row), row < .max {
             roles.append(PinnedRole(commandNamed: name))
@@ -69,10 +73,10 @@ struct Flow<Engine: Orders>: ~Copyable {
         }
         orders.charge(tracked.owed.bytes + shared.owed.bytes + pins.bytes + roles.capacity)
         /* A fetch brings what the upstream had when it began, at the earliest; nobody is to get what is older than a copy
-           may be. */
+           may be: the fast path knows its ttl. */
         let joinableNs = min(policy.readTimeoutNs, Heartbeat.trustedNs)
-        orders.setTimes(
-            ttlDefaultMs: policy.ttlDefaultMs, joinableMs: min(policy.ttlDefaultMs, joinableNs / 1_000_000))
+        orders.setJoinable(ms: joinableNs / 1_000_000)
+        orders.setRules(policy.rules)
         /* An application that starts together with its sidecar waits until this attempt has ended either way. */
         beginAttempt(waitNs: policy.connectTimeoutNs &* 2 &+ policy.handshakeTimeoutNs)
         settle()
@@ -198,11 +202,19 @@ struct Flow<Engine: Orders>: ~Copyable {
     /// Whatever time has brought, and when to look again. Ends every turn and every call from outside of one.
     mutating func settle() {
         if sightNs >= deadlineNs { expire() }
+        sendWrites()
         sendFence()
-        if let until = drainUntilNs, nowNs >= until || orders.clientCount == 0 { isFinished = true }
+        if let until = drainUntilNs { endDrain(until) }
         updateHold()
         updateRefusal()
         deadlineNs = nextDeadline()
+    }
+
+    private mutating func endDrain(_ untilNs: UInt64) {
+        let unwritten = unwritten
+        guard !isFinished, nowNs >= untilNs || (orders.clientCount == 0 && unwritten == 0) else { return }
+        isFinished = true
+        if policy.writesBehind { notices.append(.drained(unwritten: unwritten)) }
     }
 
     private mutating func expire() {
@@ -230,6 +242,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let pin = pins.nextDue { next = min(next, pin.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
+        if writes.resumeAtNs > nowNs { next = min(next, writes.resumeAtNs) }
         if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }
         return next
     }
@@ -283,6 +296,8 @@ struct Flow<Engine: Orders>: ~Copyable {
             ? tracked.heartbeat.isLate ? (reach.isUnreachable ? .unreachable : .suspended) : .up
             : reach.isUnreachable ? .unreachable : .connecting
         status.links = UInt32(pins.count + [tracked.link, shared.link, probe.link].count { $0 != 0 })
+        status.breakerIsOpen = breaker.isOpen
+        status.breakerOpened = breaker.opened
         return status
     }
 

@@ -12,6 +12,10 @@ enum FlowNotice: Sendable, Equatable {
     case resumed
     /// New commands of the upstream's.
     case learnt(commands: UInt32)
+    /// Acknowledged writes that are given up, since the last such line.
+    case deadLetters(count: Int, last: DeadLetter)
+    /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out.
+    case drained(unwritten: Int)
     /// Since the last such line.
     case turnedAway(TurnedAway)
 }

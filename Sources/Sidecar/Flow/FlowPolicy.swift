@@ -12,7 +12,12 @@ struct FlowPolicy: Sendable {
     var readTimeoutNs: UInt64
     var linkTimeoutNs: UInt64
     var drainTimeoutNs: UInt64
-    var ttlDefaultMs: UInt64
+    /// Some keys' writes are acknowledged before they are carried out.
+    var writesBehind: Bool
+    /// How long one that is refused for now is tried again.
+    var writeRetryNs: UInt64
+    /// What holds for which keys; the last for all that no other matches.
+    var rules: [FetchRule]
     /// What comes by another link than the tracked one waits for a fence (rule 3).
     var fence: Bool
     var clientsMax: Int
@@ -26,13 +31,15 @@ struct FlowPolicy: Sendable {
         upstream = config.upstream.description
         numericAddress = Resolver.numeric(config.upstream)
         credentials = Credentials(username: config.username, password: config.password)
-        mode = SidecarConfig.Mode.readThrough.rawValue
+        mode = config.mode.rawValue
         connectTimeoutNs = Self.nanoseconds(config.connectTimeoutMs)
         handshakeTimeoutNs = max(connectTimeoutNs, 500_000_000)
         readTimeoutNs = Self.nanoseconds(config.readTimeoutMs)
         linkTimeoutNs = Self.nanoseconds(config.linkTimeoutMs)
         drainTimeoutNs = Self.nanoseconds(config.drainTimeoutMs)
-        ttlDefaultMs = config.ttlDefaultMs
+        rules = FetchRule.all(of: config)
+        writesBehind = config.usesWriteBehind
+        writeRetryNs = Self.nanoseconds(config.writeBehind.retryMs)
         fence = config.fence
         clientsMax = Int(config.maxClients)
         self.seed = seed
@@ -42,4 +49,26 @@ struct FlowPolicy: Sendable {
 
     /* A day is for ever here, and sums of deadlines must not overflow. */
     private static func nanoseconds(_ milliseconds: UInt64) -> UInt64 { min(milliseconds, 86_400_000) * 1_000_000 }
+}
+
+/// FetchRule — a rule in the fast path's terms.
+struct FetchRule: Sendable, Equatable {
+    var pattern: [UInt8]
+    var ttlMs: UInt64
+    var staleMs: UInt64
+    var caches: Bool
+    /// A write is followed by a fetch of what it has left.
+    var fillsBehind: Bool
+    /// SET and its like are acknowledged before they are carried out.
+    var writesBehind: Bool
+
+    static func all(of config: SidecarConfig) -> [FetchRule] {
+        (config.rules + [KeyRule(pattern: "*")]).map { rule in
+            FetchRule(
+                pattern: Array(rule.pattern.utf8), ttlMs: rule.ttlMs ?? config.ttlDefaultMs,
+                staleMs: config.serveStale ? rule.staleMs ?? config.staleMaxMs : 0, caches: rule.cache ?? true,
+                fillsBehind: (rule.mode ?? config.mode) != .readThrough,
+                writesBehind: (rule.mode ?? config.mode) == .writeBehind)
+        }
+    }
 }

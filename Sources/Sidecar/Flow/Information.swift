@@ -118,6 +118,7 @@ extension Flow {
             tracking:\(status.tracking ? "on" : "off")\r
             tracking_reason:\(status.trackingReason)\r
             read_timeouts:\(status.timeouts)\r
+            breaker:\(status.breakerIsOpen ? "open" : "closed")\r
 
             """
         for row in offsets.sidecar where values.indices.contains(row.offset) {

@@ -33,7 +33,7 @@ protocol Orders {
     /// What commands for a shared link are answered with at once, since they cannot be sent; empty: they can.
     func refuse(_ error: Bytes)
 
-    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool)
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Keep)
     func fill(_ flight: FlightID, _ reply: Bytes)
     func timeOut(_ flight: FlightID, _ error: Bytes)
     func fail(_ flight: FlightID, _ error: Bytes)
@@ -43,8 +43,19 @@ protocol Orders {
     func dropAll()
     /// `untilNs`: trusted no longer than that without a word to the contrary.
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool)
-    /// How long after it was asked for a value is served, and a fetch takes further readers.
-    func setTimes(ttlDefaultMs: UInt64, joinableMs: UInt64)
+    /// How long a fetch takes further readers.
+    func setJoinable(ms: UInt64)
+    func setRules(_ rules: [FetchRule])
+
+    /// What is acknowledged and not carried out: waiting to be sent, and sent.
+    func writesBehind() -> (queued: Int, flying: Int)
+    /// Sends the oldest of them, until so many bytes are unsent on the link; returns how many.
+    func sendWritesBehind(_ link: LinkID, count: Int, backlogMax: Int) -> Int
+    /// The one whose reply comes next: its key, empty if it was replaced since, and when it was acknowledged.
+    func writeBehindFlying() -> (key: Bytes, acknowledgedNs: UInt64)
+    func writeBehindIs(_ outcome: WriteOutcome)
+    /// Those that were sent are to be sent again.
+    func unsendWritesBehind()
 
     func learnCommands(_ reply: Bytes) -> UInt32
     /// Lower-case name of a row of the command table, "client|id" for a subcommand's; nil past the end.

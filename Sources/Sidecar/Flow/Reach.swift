@@ -18,11 +18,16 @@ struct Reach {
     var isBusy = false
     /// For a read that was not answered within read_timeout.
     let timeoutError: [UInt8]
+    /// For a read that is not sent, since none is answered in time.
+    let slowError: [UInt8]
     private let upstream: String
 
     init(_ upstream: String, readTimeoutNs: UInt64) {
         self.upstream = upstream
         timeoutError = Array("-ERR upstream \(upstream) did not answer within \(readTimeoutNs / 1_000_000) ms\r\n".utf8)
+        slowError = Array(
+            "-ERR upstream \(upstream) does not answer reads within \(readTimeoutNs / 1_000_000) ms: only few are sent\r\n"
+                .utf8)
         say("not connected yet")
     }
 

@@ -12,25 +12,20 @@
 /// and GET for each. Their registration is EXISTS, so it is EXISTS's reply that arms them all; PTTL's reply then only
 /// tells the time to live. 2n + 2 commands instead of 3n.
 ///
-/// Without tracking there is no registration: PTTL and GET, and the TTL is the only bound.
+/// Without tracking there is no registration: PTTL and GET, and the TTL is the only bound. A key that is not kept, by its
+/// rule, needs GET alone.
 extension Flow {
     /// Events `start` to `end` are misses and keys of MGETs without anything between them.
     mutating func fetch(_ batch: Batch, from start: Int, to end: Int) {
-        guard tracked.isUp, !reach.isUnreachable else {
-            let error = reach.error
-            error.withUnsafeBufferPointer { error in
-                for index in start..<end { orders.fail(batch[index].ticket, error) }
-            }
-            return
+        guard tracked.isUp, !reach.isUnreachable else { return refuseFetches(batch, start, end, reach.error) }
+        if breaker.isOpen {
+            /* One that can be sent alone. */
+            let isProbe = batch[start].kind == .miss && breaker.admits(nowNs)
+            if isProbe { fetchAlone(batch[start]) }
+            return refuseFetches(batch, isProbe ? start &+ 1 : start, end, reach.slowError)
         }
-        if !tracked.tracking {
-            for index in start..<end { fetchMember(batch[index], [.tracked]) }
-        } else if end &- start == 1 {
-            let event = batch[start]
-            orders.send(tracked.link, Wire.caching)
-            let flags: OwedReply.Flags = event.kind == .miss ? .wantsValue : []
-            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: flags))
-            sendMember(event)
+        if !tracked.tracking || end &- start == 1 {
+            for index in start..<end { fetchAlone(batch[index]) }
         } else {
             var first = start
             while first < end {
@@ -38,6 +33,26 @@ extension Flow {
                 fetchGroup(batch, from: first, to: next)
                 first = next
             }
+        }
+    }
+
+    @inline(__always)
+    private mutating func fetchAlone(_ event: Event) {
+        if event.isUncached, event.kind == .miss {
+            owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .value, flags: .wantsValue))
+            orders.send(tracked.link, Wire.get)
+            return orders.sendBulk(tracked.link, event.bytes)
+        }
+        guard tracked.tracking else { return fetchMember(event, [.tracked]) }
+        orders.send(tracked.link, Wire.caching)
+        let flags: OwedReply.Flags = event.kind == .miss ? .wantsValue : []
+        owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: flags))
+        sendMember(event)
+    }
+
+    private func refuseFetches(_ batch: Batch, _ start: Int, _ end: Int, _ error: [UInt8]) {
+        error.withUnsafeBufferPointer { error in
+            for index in start..<end { orders.fail(batch[index].ticket, error) }
         }
     }
 
@@ -73,11 +88,8 @@ extension Flow {
 
     /// An MGET, its keys' PTTLs before it.
     mutating func fetchMany(_ event: Event) {
-        guard tracked.isUp, !reach.isUnreachable else {
-            let error = reach.error
-            error.withUnsafeBufferPointer { orders.fail(event.ticket, $0) }
-            return
-        }
+        /* Its keys, in front of it, have been refused with all that waits for it. */
+        guard tracked.isUp, !reach.isUnreachable, !breaker.isOpen else { return }
         orders.send(tracked.link, event.bytes)
         owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .value, flags: .wantsValue))
     }
@@ -117,6 +129,7 @@ extension Flow {
         switch entry.pointee.awaited {
         case .value:
             orders.fill(entry.pointee.ticket, bytes)
+            if nowNs &- entry.pointee.sentNs < policy.readTimeoutNs { breaker.succeeded() }
             tracked.owed.removeFirst()
         case .expiry:
             heardExpiry(entry, Reply(bytes))
@@ -139,6 +152,8 @@ extension Flow {
         case .commands:
             tracked.owed.removeFirst()
             notices.append(.learnt(commands: orders.learnCommands(bytes)))
+        case .written:
+            heardWritten(entry, bytes)
         case .nothing, .settling, .confirmations:
             tracked.owed.removeFirst()
         }
@@ -148,7 +163,8 @@ extension Flow {
     private mutating func heardExpiry(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Reply) {
         /* Without a time to live its value answers, but is not stored, though its group's registration have armed it. */
         let ttl = reply.integer
-        let keep = ttl != nil && entry.pointee.flags.contains(.tracked)
+        let isKept = ttl != nil && entry.pointee.flags.contains(.tracked)
+        let keep: Keep = isKept ? tracked.tracking ? .answer : .value : .nothing
         orders.arm(entry.pointee.ticket, ttlMs: ttl ?? -1, sentNs: entry.pointee.sentNs, keep: keep)
         if entry.pointee.flags.contains(.wantsValue) {
             entry.pointee.awaited = .value
@@ -169,7 +185,7 @@ extension Flow {
             while distance <= Int(entry.pointee.count), let member = tracked.owed.entry(behindFirst: distance) {
                 member.pointee.flags.insert(.tracked)
                 /* From here on a push spoils it; its time to live is told by its PTTL. */
-                orders.arm(member.pointee.ticket, ttlMs: -1, sentNs: member.pointee.sentNs, keep: true)
+                orders.arm(member.pointee.ticket, ttlMs: -1, sentNs: member.pointee.sentNs, keep: .answer)
                 distance &+= 1
             }
         }
@@ -202,6 +218,7 @@ extension Flow {
         while let overdue = tracked.owed.firstTimed(), sightNs >= overdue.sentNs &+ policy.readTimeoutNs {
             tracked.owed.giveUpFirstTimed()
             trackedStatus.timeouts &+= 1
+            breaker.failed(nowNs)
             error.withUnsafeBufferPointer { orders.timeOut(overdue.ticket, $0) }
         }
     }
@@ -222,6 +239,8 @@ extension Flow {
                 orders.closeSlot(entry.ticket)
             case .information:
                 answerOwnInformation(entry)
+            case .written:
+                orders.unsendWritesBehind()
             case .pong, .commands, .nothing, .settling, .confirmations:
                 break
             }

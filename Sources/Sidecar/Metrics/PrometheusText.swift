@@ -74,6 +74,12 @@ struct PrometheusText {
         counter(
             "ferrite_sidecar_read_timeouts_total", "Reads that were not answered within read_timeout",
             String(upstream.timeouts))
+        gauge(
+            "ferrite_sidecar_breaker_open",
+            "1 while reads are not answered within read_timeout and only few are sent",
+            upstream.breakerIsOpen ? "1" : "0")
+        counter(
+            "ferrite_sidecar_breaker_opened_total", "Times the breaker has opened", String(upstream.breakerOpened))
         counter(
             "ferrite_sidecar_heartbeats_late_total", "Heartbeats of the upstream that were late",
             String(upstream.heartbeatsLate))

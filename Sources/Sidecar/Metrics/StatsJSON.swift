@@ -25,6 +25,8 @@ enum StatsJSON {
                     ("read_timeouts", .integer(upstream.timeouts)),
                     ("heartbeats_late", .integer(upstream.heartbeatsLate)),
                     ("fences", .integer(upstream.fences)),
+                    ("breaker_open", .boolean(upstream.breakerIsOpen)),
+                    ("breaker_opened", .integer(upstream.breakerOpened)),
                     ("last_error", .string(upstream.lastError)),
                     ("round_trip_seconds", .number(Double(upstream.roundTripNs) / 1e9)),
                     ("connections", .integer(UInt64(upstream.links))),

@@ -21,6 +21,8 @@ enum Awaited: UInt8 {
     case pong
     /// Our own COMMAND.
     case commands
+    /// Writes that had been acknowledged, `count` of them.
+    case written
     /// A reply that nobody wants.
     case nothing
     /// Of our own, behind writes that are not answered.

@@ -117,8 +117,10 @@ final class RecordedOrders: Orders {
     func hold(_ held: Bool) { note(held ? "hold" : "release") }
     func refuse(_ error: Bytes) { refusal = text(error) }
 
-    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Bool) {
-        note("arm \(flight): ttl \(ttlMs) sent \(sentNs / 1_000_000)\(keep ? "" : " not kept")")
+    func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Keep) {
+        note(
+            "arm \(flight): ttl \(ttlMs) sent \(sentNs / 1_000_000)\(keep == .answer ? "" : keep == .value ? " if a value" : " not kept")"
+        )
     }
     func fill(_ flight: FlightID, _ reply: Bytes) { note("fill \(flight): \(text(reply))") }
     func timeOut(_ flight: FlightID, _ error: Bytes) { note("time out \(flight): \(text(error))") }
@@ -134,8 +136,36 @@ final class RecordedOrders: Orders {
         if now != trust { note(now) }
         trust = now
     }
-    func setTimes(ttlDefaultMs: UInt64, joinableMs: UInt64) {
-        note("default ttl \(ttlDefaultMs), joinable \(joinableMs)")
+    func setJoinable(ms: UInt64) { note("joinable \(ms)") }
+    func setRules(_ rules: [FetchRule]) {
+        for rule in rules { note("rule \(String(decoding: rule.pattern, as: UTF8.self)): ttl \(rule.ttlMs)") }
+    }
+
+    /// Keys that are acknowledged and wait, and those that were sent.
+    var queuedKeys: [String] = []
+    var flyingKeys: [String] = []
+    func writesBehind() -> (queued: Int, flying: Int) { (queuedKeys.count, flyingKeys.count) }
+    func sendWritesBehind(_ link: LinkID, count: Int, backlogMax: Int) -> Int {
+        let sent = queuedKeys.prefix(count)
+        queuedKeys.removeFirst(sent.count)
+        flyingKeys += sent
+        note("write \(link): \(sent.joined(separator: " "))")
+        return sent.count
+    }
+    private var named: [UInt8] = []
+    func writeBehindFlying() -> (key: Bytes, acknowledgedNs: UInt64) {
+        named = Array((flyingKeys.first ?? "").utf8)
+        return (named.withUnsafeBufferPointer { Bytes(rebasing: $0[...]) }, 0)
+    }
+    func writeBehindIs(_ outcome: WriteOutcome) {
+        let key = flyingKeys.removeFirst()
+        if outcome == .retried { queuedKeys.insert(key, at: 0) }
+        note("\(key) is \(outcome)")
+    }
+    func unsendWritesBehind() {
+        queuedKeys = flyingKeys + queuedKeys
+        flyingKeys = []
+        note("unsend")
     }
 
     func learnCommands(_ reply: Bytes) -> UInt32 {

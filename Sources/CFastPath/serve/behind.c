@@ -1,0 +1,226 @@
+/* behind — see behind.h. */
+#include "serve/behind.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WRITTEN_MAX (1u << 20)
+#define BUCKETS (1u << 14)
+#define HEAP_BYTES 16u /* what malloc adds to a piece */
+
+bool behind_init(struct behind *behind, struct budget *budget, size_t bytes_max) {
+    behind->budget = budget;
+    behind->bytes_max = bytes_max;
+    behind->queued_first = behind->queued_last = behind->flying_first = behind->flying_last = TABLE_NONE;
+    behind->next_place = 1;
+    if (bytes_max == 0) return true;
+    if (!budget_take(budget, BUDGET_BEHIND, BUCKETS * sizeof(uint32_t))) return false;
+    behind->buckets = malloc(BUCKETS * sizeof(uint32_t));
+    CHECK(behind->buckets);
+    memset(behind->buckets, 0xff, BUCKETS * sizeof(uint32_t));
+    behind->bucket_mask = BUCKETS - 1;
+    return table_init(&behind->table, sizeof(struct written), WRITTEN_MAX, budget, BUDGET_BEHIND);
+}
+
+static struct written *at(const struct behind *behind, uint32_t index) {
+    return index == TABLE_NONE ? NULL : table_record(&behind->table, index);
+}
+
+static uint32_t *bucket_of(const struct behind *behind, uint64_t hash) {
+    return &behind->buckets[hash & behind->bucket_mask];
+}
+
+static size_t held_bytes(uint32_t key_length, uint32_t value_length) {
+    return (size_t)key_length + value_length + HEAP_BYTES;
+}
+
+/* What a write counts for, its record included. */
+static size_t cost(size_t bytes) { return bytes + HEAP_BYTES + sizeof(struct written); }
+
+static void free_bytes(struct behind *behind, struct written *written) {
+    if (!written->bytes) return;
+    size_t bytes = held_bytes(written->key_length, written->value_length);
+    free(written->bytes);
+    written->bytes = NULL;
+    budget_give(behind->budget, BUDGET_BEHIND, bytes);
+    behind->bytes -= cost((size_t)written->key_length + written->value_length);
+}
+
+static void leave_bucket(struct behind *behind, struct written *written) {
+    uint32_t *link = bucket_of(behind, written->hash);
+    while (*link != written->item.index) link = &at(behind, *link)->bucket_next;
+    *link = written->bucket_next;
+}
+
+void behind_deinit(struct behind *behind) {
+    if (behind->bytes_max == 0) return;
+    for (uint32_t i = 0; i < behind->table.used; i++) {
+        struct written *written = table_record(&behind->table, i);
+        if (written->item.generation & 1) free_bytes(behind, written);
+    }
+    table_deinit(&behind->table);
+    budget_give(behind->budget, BUDGET_BEHIND, BUCKETS * sizeof(uint32_t));
+    free(behind->buckets);
+}
+
+/* ---- finding ---- */
+
+struct written *behind_find(const struct behind *behind, const struct store_key *key) {
+    struct written *written = at(behind, *bucket_of(behind, key->hash));
+    for (; written; written = at(behind, written->bucket_next)) {
+        if (written->hash == key->hash && written->key_length == key->length &&
+            memcmp(written->bytes, key->bytes, key->length) == 0)
+            return written;
+    }
+    return NULL;
+}
+
+bool behind_has_hash(const struct behind *behind, uint64_t hash) {
+    struct written *written = at(behind, *bucket_of(behind, hash));
+    while (written && written->hash != hash) written = at(behind, written->bucket_next);
+    return written;
+}
+
+bool behind_has_room(const struct behind *behind, uint32_t count, size_t bytes) {
+    return behind->bytes + bytes + count * cost(0) <= behind->bytes_max && behind->table.live + count < WRITTEN_MAX;
+}
+
+/* A quarter, so that one does not make all others wait. */
+bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes) {
+    return bytes + count * cost(0) <= behind->bytes_max / 4;
+}
+
+/* ---- taking ---- */
+
+static void append(struct behind *behind, struct written *written) {
+    written->next = TABLE_NONE;
+    if (behind->queued_last == TABLE_NONE) behind->queued_first = written->item.index;
+    else at(behind, behind->queued_last)->next = written->item.index;
+    behind->queued_last = written->item.index;
+    behind->queued++;
+}
+
+static uint8_t *copy(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length) {
+    if (!budget_take(behind->budget, BUDGET_BEHIND, held_bytes(key->length, length))) return NULL;
+    uint8_t *bytes = malloc((size_t)key->length + length + 1);
+    CHECK(bytes);
+    memcpy(bytes, key->bytes, key->length);
+    memcpy(bytes + key->length, value, length);
+    return bytes;
+}
+
+bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
+                uint64_t expire_at_ms, uint64_t now_ns) {
+    struct written *old = behind_find(behind, key);
+    uint8_t *bytes = copy(behind, key, value, length);
+    if (!bytes) return false;
+    bool replaces = old && !old->flies;
+    struct written *written = replaces ? old : table_take(&behind->table);
+    if (!written) {
+        free(bytes);
+        budget_give(behind->budget, BUDGET_BEHIND, held_bytes(key->length, length));
+        return false;
+    }
+    if (replaces) {
+        free_bytes(behind, written);
+    } else {
+        if (old) {
+            old->ghost = true;
+            leave_bucket(behind, old);
+            free_bytes(behind, old);
+        }
+        written->hash = key->hash;
+        written->place = behind->next_place++;
+        written->put_ns = now_ns;
+        written->is_read = old && old->is_read;
+        written->bucket_next = *bucket_of(behind, key->hash);
+        *bucket_of(behind, key->hash) = written->item.index;
+        append(behind, written);
+    }
+    written->bytes = bytes;
+    written->key_length = key->length;
+    written->value_length = length;
+    written->expire_at_ms = expire_at_ms;
+    behind->bytes += cost((size_t)key->length + length);
+    return true;
+}
+
+/* ---- order ---- */
+
+static bool begins_at(const struct behind *behind, uint32_t first, uint64_t place) {
+    return first == TABLE_NONE || at(behind, first)->place >= place;
+}
+
+bool behind_is_settled(const struct behind *behind, uint64_t place) {
+    return begins_at(behind, behind->flying_first, place) && begins_at(behind, behind->queued_first, place);
+}
+
+uint64_t behind_oldest_ns(const struct behind *behind) {
+    uint64_t oldest_ns = UINT64_MAX;
+    for (int i = 0; i < 2; i++) {
+        const struct written *first = at(behind, i ? behind->flying_first : behind->queued_first);
+        if (first && first->put_ns < oldest_ns) oldest_ns = first->put_ns;
+    }
+    return oldest_ns == UINT64_MAX ? 0 : oldest_ns;
+}
+
+/* ---- sending ---- */
+
+struct written *behind_send(struct behind *behind) {
+    struct written *written = at(behind, behind->queued_first);
+    if (!written) return NULL;
+    behind->queued_first = written->next;
+    if (behind->queued_first == TABLE_NONE) behind->queued_last = TABLE_NONE;
+    behind->queued--;
+    written->next = TABLE_NONE;
+    if (behind->flying_last == TABLE_NONE) behind->flying_first = written->item.index;
+    else at(behind, behind->flying_last)->next = written->item.index;
+    behind->flying_last = written->item.index;
+    behind->flying++;
+    written->flies = true;
+    return written;
+}
+
+const struct written *behind_flying(const struct behind *behind) { return at(behind, behind->flying_first); }
+
+static struct written *take_flying(struct behind *behind) {
+    struct written *written = at(behind, behind->flying_first);
+    if (!written) return NULL;
+    behind->flying_first = written->next;
+    if (behind->flying_first == TABLE_NONE) behind->flying_last = TABLE_NONE;
+    behind->flying--;
+    return written;
+}
+
+static void end(struct behind *behind, struct written *written) {
+    if (!written->ghost) leave_bucket(behind, written);
+    free_bytes(behind, written);
+    table_give(&behind->table, written);
+}
+
+/* Back into the queue at its place, at `from` at the earliest; returns where the next one may stand. */
+static uint32_t *requeue(struct behind *behind, uint32_t *from, struct written *written) {
+    while (*from != TABLE_NONE && at(behind, *from)->place < written->place) from = &at(behind, *from)->next;
+    written->flies = false;
+    written->next = *from;
+    *from = written->item.index;
+    if (written->next == TABLE_NONE) behind->queued_last = written->item.index;
+    behind->queued++;
+    return &written->next;
+}
+
+void behind_done(struct behind *behind, enum behind_outcome outcome) {
+    struct written *written = take_flying(behind);
+    if (!written) return;
+    if (outcome == BEHIND_RETRIED && !written->ghost) requeue(behind, &behind->queued_first, written);
+    else end(behind, written);
+}
+
+void behind_unsend(struct behind *behind) {
+    uint32_t *from = &behind->queued_first;
+    struct written *written;
+    while ((written = take_flying(behind))) {
+        if (written->ghost) end(behind, written);
+        else from = requeue(behind, from, written);
+    }
+}

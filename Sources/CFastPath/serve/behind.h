@@ -1,0 +1,85 @@
+/* behind — write-behind: writes that have been acknowledged here and are still to be carried out upstream.
+ *
+ *   dispatch ─► behind_put ─► queued ──► flying ──► confirmed: gone
+ *                               ▲           │
+ *                               └── retry ──┘        (a link lost, a server that refuses for now)
+ *
+ * A key has at most one queued write, the last one: what is written again before it was sent replaces it in its place.
+ * What is written while its predecessor flies is queued behind, and the predecessor becomes a *ghost*, whose outcome is
+ * of no interest any more. So writes of one key reach the upstream in their order, and the last one last.
+ *
+ * Every write has a *place*, which counts up; queued and flying ones each stand in the order of their places. So "all
+ * that was written before now has been carried out" is two comparisons: behind_is_settled. Whatever is not itself
+ * written behind and may touch these keys waits for that (dispatch.c), so nothing that touches a key overtakes a write
+ * of it, nor is sent between a write and its second sending.
+ *
+ * Reads look here first: nothing that comes from the upstream is newer. Memory: owner BUDGET_BEHIND, at most bytes_max.
+ * Loop thread only. */
+#ifndef FERRITE_SERVE_BEHIND_H
+#define FERRITE_SERVE_BEHIND_H
+
+#include "base/table.h"
+#include "store/store.h"
+
+struct written {
+    struct table_item item;
+    uint32_t bucket_next; /* TABLE_NONE ends both lists */
+    uint32_t next;
+    uint64_t place;
+    uint64_t hash;
+    uint64_t expire_at_ms; /* absolute, monotonic; STORE_NEVER */
+    uint64_t put_ns;       /* when it, or what it replaced in its place, was acknowledged */
+    uint32_t key_length, value_length;
+    bool ghost, flies;
+    bool is_read;   /* somebody wants it: the copy is fetched behind it */
+    uint8_t *bytes; /* key, then value */
+};
+
+struct behind {
+    struct table table;
+    uint32_t *buckets; /* by hash: those that are no ghosts */
+    uint32_t bucket_mask;
+    uint32_t queued_first, queued_last, flying_first, flying_last;
+    uint32_t queued, flying;
+    uint64_t next_place;
+    size_t bytes, bytes_max;
+    struct budget *budget;
+};
+
+/* Of a zeroed struct; 0: no write is ever taken. False when the budget cannot hold the fixed parts. */
+bool behind_init(struct behind *behind, struct budget *budget, size_t bytes_max);
+void behind_deinit(struct behind *behind);
+
+static inline bool behind_is_empty(const struct behind *behind) { return behind->queued == 0 && behind->flying == 0; }
+
+/* The key's last write that is not confirmed, NULL if none. Its bytes are valid until it is replaced or done. */
+struct written *behind_find(const struct behind *behind, const struct store_key *key);
+/* Only the hash: at worst too many. */
+bool behind_has_hash(const struct behind *behind, uint64_t hash);
+
+/* Whether so many writes with so many bytes of keys and values fit now, and whether they could ever. */
+bool behind_has_room(const struct behind *behind, uint32_t count, size_t bytes);
+bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes);
+
+/* Takes a write; false when the budget is spent. Copies. */
+bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
+                uint64_t expire_at_ms, uint64_t now_ns);
+
+/* All writes with places below this have been carried out, or given up. */
+bool behind_is_settled(const struct behind *behind, uint64_t place);
+
+/* The next one to be sent, which flies from now on; NULL if none is queued. Valid until it is confirmed. */
+struct written *behind_send(struct behind *behind);
+
+/* What has become of the one that has flown longest. */
+enum behind_outcome { BEHIND_CONFIRMED, BEHIND_RETRIED, BEHIND_REFUSED };
+void behind_done(struct behind *behind, enum behind_outcome outcome);
+/* The one of which the next outcome will be told; NULL if none flies. */
+const struct written *behind_flying(const struct behind *behind);
+/* The link is lost: all that fly are to be sent again. */
+void behind_unsend(struct behind *behind);
+
+/* When the oldest was acknowledged; 0 if there is none. */
+uint64_t behind_oldest_ns(const struct behind *behind);
+
+#endif

@@ -1,0 +1,168 @@
+/* write — see write.h. */
+#include "serve/write.h"
+
+#include "serve/flight.h"
+#include "serve/local.h"
+
+/* ---- what is asked ---- */
+
+/* Redis' bound on a time to live: what would pass the end of time is for the upstream to refuse. */
+#define TTL_MS_MAX (INT64_MAX / 4)
+
+static bool read_number(const struct resp_arg *arg, int64_t *number) {
+    int64_t value = 0;
+    if (arg->length == 0 || arg->length > 18 || arg->bytes[0] == '0') return false;
+    for (uint32_t i = 0; i < arg->length; i++) {
+        if (arg->bytes[i] < '0' || arg->bytes[i] > '9') return false;
+        value = value * 10 + (arg->bytes[i] - '0');
+    }
+    *number = value;
+    return true;
+}
+
+static bool read_ttl(const struct resp_arg *arg, bool seconds, uint64_t now_ms, uint64_t *expire_at_ms) {
+    int64_t ttl;
+    if (!read_number(arg, &ttl) || ttl > TTL_MS_MAX / (seconds ? 1000 : 1)) return false;
+    *expire_at_ms = now_ms + (uint64_t)ttl * (seconds ? 1000 : 1);
+    return true;
+}
+
+static bool is_word(const struct resp_arg *arg, const char *word) {
+    for (uint32_t i = 0; i < arg->length; i++)
+        if ((arg->bytes[i] | 0x20) != (uint8_t)word[i]) return false;
+    return word[arg->length] == 0;
+}
+
+/* The arguments of one write or several: key and value, and so on every second one from `first`. */
+struct pairs {
+    uint32_t first, value, count;
+    uint64_t expire_at_ms;
+};
+
+static bool read_pairs(const struct serve *serve, const struct command *command, struct pairs *pairs) {
+    const struct resp_arg *args = serve->args.args;
+    uint32_t count = serve->args.count;
+    *pairs = (struct pairs){.first = 1, .value = 2, .count = 1, .expire_at_ms = STORE_NEVER};
+    switch (command->id) {
+    case COMMAND_ID_SET:
+        if (count == 3) return true;
+        if (count != 5 || args[3].length != 2) return false;
+        if (is_word(&args[3], "ex")) return read_ttl(&args[4], true, serve->now_ms, &pairs->expire_at_ms);
+        return is_word(&args[3], "px") && read_ttl(&args[4], false, serve->now_ms, &pairs->expire_at_ms);
+    case COMMAND_ID_SETEX:
+    case COMMAND_ID_PSETEX:
+        pairs->value = 3;
+        return count == 4 && read_ttl(&args[2], command->id == COMMAND_ID_SETEX, serve->now_ms, &pairs->expire_at_ms);
+    case COMMAND_ID_MSET: pairs->count = (count - 1) / 2; return count >= 3 && count % 2 == 1;
+    default: return false;
+    }
+}
+
+static const struct resp_arg *key_arg(const struct serve *serve, const struct pairs *pairs, uint32_t i) {
+    return &serve->args.args[pairs->first + 2 * i];
+}
+
+static const struct resp_arg *value_arg(const struct serve *serve, const struct pairs *pairs, uint32_t i) {
+    return &serve->args.args[pairs->value + 2 * i];
+}
+
+/* ---- taking it ---- */
+
+static bool rules_say_so(const struct serve *serve, const struct pairs *pairs, size_t *bytes) {
+    *bytes = 0;
+    for (uint32_t i = 0; i < pairs->count; i++) {
+        const struct resp_arg *key = key_arg(serve, pairs, i);
+        if (!rules_find(&serve->rules, key->bytes, key->length)->writes_behind) return false;
+        *bytes += key->length + value_arg(serve, pairs, i)->length;
+    }
+    return true;
+}
+
+/* All or nothing: an MSET of which a half was taken could not be answered. */
+static bool memory_fits(struct serve *serve, const struct pairs *pairs, size_t bytes) {
+    size_t most = bytes + pairs->count * (64 + sizeof(struct written)) + 16384;
+    if (!budget_take(serve->budget, BUDGET_BEHIND, most)) return false;
+    budget_give(serve->budget, BUDGET_BEHIND, most);
+    return true;
+}
+
+static void take(struct serve *serve, const struct pairs *pairs, uint32_t i) {
+    const struct resp_arg *arg = key_arg(serve, pairs, i), *value = value_arg(serve, pairs, i);
+    struct store_key key = {
+        .bytes = arg->bytes, .length = arg->length, .hash = store_hash(serve->store, arg->bytes, arg->length)};
+    uint32_t dropped = store_drop(serve->store, key.bytes, key.length, key.hash);
+    trace_note(serve->trace, key.hash, FP_TRACE_TAKEN, dropped);
+    flights_close(serve, key.hash);
+    CHECK(behind_put(&serve->behind, &key, value->bytes, value->length, pairs->expire_at_ms, serve->now_ns));
+    if (dropped) behind_find(&serve->behind, &key)->is_read = true;
+}
+
+bool write_is_taken(struct serve *serve, struct session *session, const struct command *command,
+                    enum dispatched *done) {
+    struct pairs pairs;
+    size_t bytes;
+    if (serve->behind.bytes_max == 0 || !read_pairs(serve, command, &pairs) || !rules_say_so(serve, &pairs, &bytes) ||
+        !behind_could_hold(&serve->behind, pairs.count, bytes))
+        return false;
+    *done = DISPATCH_STALL;
+    /* What this client has sent on another link would be overtaken. */
+    if (session->lane_count && session->lane != FP_LANE_TRACKED) {
+        session->stall = STALL_LANE;
+        return true;
+    }
+    if (!behind_has_room(&serve->behind, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes)) {
+        /* Full: the client waits, unless nothing will be taken out soon. */
+        if (serve->refusal.length) return false;
+        session->stall = STALL_WRITES;
+        serve->write_waiters++;
+        return true;
+    }
+    for (uint32_t i = 0; i < pairs.count; i++) take(serve, &pairs, i);
+    session->written_place = serve->behind.next_place;
+    serve->stats.commands_behind++;
+    serve_count(serve, command->id, false);
+    local_reply(serve, session, "+OK\r\n");
+    *done = session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
+    return true;
+}
+
+/* ---- what waits for it ---- */
+
+static bool touches(struct serve *serve, const struct command *command) {
+    uint32_t cursor = 0, index;
+    while (command_next_key(command, serve->args.args, serve->args.count, &cursor, &index)) {
+        const struct resp_arg *key = &serve->args.args[index];
+        if (behind_has_hash(&serve->behind, store_hash(serve->store, key->bytes, key->length))) return true;
+    }
+    return false;
+}
+
+/* A script, EXEC or a blocking command may touch any key; so may whatever is unknown. Any other write or message may
+ * tell somebody of what this client has written before it. */
+static bool must_follow(struct serve *serve, struct session *session, const struct command *command) {
+    if (!command || !command_names_its_keys(command) || command->drops == COMMAND_DROPS_ALL) return true;
+    if (command->kind == COMMAND_STATE || command->kind == COMMAND_ADMIN || command->kind == COMMAND_UNKEYED)
+        return true;
+    bool writes = command->kind == COMMAND_WRITE;
+    return (writes && !behind_is_settled(&serve->behind, session->written_place)) || touches(serve, command);
+}
+
+bool write_must_wait(struct serve *serve, struct session *session, const struct command *command) {
+    bool waits = !behind_is_empty(&serve->behind) && must_follow(serve, session, command);
+    /* Only for what was written when it came, or it might wait for ever. */
+    if (waits && session->awaited_place == 0) session->awaited_place = serve->behind.next_place;
+    waits = waits && !behind_is_settled(&serve->behind, session->awaited_place);
+    if (!waits) session->awaited_place = 0;
+    else serve->write_waiters++;
+    return waits;
+}
+
+struct store_value write_value(const struct serve *serve, struct written *written) {
+    written->is_read = true;
+    return (struct store_value){
+        .bytes = written->bytes + written->key_length,
+        .length = written->value_length,
+        .hash = written->hash,
+        .absent = written->expire_at_ms <= serve->now_ms,
+    };
+}

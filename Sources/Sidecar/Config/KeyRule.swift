@@ -1,0 +1,107 @@
+/// KeyRule — what holds for the keys whose names match a pattern: a table of `[[sidecar.rules]]`. The first that matches a
+/// key holds; what it does not say is as for every other key.
+struct KeyRule: Sendable, Equatable {
+    /// As Redis' KEYS takes it.
+    var pattern: String
+    var mode: SidecarConfig.Mode?
+    var ttlMs: UInt64?
+    /// False: never kept, each read is the upstream's answer.
+    var cache: Bool?
+    /// How long past its ttl; 0: not at all.
+    var staleMs: UInt64?
+
+    static let countMax = 64
+    static let patternBytesMax = 512
+}
+
+extension ConfigType where Value == [KeyRule] {
+    private static let hour: UInt64 = 3_600_000
+    private static let day: UInt64 = 24 * hour
+
+    private static let ttl = ConfigType<UInt64>.duration(1...30 * day, example: "60s")
+    private static let stale = ConfigType<UInt64>.duration(0...30 * day, example: "10m")
+    private static let mode = ConfigType<SidecarConfig.Mode>.choice
+    private static let cache = ConfigType<Bool>.boolean
+    private static let members = ["pattern", "mode", "ttl", "cache", "stale"]
+
+    static var rules: Self {
+        Self(
+            name: "tables",
+            expected:
+                "[[sidecar.rules]] with pattern and any of mode, ttl, cache and stale, e.g. pattern = \"user:*\" and ttl = \"60s\"",
+            fromText: { text throws(Mistake) in
+                let document = TOMLDocument(Array("rules = \(text)".utf8))
+                if let problem = document.problems.first { throw Mistake(problem.message) }
+                guard document.entries.count == 1, let entry = document.entries.first else {
+                    throw Mistake("\"\(text)\" is no list of tables")
+                }
+                return try read(entry.value, withLines: false)
+            },
+            fromTOML: { value throws(Mistake) in try read(value, withLines: true) },
+            show: { "[" + $0.map(show).joined(separator: ", ") + "]" })
+    }
+
+    private static func read(_ value: TOMLValue, withLines: Bool) throws(Mistake) -> [KeyRule] {
+        guard case .array(let values) = value else { throw Mistake("is \(value.kind)") }
+        guard values.count <= KeyRule.countMax else {
+            throw Mistake("there are \(values.count) rules; \(KeyRule.countMax) are the most")
+        }
+        var rules: [KeyRule] = []
+        for (index, value) in values.enumerated() {
+            guard case .table(let entries) = value else { throw Mistake("rule \(index + 1) is \(value.kind)") }
+            rules.append(try rule(index + 1, entries, withLines: withLines))
+        }
+        return rules
+    }
+
+    private static func rule(_ number: Int, _ entries: [TOMLDocument.Entry], withLines: Bool) throws(Mistake) -> KeyRule
+    {
+        var rule = KeyRule(pattern: "")
+        for entry in entries {
+            let name = TOMLParser.show(entry.path)
+            func fail(_ what: String, _ expected: String) -> Mistake {
+                Mistake(
+                    "rule \(number), \(name): \(what)" + (expected.isEmpty ? "" : "; it takes \(expected)"),
+                    line: withLines ? entry.line : nil)
+            }
+            func member<Of>(_ type: ConfigType<Of>) throws(Mistake) -> Of {
+                do throws(ConfigType<Of>.Mistake) {
+                    return try type.fromTOML(entry.value)
+                } catch {
+                    throw fail(error.what, type.expected)
+                }
+            }
+            switch name {
+            case "pattern":
+                guard case .string(let pattern) = entry.value else { throw fail("is \(entry.value.kind)", "a text") }
+                if pattern.isEmpty { throw fail("is empty", "a pattern of keys, e.g. \"user:*\"") }
+                if pattern.utf8.count > KeyRule.patternBytesMax {
+                    throw fail("is longer than \(KeyRule.patternBytesMax) bytes", "")
+                }
+                rule.pattern = pattern
+            case "mode": rule.mode = try member(mode)
+            case "ttl": rule.ttlMs = try member(ttl)
+            case "cache": rule.cache = try member(cache)
+            case "stale": rule.staleMs = try member(stale)
+            default:
+                let near = NearestName.of(name, among: members)
+                throw fail(
+                    "is not known" + (near.map { "; did you mean \"\($0)\"?" } ?? ""),
+                    near == nil ? members.joined(separator: ", ") : "")
+            }
+        }
+        guard !rule.pattern.isEmpty else {
+            throw Mistake("rule \(number) has no pattern", line: withLines ? entries.first?.line : nil)
+        }
+        return rule
+    }
+
+    private static func show(_ rule: KeyRule) -> String {
+        var members = ["pattern = \(TOMLText.quote(rule.pattern))"]
+        if let given = rule.mode { members.append("mode = \(mode.show(given))") }
+        if let given = rule.ttlMs { members.append("ttl = \(ttl.show(given))") }
+        if let given = rule.cache { members.append("cache = \(cache.show(given))") }
+        if let given = rule.staleMs { members.append("stale = \(stale.show(given))") }
+        return "{" + members.joined(separator: ", ") + "}"
+    }
+}

@@ -1,0 +1,124 @@
+/// WriteBehind — sends what has been acknowledged, and decides what a refusal means.
+///
+/// The fast path keeps the writes, in the order in which they were acknowledged; here is when they are sent: at once, so that
+/// little is ever left, on the tracked link, so that whatever touches their keys afterwards is behind them, and as many at a
+/// time as keep the link busy. What comes while a window is on its way is coalesced by key. A write is taken out when the
+/// upstream has confirmed it. When the link is lost its fate is unknown, and it is sent again: a SET is the same the second
+/// time, and nothing that touches its key has been sent in between.
+struct WriteBehind {
+    /// On the way at one time.
+    static let windowCount = 512
+    static let windowBytes = 262_144
+
+    /// After a refusal: not before then.
+    var resumeAtNs: UInt64 = 0
+    var backoff: Backoff
+    /// How long a write that is refused for now is tried again.
+    let retryNs: UInt64
+    /// The last that were given up, the latest last.
+    private(set) var deadLetters: [DeadLetter] = []
+    private var untold = 0
+    private var toldAtNs: UInt64 = 0
+
+    init(retryNs: UInt64, seed: UInt64) {
+        self.retryNs = retryNs
+        backoff = Backoff(seed: seed)
+    }
+
+    /// Returns what the log is told, a line a second at most.
+    fileprivate mutating func bury(_ letter: DeadLetter) -> FlowNotice? {
+        if deadLetters.count == DeadLetter.keptMax { deadLetters.removeFirst() }
+        deadLetters.append(letter)
+        untold += 1
+        guard toldAtNs == 0 || letter.atNs &- toldAtNs >= 1_000_000_000 else { return nil }
+        defer { untold = 0 }
+        toldAtNs = letter.atNs
+        return .deadLetters(count: untold, last: letter)
+    }
+}
+
+/// DeadLetter — an acknowledged write that the upstream will not carry out. Its value is not kept: it may be a secret.
+struct DeadLetter: Sendable, Equatable {
+    static let keptMax = 100
+    static let keyBytesMax = 256
+
+    var key: String
+    /// The upstream's words.
+    var reason: String
+    /// On the engine's clock.
+    var atNs: UInt64
+}
+
+/// Whether a refusal of a write may pass.
+enum Refusal {
+    /// The server is read-only, full, loading, busy, cannot save, or does not know us just now.
+    case forNow
+    case forGood
+
+    private static let passing: [StaticString] = [
+        "READONLY", "OOM", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN",
+        "NOAUTH",
+    ]
+
+    init(_ error: Bytes) {
+        /* "-OOM command not allowed …" */
+        let word = Bytes(rebasing: error.dropFirst().prefix { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "\r") })
+        self = Self.passing.contains { word.equals($0) } ? .forNow : .forGood
+    }
+}
+
+extension Flow {
+    /// Ends every turn: what may be sent is sent.
+    @inline(__always)
+    mutating func sendWrites() {
+        guard policy.writesBehind, tracked.isUp, nowNs >= writes.resumeAtNs else { return }
+        sendWindow()
+    }
+
+    private mutating func sendWindow() {
+        let waiting = orders.writesBehind()
+        let room = WriteBehind.windowCount - waiting.flying
+        guard waiting.queued > 0, room > 0, !tracked.heartbeat.isLate else { return }
+        let sent = orders.sendWritesBehind(tracked.link, count: room, backlogMax: WriteBehind.windowBytes)
+        guard sent > 0 else { return }
+        owe(
+            OwedReply(
+                ticket: 0, sentNs: nowNs, awaited: .written, flags: [], count: UInt32(truncatingIfNeeded: sent)))
+    }
+
+    /// The reply to the write that has been on its way longest.
+    mutating func heardWritten(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Bytes) {
+        entry.pointee.count &-= 1
+        if entry.pointee.count == 0 { tracked.owed.removeFirst() }
+        guard reply.first == UInt8(ascii: "-") || reply.first == UInt8(ascii: "!") else {
+            orders.writeBehindIs(.confirmed)
+            if writes.resumeAtNs != 0 {
+                writes.resumeAtNs = 0
+                writes.backoff.reset()
+            }
+            return
+        }
+        let (key, acknowledgedNs) = orders.writeBehindFlying()
+        let isOver = nowNs &- acknowledgedNs >= writes.retryNs
+        if case .forNow = Refusal(reply), key.isEmpty || !isOver {
+            orders.writeBehindIs(.retried)
+            if nowNs >= writes.resumeAtNs { writes.resumeAtNs = nowNs &+ writes.backoff.next() }
+            return
+        }
+        /* Without a key it was replaced before its answer came: nobody minds. */
+        if !key.isEmpty {
+            let letter = DeadLetter(
+                key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self), reason: Reply.line(reply),
+                atNs: nowNs)
+            if let notice = writes.bury(letter) { notices.append(notice) }
+        }
+        orders.writeBehindIs(.refused)
+    }
+
+    /// What is acknowledged and not carried out yet.
+    var unwritten: Int {
+        guard policy.writesBehind else { return 0 }
+        let waiting = orders.writesBehind()
+        return waiting.queued + waiting.flying
+    }
+}
