@@ -369,6 +369,7 @@ fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
     struct serve *serve = &engine->serve;
     serve->event_count = 0;
     serve->request_bytes = 0;
+    serve->write_taken = false;
     engine->woken = false;
     flights_announce(serve);
     release_writers(engine);
@@ -392,7 +393,7 @@ fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns) {
         while (serve_events_fit(serve, SERVE_EVENTS_SPARE / 2) && loop_next(engine->loop, &event))
             handle(engine, &event);
         if (engine->woken) serve_event(serve, FP_EVENT_WAKE);
-        if (serve->event_count || serve->now_ns >= deadline_ns) break;
+        if (serve->event_count || serve->write_taken || serve->now_ns >= deadline_ns) break;
     }
     return (fp_batch){.events = serve->events, .count = serve->event_count, .now_ns = serve->now_ns};
 }

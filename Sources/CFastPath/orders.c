@@ -255,16 +255,21 @@ fp_name fp_behind_flying(const fp_engine *engine) {
     return (fp_name){.bytes = written->bytes, .length = written->key_length, .acknowledged_ns = written->put_ns};
 }
 
+static void count_outcome(struct stats *stats, fp_outcome outcome) {
+    switch (outcome) {
+    case FP_OUTCOME_CONFIRMED: stats->behind_confirmed++; return;
+    case FP_OUTCOME_RETRIED: stats->behind_retried++; return;
+    case FP_OUTCOME_REFUSED: stats->behind_refused++; return;
+    }
+}
+
 void fp_behind_done(fp_engine *engine, fp_outcome outcome) {
     static const enum behind_outcome outcomes[] = {BEHIND_CONFIRMED, BEHIND_RETRIED, BEHIND_REFUSED};
     struct serve *serve = &engine->serve;
     const struct written *written = behind_flying(&serve->behind);
     if (!written) return;
     if (outcome == FP_OUTCOME_CONFIRMED) trace_note(serve->trace, written->hash, FP_TRACE_CONFIRMED, 0);
-    if (written->ghost) serve->stats.behind_superseded++;
-    else if (outcome == FP_OUTCOME_CONFIRMED) serve->stats.behind_confirmed++;
-    else if (outcome == FP_OUTCOME_REFUSED) serve->stats.behind_refused++;
-    else serve->stats.behind_retried++;
+    if (!written->ghost) count_outcome(&serve->stats, outcome);
     behind_done(&serve->behind, outcomes[outcome]);
     serve->write_moved = true;
 }

@@ -1213,3 +1213,151 @@ TEST("write-through: a flight of its own stands behind a write, for keys whose r
     EXPECT(world->serve.event_count == 7);
     world_end(world);
 }
+
+/* ---- write-behind ---- */
+
+static struct world *world_behind(void) {
+    struct world *world = world_make();
+    fp_rule rules[] = {
+        {RULE("plain*"), .ttl_ms = 60000, .caches = true},
+        {RULE("*"), .ttl_ms = 60000, .caches = true, .fills_behind = true, .writes_behind = true},
+    };
+    set_rules(world, rules, 2);
+    return world;
+}
+
+/* The oldest is sent and confirmed. */
+static void carry_out(struct world *world) {
+    EXPECT(behind_send(&world->serve.behind));
+    behind_done(&world->serve.behind, BEHIND_CONFIRMED);
+}
+
+TEST("write-behind: SET and its like without conditions are acknowledged at once and read back, by everybody") {
+    struct world *world = world_behind();
+    have(world, "GET a\r\n", "$3\r\nold\r\n");
+    ask(world, &world->a, "SET a 1\r\n");
+    ask(world, &world->a, "set b 2 pX 1000\r\n");
+    ask(world, &world->a, "SETEX c 10 3\r\n");
+    ask(world, &world->a, "PSETEX d 10000 4\r\n");
+    ask(world, &world->a, "MSET e 5 f 6\r\n");
+    EXPECT(says(world, &world->a, "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n"));
+    ask(world, &world->b, "GET a\r\n");
+    ask(world, &world->b, "MGET f b\r\n");
+    EXPECT(says(world, &world->b, "$1\r\n1\r\n*2\r\n$1\r\n6\r\n$1\r\n2\r\n"));
+    EXPECT(world->serve.event_count == 0 && world->serve.behind.queued == 6);
+    /* Its time runs from when it was acknowledged. */
+    pass_ms(world, 1000);
+    world->b.protocol = 3;
+    ask(world, &world->b, "GET b\r\n");
+    EXPECT(says(world, &world->b, "_\r\n"));
+    world_end(world);
+}
+
+TEST("write-behind: what has a condition, a reply of its own, another mode or too much to hold travels") {
+    static char large[400000];
+    const char *lines[] = {"SET a 1 NX\r\n",       "SET a 1 GET\r\n", "SET a 1 KEEPTTL\r\n", "SET a 1 EX 0\r\n",
+                           "SET a 1 PX 010\r\n",    "SET a 1 EX x\r\n", "SET a 1 EXAT 99\r\n",  "SETEX a -1 v\r\n",
+                           "SET plain 1\r\n",       "MSET a 1 plain 2\r\n", "MSET a 1 b\r\n",      "SETNX a 1\r\n",
+                           "GETSET a 1\r\n",        "INCR a\r\n",       "DEL a\r\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        struct world *world = world_behind();
+        ask(world, &world->a, lines[i]);
+        EXPECT(world->serve.event_count > 0 && event_at(world, 0)->kind == FP_EVENT_COMMAND);
+        EXPECT(world->serve.behind.queued == 0);
+        world_end(world);
+    }
+    struct world *world = world_behind();
+    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300000\r\n");
+    memset(large + length, 'x', 300000);
+    memcpy(large + length + 300000, "\r\n", 3);
+    ask(world, &world->a, large);
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_COMMAND && world->serve.behind.queued == 0);
+    world_end(world);
+}
+
+TEST("write-behind: what touches a written key waits until that is carried out, and no longer") {
+    const char *waits[] = {"STRLEN k\r\n", "INCR k\r\n", "DEL other k\r\n", "KEYS *\r\n", "FLUSHALL\r\n",
+                           "EVAL x 0\r\n", "SET k 1 NX\r\n", "MGET k missing\r\n", "DBSIZE\r\n"};
+    const char *goes[] = {"STRLEN other\r\n", "GET other\r\n", "MGET other missing\r\n", "PING\r\n", "INCR other\r\n"};
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+        struct world *world = world_behind();
+        world->b.protocol = 3;
+        ask(world, &world->a, "SET k 1\r\n");
+        EXPECT(ask(world, &world->b, waits[i]) == DISPATCH_STALL && world->b.stall == STALL_WRITES);
+        ask(world, &world->a, "SET later 2\r\n");
+        carry_out(world);
+        EXPECT(ask(world, &world->b, waits[i]) == DISPATCH_DONE && world->serve.event_count > 0);
+        world_end(world);
+    }
+    for (size_t i = 0; i < sizeof goes / sizeof *goes; i++) {
+        struct world *world = world_behind();
+        ask(world, &world->a, "SET k 1\r\n");
+        EXPECT(ask(world, &world->b, goes[i]) == DISPATCH_DONE);
+        world_end(world);
+    }
+}
+
+TEST("write-behind: before a client's other writes and messages go what it has written before them is carried out") {
+    struct world *world = world_behind();
+    ask(world, &world->a, "SET k 1\r\n");
+    EXPECT(ask(world, &world->a, "PUBLISH news k\r\n") == DISPATCH_STALL);
+    EXPECT(ask(world, &world->b, "PUBLISH news k\r\n") == DISPATCH_DONE);
+    EXPECT(ask(world, &world->a, "STRLEN other\r\n") == DISPATCH_DONE);
+    carry_out(world);
+    EXPECT(ask(world, &world->a, "PUBLISH news k\r\n") == DISPATCH_DONE);
+    world_end(world);
+}
+
+TEST("write-behind: a write does not overtake what its client has sent on another link") {
+    struct world *world = world_behind();
+    ask(world, &world->a, "XPENDING s g\r\n"); /* a reply of its own in RESP2 */
+    EXPECT(event_at(world, 0)->lane == FP_LANE_RESP2);
+    EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
+    EXPECT(ask(world, &world->b, "SET k 1\r\n") == DISPATCH_DONE);
+    world_end(world);
+}
+
+TEST("write-behind: an own read behind an own command is answered by the write between them") {
+    struct world *world = world_behind();
+    ask(world, &world->a, "INCR k\r\n");
+    uint64_t slot = event_at(world, 0)->ticket;
+    ask(world, &world->a, "SET k 5\r\n");
+    ask(world, &world->a, "GET k\r\n");
+    answer(world, slot, ":1\r\n");
+    EXPECT(says(world, &world->a, ":1\r\n+OK\r\n$1\r\n5\r\n"));
+    world_end(world);
+}
+
+TEST("write-behind: nothing that was fetched before a write is kept over it") {
+    struct world *world = world_behind();
+    ask(world, &world->b, "GET k\r\n");
+    uint64_t flight = event_at(world, 0)->ticket;
+    arm(world, flight);
+    ask(world, &world->a, "SET k new\r\n");
+    fill(world, flight, "$3\r\nold\r\n");
+    EXPECT(says(world, &world->b, "$3\r\nold\r\n"));
+    carry_out(world);
+    ask(world, &world->b, "GET k\r\n");
+    EXPECT(world->serve.event_count == 2);
+    world_end(world);
+}
+
+TEST("write-behind: when the queue is full a writer waits, or hears that the upstream is not there") {
+    struct world *world = world_behind();
+    static char line[64 + 200000];
+    int n = 0;
+    for (; n < 20; n++) {
+        int length = snprintf(line, sizeof line, "*3\r\n$3\r\nSET\r\n$2\r\nk%c\r\n$200000\r\n", 'a' + n);
+        memset(line + length, 'x', 200000);
+        memcpy(line + length + 200000, "\r\n", 3);
+        if (ask(world, &world->a, line) != DISPATCH_DONE) break;
+    }
+    EXPECT(n == 5 && world->a.stall == STALL_WRITES && world->serve.write_waiters == 1);
+    static const char gone[] = "-ERR upstream is gone\r\n";
+    buffer_append(&world->serve.refusal, &world->budget, BUDGET_SLOTS, gone, sizeof gone - 1);
+    EXPECT(ask(world, &world->a, line) == DISPATCH_DONE);
+    EXPECT(says(world, &world->a, "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n-ERR upstream is gone\r\n"));
+    carry_out(world);
+    EXPECT(ask(world, &world->a, line) == DISPATCH_DONE);
+    world_end(world);
+}

@@ -143,8 +143,8 @@ typedef struct fp_batch {
     uint64_t now_ns; /* the time at which the batch was gathered, monotonic */
 } fp_batch;
 
-/* Carries out the orders given, moves bytes and serves hits until there is an event or deadline_ns (monotonic) has
- * passed; an empty batch means the latter. */
+/* Carries out the orders given, moves bytes and serves hits until there is an event, deadline_ns (monotonic) has
+ * passed, or a write has been acknowledged that is to be sent; in the last two cases the batch is empty. */
 fp_batch fp_turn(fp_engine *engine, uint64_t deadline_ns);
 
 /* Any thread, signal handlers too: ends the turn with FP_EVENT_WAKE. */

@@ -52,11 +52,17 @@ static void leave_bucket(struct behind *behind, struct written *written) {
     *link = written->bucket_next;
 }
 
+static void end(struct behind *behind, struct written *written) {
+    if (!written->ghost) leave_bucket(behind, written);
+    free_bytes(behind, written);
+    table_give(&behind->table, written);
+}
+
 void behind_deinit(struct behind *behind) {
     if (behind->bytes_max == 0) return;
     for (uint32_t i = 0; i < behind->table.used; i++) {
         struct written *written = table_record(&behind->table, i);
-        if (written->item.generation & 1) free_bytes(behind, written);
+        if (written->item.generation & 1) end(behind, written);
     }
     table_deinit(&behind->table);
     budget_give(behind->budget, BUDGET_BEHIND, BUCKETS * sizeof(uint32_t));
@@ -190,12 +196,6 @@ static struct written *take_flying(struct behind *behind) {
     if (behind->flying_first == TABLE_NONE) behind->flying_last = TABLE_NONE;
     behind->flying--;
     return written;
-}
-
-static void end(struct behind *behind, struct written *written) {
-    if (!written->ghost) leave_bucket(behind, written);
-    free_bytes(behind, written);
-    table_give(&behind->table, written);
 }
 
 /* Back into the queue at its place, at `from` at the earliest; returns where the next one may stand. */

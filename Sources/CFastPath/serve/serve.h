@@ -48,6 +48,7 @@ struct serve {
     struct behind behind;
     uint32_t write_waiters; /* times a session has stalled for it since all were let go on */
     bool write_moved;       /* something has been carried out since */
+    bool write_taken;       /* something is to be sent, so the turn ends */
 
     uint32_t flight_era; /* counts what made everything untrue: FLUSHALL, a null push */
 

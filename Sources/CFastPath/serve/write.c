@@ -93,6 +93,7 @@ static void take(struct serve *serve, const struct pairs *pairs, uint32_t i) {
     uint32_t dropped = store_drop(serve->store, key.bytes, key.length, key.hash);
     trace_note(serve->trace, key.hash, FP_TRACE_TAKEN, dropped);
     flights_close(serve, key.hash);
+    serve->stats.behind_superseded += behind_find(&serve->behind, &key) != NULL;
     CHECK(behind_put(&serve->behind, &key, value->bytes, value->length, pairs->expire_at_ms, serve->now_ns));
     if (dropped) behind_find(&serve->behind, &key)->is_read = true;
 }
@@ -118,6 +119,7 @@ bool write_is_taken(struct serve *serve, struct session *session, const struct c
         return true;
     }
     for (uint32_t i = 0; i < pairs.count; i++) take(serve, &pairs, i);
+    serve->write_taken = true;
     session->written_place = serve->behind.next_place;
     serve->stats.commands_behind++;
     serve_count(serve, command->id, false);
@@ -140,7 +142,9 @@ static bool touches(struct serve *serve, const struct command *command) {
 /* A script, EXEC or a blocking command may touch any key; so may whatever is unknown. Any other write or message may
  * tell somebody of what this client has written before it. */
 static bool must_follow(struct serve *serve, struct session *session, const struct command *command) {
-    if (!command || !command_names_its_keys(command) || command->drops == COMMAND_DROPS_ALL) return true;
+    if (!command || command->drops == COMMAND_DROPS_ALL) return true;
+    bool is_message = command->keys == COMMAND_KEYS_NONE && command->kind == COMMAND_WRITE;
+    if (!is_message && !command_names_its_keys(command)) return true;
     if (command->kind == COMMAND_STATE || command->kind == COMMAND_ADMIN || command->kind == COMMAND_UNKEYED)
         return true;
     bool writes = command->kind == COMMAND_WRITE;

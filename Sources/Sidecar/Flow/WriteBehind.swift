@@ -55,15 +55,15 @@ enum Refusal {
     case forNow
     case forGood
 
-    private static let passing: [StaticString] = [
+    private static let passing = [
         "READONLY", "OOM", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN",
         "NOAUTH",
     ]
 
-    init(_ error: Bytes) {
-        /* "-OOM command not allowed …" */
-        let word = Bytes(rebasing: error.dropFirst().prefix { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "\r") })
-        self = Self.passing.contains { word.equals($0) } ? .forNow : .forGood
+    /// "OOM command not allowed when used memory > 'maxmemory'."
+    init(_ error: String) {
+        let word = error.prefix { $0 != " " }
+        self = Self.passing.contains { word == $0 } ? .forNow : .forGood
     }
 }
 
@@ -90,7 +90,7 @@ extension Flow {
     mutating func heardWritten(_ entry: UnsafeMutablePointer<OwedReply>, _ reply: Bytes) {
         entry.pointee.count &-= 1
         if entry.pointee.count == 0 { tracked.owed.removeFirst() }
-        guard reply.first == UInt8(ascii: "-") || reply.first == UInt8(ascii: "!") else {
+        guard let error = Reply(reply).errorText else {
             orders.writeBehindIs(.confirmed)
             if writes.resumeAtNs != 0 {
                 writes.resumeAtNs = 0
@@ -100,7 +100,7 @@ extension Flow {
         }
         let (key, acknowledgedNs) = orders.writeBehindFlying()
         let isOver = nowNs &- acknowledgedNs >= writes.retryNs
-        if case .forNow = Refusal(reply), key.isEmpty || !isOver {
+        if case .forNow = Refusal(error), key.isEmpty || !isOver {
             orders.writeBehindIs(.retried)
             if nowNs >= writes.resumeAtNs { writes.resumeAtNs = nowNs &+ writes.backoff.next() }
             return
@@ -108,7 +108,7 @@ extension Flow {
         /* Without a key it was replaced before its answer came: nobody minds. */
         if !key.isEmpty {
             let letter = DeadLetter(
-                key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self), reason: Reply.line(reply),
+                key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self), reason: error,
                 atNs: nowNs)
             if let notice = writes.bury(letter) { notices.append(notice) }
         }

@@ -1,0 +1,155 @@
+/* behind — write-behind's queue: against a dictionary that stands for the upstream, and one that stands for what clients
+ * were told. FERRITE_TEST_SEED replays a failing run. */
+#include "serve/behind.h"
+
+#include <stdlib.h>
+
+#include "store/hash.h"
+#include "test.h"
+
+#define KEYS 12u
+
+struct model {
+    struct budget budget;
+    struct behind behind;
+    uint64_t random;
+    uint32_t told[KEYS];     /* the last value acknowledged of each key */
+    uint32_t upstream[KEYS]; /* what it has; values of a key only ever grow, or the upstream has gone back */
+    uint32_t next;
+    uint32_t sent[4096][2]; /* on the link, in its order: key and value */
+    uint32_t sent_first, sent_last;
+};
+
+static uint32_t pick(struct model *model, uint32_t below) { return (uint32_t)(hash_mix_next(&model->random) % below); }
+
+static struct store_key key_of(uint32_t number, char *name) {
+    name[0] = 'k';
+    name[1] = (char)('a' + number);
+    /* Some share a bucket, two a hash. */
+    return (struct store_key){.bytes = (const uint8_t *)name, .length = 2, .hash = number / 2 * 16384 + 7};
+}
+
+static void put(struct model *model, uint32_t number) {
+    char name[2];
+    struct store_key key = key_of(number, name);
+    uint32_t value = ++model->next;
+    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)&value, sizeof value, STORE_NEVER, value));
+    model->told[number] = value;
+}
+
+static void send(struct model *model) {
+    const struct written *written = behind_send(&model->behind);
+    if (!written) return;
+    uint32_t *sent = model->sent[model->sent_last++ % 4096];
+    sent[0] = (uint32_t)(written->bytes[1] - 'a');
+    memcpy(&sent[1], written->bytes + written->key_length, sizeof sent[1]);
+}
+
+static void carry_out(struct model *model, const uint32_t *sent) {
+    EXPECT(sent[1] >= model->upstream[sent[0]]);
+    model->upstream[sent[0]] = sent[1];
+}
+
+static void answer(struct model *model) {
+    if (model->sent_first == model->sent_last) return;
+    const uint32_t *sent = model->sent[model->sent_first++ % 4096];
+    bool refused = pick(model, 6) == 0;
+    if (!refused) carry_out(model, sent);
+    behind_done(&model->behind, refused ? BEHIND_RETRIED : BEHIND_CONFIRMED);
+}
+
+static void lose_link(struct model *model) {
+    /* The first of what is on the way may have arrived. */
+    uint32_t arrived = pick(model, model->sent_last - model->sent_first + 1);
+    for (uint32_t i = 0; i < arrived; i++) carry_out(model, model->sent[(model->sent_first + i) % 4096]);
+    model->sent_first = model->sent_last;
+    behind_unsend(&model->behind);
+}
+
+/* What a reader is answered from the queue, or else what the upstream has, is what clients were told last. */
+static void read_all(struct model *model) {
+    for (uint32_t number = 0; number < KEYS; number++) {
+        char name[2];
+        struct store_key key = key_of(number, name);
+        const struct written *written = behind_find(&model->behind, &key);
+        uint32_t value = model->upstream[number];
+        if (written) memcpy(&value, written->bytes + written->key_length, sizeof value);
+        EXPECT(value == model->told[number]);
+        EXPECT(!written || behind_has_hash(&model->behind, key.hash));
+    }
+}
+
+TEST("write-behind: whatever is refused, lost and sent again, the upstream gets each key's writes in order, and the last") {
+    const char *given = getenv("FERRITE_TEST_SEED");
+    uint64_t seed = given ? strtoull(given, NULL, 10) : 1;
+    for (uint64_t end = given ? seed : 300; seed <= end; seed++) {
+        struct model model = {.random = seed};
+        budget_init(&model.budget, 64 << 20);
+        EXPECT(behind_init(&model.behind, &model.budget, 1 << 20));
+        for (int step = 0; step < 600; step++) {
+            switch (pick(&model, 12)) {
+            case 0 ... 3: put(&model, pick(&model, KEYS)); break;
+            case 4 ... 6: send(&model); break;
+            case 7 ... 10: answer(&model); break;
+            default:
+                if (pick(&model, 4) == 0) lose_link(&model);
+            }
+            EXPECT(model.behind.flying == model.sent_last - model.sent_first);
+            if (step % 16 == 0) read_all(&model);
+        }
+        uint64_t place = model.behind.next_place;
+        for (int i = 0; i < 10000 && !behind_is_empty(&model.behind); i++) {
+            EXPECT(!behind_is_settled(&model.behind, place));
+            send(&model);
+            answer(&model);
+        }
+        EXPECT(behind_is_empty(&model.behind) && behind_is_settled(&model.behind, place));
+        bool same = memcmp(model.told, model.upstream, sizeof model.told) == 0;
+        EXPECT(same);
+        EXPECT(model.behind.bytes == 0 && behind_oldest_ns(&model.behind) == 0);
+        behind_deinit(&model.behind);
+        EXPECT(model.budget.used == 0);
+        if (!same) fprintf(stderr, "write-behind model: FERRITE_TEST_SEED=%d\n", (int)seed);
+    }
+}
+
+TEST("write-behind: what was written before a moment is settled when that is, whatever is written after") {
+    struct model model = {.random = 5};
+    budget_init(&model.budget, 64 << 20);
+    behind_init(&model.behind, &model.budget, 1 << 20);
+    put(&model, 0);
+    send(&model);
+    put(&model, 0); /* the first one flies: this is another */
+    put(&model, 1);
+    uint64_t place = model.behind.next_place;
+    behind_done(&model.behind, BEHIND_CONFIRMED);
+    EXPECT(!behind_is_settled(&model.behind, place));
+    send(&model);
+    send(&model);
+    put(&model, 0);
+    put(&model, 2);
+    behind_done(&model.behind, BEHIND_RETRIED); /* replaced since: it is not sent again */
+    EXPECT(!behind_is_settled(&model.behind, place));
+    behind_done(&model.behind, BEHIND_CONFIRMED);
+    EXPECT(behind_is_settled(&model.behind, place) && model.behind.queued == 2);
+    behind_deinit(&model.behind);
+}
+
+TEST("write-behind: bytes are bounded, and every one is given back") {
+    struct model model = {.random = 5};
+    budget_init(&model.budget, 64 << 20);
+    behind_init(&model.behind, &model.budget, 100000);
+    char name[16], value[1000] = {0};
+    int taken = 0;
+    for (; behind_has_room(&model.behind, 1, 10 + sizeof value); taken++) {
+        int length = snprintf(name, sizeof name, "key%07d", taken);
+        struct store_key key = {.bytes = (const uint8_t *)name, .length = (uint32_t)length, .hash = (uint64_t)taken};
+        EXPECT(behind_put(&model.behind, &key, (const uint8_t *)value, sizeof value, STORE_NEVER, 1));
+    }
+    EXPECT(taken > 80 && taken < 100 && model.behind.bytes <= 100000);
+    EXPECT(behind_could_hold(&model.behind, 1, 20000) && !behind_could_hold(&model.behind, 1, 30000));
+    while (behind_send(&model.behind)) behind_done(&model.behind, BEHIND_REFUSED);
+    EXPECT(model.behind.bytes == 0 && model.behind.table.live == 0);
+    behind_deinit(&model.behind);
+    EXPECT(model.budget.used == 0);
+}

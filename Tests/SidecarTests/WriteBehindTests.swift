@@ -1,0 +1,103 @@
+import Testing
+
+@testable import Sidecar
+
+@Suite("Write-behind")
+struct WriteBehindTests {
+    private func world() -> FlowWorld {
+        FlowWorld.connected(
+            FlowWorld.policy {
+                $0.mode = .writeBehind
+                $0.writeBehind.retryMs = 5_000
+            })
+    }
+
+    @Test("What is acknowledged is sent at the end of the turn, and taken out when it is confirmed")
+    func flush() {
+        let world = world()
+        world.orders.queuedKeys = ["a", "b"]
+        #expect(world.turn() == ["write 1: a b"])
+        #expect(world.turn(.write(4, "INCR", "c")) == ["send 1: INCR c"])
+        #expect(
+            world.turn(.reply(1, "+OK"), .reply(1, ":1"), .reply(1, ":7"))
+                == ["a is confirmed", "b is confirmed", "answer 4 resp3: :7|"])
+    }
+
+    @Test("No more fly at one time than the window holds")
+    func window() {
+        let world = world()
+        world.orders.queuedKeys = (0..<WriteBehind.windowCount + 1).map { "k\($0)" }
+        #expect(world.turn().count == 1)
+        #expect(world.orders.flyingKeys.count == WriteBehind.windowCount && world.orders.queuedKeys.count == 1)
+        #expect(world.turn() == [])
+        #expect(world.turn(.reply(1, "+OK")) == ["k0 is confirmed", "write 1: k\(WriteBehind.windowCount)"])
+    }
+
+    @Test(
+        "A refusal that may pass pauses the sending, and the write is tried again",
+        arguments: [
+            "-OOM command not allowed", "-READONLY You can't write", "-LOADING Redis is", "-MISCONF Redis is",
+            "-NOAUTH Authentication required.", "-BUSY Redis is",
+        ])
+    func refusedForNow(error: String) {
+        let world = world()
+        world.orders.queuedKeys = ["a", "b"]
+        _ = world.turn()
+        #expect(world.turn(.reply(1, error)) == ["a is retried"])
+        #expect(world.turn(.reply(1, "+OK")) == ["b is confirmed", "write 1: a"])
+        #expect(world.turn(.reply(1, error)) == ["a is retried"])
+        #expect(world.turn() == [])
+        #expect(world.deadlineMs <= 1_013)
+        #expect(world.pass(ms: 30) == ["write 1: a"])
+        #expect(world.turn(.reply(1, "+OK")) == ["a is confirmed"])
+        #expect(world.flow.writes.deadLetters == [])
+    }
+
+    @Test("What is refused for longer than retry_for is given up, and so is at once what is refused for good")
+    func refusedForGood() {
+        let world = world()
+        world.orders.queuedKeys = ["a", "b", "c"]
+        _ = world.turn()
+        #expect(world.turn(.reply(1, "-NOPERM no permission")) == ["a is refused"])
+        #expect(
+            world.flow.writes.deadLetters == [DeadLetter(key: "a", reason: "NOPERM no permission", atNs: 1_000_000_000)])
+        world.sleep(ms: 4_500)
+        #expect(world.turn(.reply(1, "-OOM full"), .reply(1, "-WRONGTYPE x")).contains("b is refused"))
+        #expect(world.flow.writes.deadLetters.map(\.key) == ["a", "b", "c"])
+        /* A line a second at most. */
+        let told = world.flow.notices.filter { if case .deadLetters = $0 { true } else { false } }
+        #expect(told.count == 2)
+    }
+
+    @Test("When the link is lost what was on its way is sent again on the next")
+    func lostLink() {
+        let world = world()
+        world.orders.queuedKeys = ["a", "b"]
+        _ = world.turn()
+        let lost = world.turn(.down(1, 104))
+        #expect(lost.contains("unsend") && !lost.contains { $0.hasPrefix("close slot") })
+        #expect(world.pass(ms: 20).filter { $0.hasPrefix("write") } == [])
+        world.connect(link: 2)
+        _ = world.turn()
+        #expect(world.orders.flyingKeys == ["a", "b"])
+    }
+
+    @Test("A drain waits for what is acknowledged, and says what is left when its time is over")
+    func drain() {
+        let world = world()
+        world.orders.queuedKeys = ["a"]
+        world.orders.clients = 0
+        _ = world.turn()
+        world.flow.beginDrain(1_000_000_000)
+        #expect(!world.isFinished)
+        _ = world.turn(.reply(1, "+OK"))
+        #expect(world.isFinished && world.flow.notices.last == .drained(unwritten: 0))
+        let other = self.world()
+        other.orders.queuedKeys = ["a", "b"]
+        other.orders.clients = 0
+        _ = other.turn()
+        other.flow.beginDrain(1_000_000_000)
+        _ = other.pass(ms: 5_000)
+        #expect(other.isFinished && other.flow.notices.last == .drained(unwritten: 2))
+    }
+}
