@@ -35,6 +35,11 @@ void fp_link_close(fp_engine *engine, fp_link id) {
     if (link) link_close(&engine->links, link);
 }
 
+void fp_link_abort(fp_engine *engine, fp_link id) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) link_abort(&engine->links, link);
+}
+
 void fp_link_finish(fp_engine *engine, fp_link id) {
     struct link *link = link_at(&engine->links, id);
     if (link) link_finish(&engine->links, link);
@@ -235,13 +240,21 @@ static void fetch_behind(fp_engine *engine, const struct written *written) {
     serve->stats.fetches_behind += flight_send_later(serve, &key, FP_TRACE_BEHIND_WRITE);
 }
 
+/* What was fetched before is older, though it may come later: who had waited for an earlier write of the key has read it,
+ * or written it, meanwhile. Once this one is confirmed nothing stands before the store any more. */
+static void overtake(struct serve *serve, const struct written *written) {
+    trace_note(serve->trace, written->hash, FP_TRACE_SENT, 0);
+    store_drop(serve->store, written->bytes, written->key_length, written->hash);
+    flights_close(serve, written->hash);
+}
+
 uint32_t fp_behind_send(fp_engine *engine, fp_link id, uint32_t count, size_t backlog_max) {
     struct link *link = link_at(&engine->links, id);
     uint32_t sent = 0;
     while (sent < count && link && link->out.bytes < backlog_max) {
         const struct written *written = behind_send(&engine->serve.behind);
         if (!written) break;
-        trace_note(engine->serve.trace, written->hash, FP_TRACE_SENT, 0);
+        overtake(&engine->serve, written);
         send_written(engine, link, written);
         fetch_behind(engine, written);
         sent++;

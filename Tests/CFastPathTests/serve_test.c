@@ -1308,6 +1308,22 @@ TEST("write-behind: before a client's other writes and messages go what it has w
     world_end(world);
 }
 
+TEST("write-behind: a command does not take over what the one before it has waited for") {
+    struct world *world = world_behind();
+    have(world, "GET other\r\n", "$1\r\nv\r\n");
+    ask(world, &world->b, "SET k 1\r\n");
+    EXPECT(ask(world, &world->a, "MGET k gone\r\n") == DISPATCH_STALL);
+    have(world, "GET gone\r\n", "$1\r\nv\r\n");
+    EXPECT(ask(world, &world->a, "MGET k gone\r\n") == DISPATCH_DONE); /* all of it is here now */
+    ask(world, &world->a, "SET k 2\r\n");
+    ask(world, &world->a, "SET j 2\r\n");
+    carry_out(world);
+    EXPECT(ask(world, &world->a, "PUBLISH news j\r\n") == DISPATCH_STALL);
+    carry_out(world);
+    EXPECT(ask(world, &world->a, "PUBLISH news j\r\n") == DISPATCH_DONE);
+    world_end(world);
+}
+
 TEST("write-behind: a write does not overtake what its client has sent on another link") {
     struct world *world = world_behind();
     ask(world, &world->a, "XPENDING s g\r\n"); /* a reply of its own in RESP2 */

@@ -15,7 +15,7 @@ struct PassthroughTests {
     func surplus() {
         let world = FlowWorld.connected()
         let ordered = world.turn(.reply(1, "+OK"))
-        #expect(ordered.first == "close link 1")
+        #expect(ordered.first == "abort link 1")
         #expect(world.status.lastError == "the upstream answered more than it was asked")
     }
 

@@ -28,7 +28,7 @@ struct PinningTests {
         let world = FlowWorld.connected()
         _ = world.turn(.pin(client: 9), .up(2), .reply(2, "*0"), .reply(2, "$12|run_id:other"))
         let orders = world.turn(.reply(2, "+PONG"))
-        #expect(orders.contains("close link 1") && orders.contains("close link 2"))
+        #expect(orders.contains("abort link 1") && orders.contains("close link 2"))
         #expect(!orders.contains("pin 9 to 2") && orders.contains { $0.hasPrefix("fail pin 9: -ERR upstream up:1 is") })
         #expect(world.pinCount == 0)
     }

@@ -251,7 +251,7 @@ struct UpstreamLifeTests {
         let world = FlowWorld.connected()
         _ = world.pass(ms: 1_000)
         let ordered = world.pass(ms: 5_000)
-        #expect(ordered.contains("close link 1"))
+        #expect(ordered.contains("abort link 1"))
         #expect(world.status.lastError == "no answer for 5000 ms")
         #expect(world.wantsAddresses)
     }

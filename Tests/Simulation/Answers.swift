@@ -97,6 +97,7 @@ extension World {
     }
 
     func answer(_ client: SimClient, _ asked: Asked, _ value: RESPValue) {
+        if plan.isBehind { noteHeard(asked, value, client) }
         switch asked.kind {
         case .read(let keys):
             if value.isError { return }
@@ -162,6 +163,7 @@ extension World {
                 if !isOwn(text) { tellOf(token, client) }
             } else {
                 learn(token: token, keys: [], client, asked)
+                judgeOrder(token, asked, client)
             }
         case .exactly(let wanted):
             if !value.isError, value != wanted {
@@ -187,6 +189,7 @@ extension World {
             judge([one], [key], asked, client)
             if client.isWatching { client.watchedRead = (key, one) }
         case .exec(let tokens, let keys, let isWatched):
+            if plan.isBehind { noteExec(value, client) }
             guard case .array = value else { return }
             for one in tokens { learn(token: one, keys: keys, client, asked) }
             arouse(client.pod, keys[0])

@@ -6,6 +6,8 @@ import CFastPath
 extension World {
     func connect(_ client: SimClient) {
         client.forget()
+        client.id = nextClient
+        nextClient += 1
         client.wire = fp_sim_connect(client.pod.sim)
         client.isConnected = true
         let wire = Wire(client.wire, .client(client))
@@ -96,6 +98,7 @@ extension World {
                     leastRead: keys.map { client.pod.read[$0] }, leastServed: keys.map { client.pod.served[$0] },
                     leastWritten: keys.map { max(client.pod.written[$0], unresolved($0, client.pod)) },
                     flightsSinceNs: keys.map { oldestRead(of: $0, client.pod) }))
+            if plan.isBehind { noteSent(&client.asked[client.asked.count - 1], client, keys) }
             note("\(client.name) → \(client.asked[client.asked.count - 1].text)")
         }
         client.commandsLeft -= commands.count

@@ -9,12 +9,15 @@ extension World {
             commands.append(words)
             kinds.append(kind)
         }
+        if plan.isBehind, client.habit != .subscriber, client.habit != .worker || chance.oneIn(2) {
+            return addRegister(client, add)
+        }
         switch client.habit {
         case .plain: addPlain(add)
         case .scripts: chance.oneIn(2) ? addScript(add) : addPlain(add)
         case .transactions: addTransaction(client, add)
         case .worker:
-            if chance.oneIn(2) { return addPlain(add) }
+            if chance.oneIn(2), !plan.isBehind { return addPlain(add) }
             add(["BLPOP".array, "q0".array, "q1".array, chance.pick(["0.05".array, "0.3".array, "2".array])], .pop)
             client.isBlocked = true
         case .subscriber:
@@ -226,7 +229,7 @@ extension World {
     // MARK: writers elsewhere
 
     func write(_ index: Int) {
-        if isHealed { return }
+        if isHealed || plan.isBehind { return }
         defer {
             let pause = plan.lengthNs / UInt64(plan.commands / 2) * plan.writersPause
             queue.push(nowNs + chance.between(pause / 4, pause * 3), .write(index))

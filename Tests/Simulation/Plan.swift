@@ -67,6 +67,9 @@ struct Plan {
     var fillers: Int
     var roomBytes: Int
     var faults: [(atNs: UInt64, fault: Fault)]
+    var isBehind = false
+    /// Registers are written by plain commands alone.
+    var isPlainOnly = false
 
     init(_ chance: inout Chance) {
         pods = chance.oneIn(3) ? 2 : 1
@@ -104,6 +107,25 @@ struct Plan {
         faults = []
         for _ in 0..<2 + chance.below(3) {
             faults.append((chance.between(second / 2, lengthNs - second / 2), Self.fault(&chance)))
+        }
+        if ahead.oneIn(5) { makeBehind(&ahead) }
+    }
+
+    /// Only the pod writes, and behind: keys are registers.
+    private mutating func makeBehind(_ chance: inout Chance) {
+        isBehind = true
+        isPlainOnly = chance.oneIn(2)
+        pods = 1
+        config.mode = .writeBehind
+        config.writeBehind.memory = chance.pick([256 << 10, 8_000, 100_000])
+        for rule in config.rules.indices where config.rules[rule].mode != nil { config.rules[rule].mode = .writeBehind }
+        for place in faults.indices {
+            switch faults[place].fault {
+            /* An upstream that forgets is nobody's register. */
+            case .failover, .seenThenGone: faults[place].fault = .restart(300 * millisecond)
+            case .lateWrite: faults[place].fault = .cut(reset: true, all: true)
+            default: break
+            }
         }
     }
 

@@ -29,6 +29,8 @@ final class Wire {
     var isUpstream: Bool { if case .upstream = peer { true } else { false } }
     /// The pod knows of its end.
     var isOver = false
+    /// Reset, or given up by the kernel: what is held up is not sent again. 0: it is not.
+    var deadNs: UInt64 = 0
     /// What was sent on it is acknowledged by nobody: the kernel gives it up after link_timeout (TCP_USER_TIMEOUT).
     var isDoomed = false
 

@@ -61,6 +61,9 @@ struct Asked {
     var leastWritten: [Int]
     /// By key of `read`: when the oldest read of it was sent that was unanswered in the pod, this one included.
     var flightsSinceNs: [UInt64]
+    /// Registers: its number, and by key of `read` what is old.
+    var number = 0
+    var floors: [Int] = []
 
     var text: String { Self.text(of: words) }
 
@@ -93,6 +96,10 @@ final class SimClient {
     /// The same of plain reads alone, which are answered in order whatever the upstream does.
     var ownServed: [Int]
     var ownWritten: [Int]
+    /// Registers: by key, what its own earlier answers have shown.
+    var ownFloor: [Int]
+    /// And what its open transaction writes.
+    var queuedWrites: [(keys: [Int], number: Int)] = []
     var isBlocked = false
     /// It has asked for what gives it a link of its own.
     var hasState = false
@@ -120,8 +127,11 @@ final class SimClient {
         ownRead = Array(repeating: 0, count: keys)
         ownWritten = ownRead
         ownServed = ownRead
+        ownFloor = ownRead
     }
 
+    /// Of this connection.
+    var id = 0
     var name: String { "pod\(pod.index).c\(index)" }
 
     /// What RESET takes from a connection.
@@ -140,5 +150,6 @@ final class SimClient {
         isBlocked = false
         hasState = false
         queued = nil
+        queuedWrites = []
     }
 }

@@ -32,6 +32,7 @@ final class World {
     var chance: Chance
     var nowNs: UInt64 = second
     let model: UpstreamModel
+    var registers: Registers
     var pods: [Pod] = []
     var clients: [SimClient] = []
     var queue = EventQueue<Event>()
@@ -58,6 +59,7 @@ final class World {
     var keepsHistory = false
     var valueNames: [UInt64: String] = [:]
     var nextToken = 1
+    var nextClient = 1
     var coverage: [String: Int] = [:]
     var buffer = [UInt8](repeating: 0, count: 65_536)
 
@@ -67,6 +69,7 @@ final class World {
         chance = Chance(seed: seed)
         plan = Plan(&chance)
         model = UpstreamModel(keys: plan.keys + 1)
+        registers = Registers(keys: plan.keys + 1)
         model.speaksTracking = plan.speaksTracking
         model.tableMax = plan.tableMax
         snapshot = model.snapshot()
@@ -85,7 +88,8 @@ final class World {
         let total = plan.pods * plan.clientsPerPod
         for pod in pods {
             for index in 0..<plan.clientsPerPod {
-                let habit = index < 2 ? .plain : chance.pick(habits)
+                var habit = index < 2 ? .plain : chance.pick(habits)
+                if plan.isBehind, plan.isPlainOnly || habit == .otherDatabase { habit = .plain }
                 clients.append(
                     SimClient(index, pod, habit, commands: plan.commands / total + 1, keys: plan.keys + 1))
             }
@@ -134,7 +138,9 @@ final class World {
         for (token, text) in refused where model.truth.execution(of: token) > 0 {
             fail("\(text) was refused, and yet the upstream has carried it out")
         }
-        for token in model.truth.repeated where failure == nil { fail("token \(token) was carried out twice") }
+        /* What was acknowledged is sent again until it is confirmed. */
+        for token in model.truth.repeated where failure == nil && !plan.isBehind { fail("token \(token) was carried out twice") }
+        judgeUpstream()
         leave()
         /* A row of blocking commands that a client has left is gone through, one after the other, each for 2 s. */
         for _ in 0..<10 where failure == nil {
@@ -179,10 +185,13 @@ final class World {
             stir(pod)
         case .endToEngine(let pod, let wire, let error):
             wire.isOver = true
+            if error != 0, wire.deadNs == 0 { wire.deadNs = nowNs }
             fp_sim_end(pod.sim, wire.number, error)
             stir(pod)
         case .toUpstream(_, let wire, let bytes):
             if nowNs < frozenUntilNs { return held.append(event) }
+            /* Only what was on its way comes from a socket that is dead. */
+            if wire.deadNs != 0, nowNs > wire.deadNs + 2 * plan.delayNs.high { return }
             guard let connection = wire.connection, !connection.isClosed else { return }
             model.receive(bytes, on: connection)
             flushModel()
@@ -316,6 +325,7 @@ final class World {
             }
             guard let wire = pod.wire(number) else { continue }
             if case .client(let client) = wire.peer, nowNs < client.deafUntilNs, state != .FP_WIRE_GONE { continue }
+            if fp_sim_is_aborted(pod.sim, number), wire.deadNs == 0 { wire.deadNs = nowNs }
             take(pod, wire)
             if state == .FP_WIRE_FINISHED || state == .FP_WIRE_GONE { ended(pod, wire) }
         }

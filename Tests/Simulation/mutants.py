@@ -14,6 +14,8 @@ ENGINE = "Sources/CFastPath/engine.c"
 ORDERS = "Sources/CFastPath/orders.c"
 COMMANDS = "Sources/CFastPath/resp/"
 FLOW = "Sources/Sidecar/Flow/"
+WRITE = "Sources/CFastPath/serve/write.c"
+BEHIND = "Sources/CFastPath/serve/behind.c"
 HEARTBEAT = "Sources/Sidecar/Upstream/Heartbeat.swift"
 
 TRUST = "engine->trusted && serve->now_ns <= engine->trusted_until_ns;"
@@ -246,4 +248,35 @@ MUTANTS = [
      "            orders.closeClient(client)\n",
      "        if case .ready = session.pointee.phase {\n"
      "            _ = client\n"),
+    ("write-behind: reads do not look at what is written", READ,
+     "if (unlikely(written)) return answer_own(serve, session, written);", "(void)written;"),
+    ("write-behind: MGET does not look at what is written", READ,
+     "        if (unlikely(written)) {\n            values[i]", "        if (0) {\n            values[i]"),
+    ("write-behind: what touches a written key does not wait", WRITE,
+     " || touches(serve, command);", " || (0 && touches(serve, command));"),
+    ("write-behind: scripts and transactions do not wait", WRITE,
+     "|| command->kind == COMMAND_UNKEYED) return true;", "|| command->kind == COMMAND_UNKEYED) return false;"),
+    ("write-behind: what a client writes or tells behind a write does not wait", WRITE,
+     "return (writes && !behind_is_settled(&serve->behind, session->written_place)) ||", "(void)writes;\n    return"),
+    ("write-behind: a command takes over what the one before has waited for", DISPATCH,
+     "if (unlikely(session->awaited_place) && done != DISPATCH_STALL) session->awaited_place = 0;", ""),
+    ("write-behind: a write overtakes its client's commands on another link", WRITE,
+     "if (session->lane_count && session->lane != FP_LANE_TRACKED) {", "if (0) {"),
+    ("write-behind: what was fetched before a write is kept over it", WRITE,
+     "    flights_close(serve, key.hash);\n", ""),
+    ("write-behind: what was fetched before a write is sent is kept", ORDERS,
+     "    flights_close(serve, written->hash);\n", ""),
+    ("write-behind: what was on a lost link is not sent again", BEHIND,
+     "        from = requeue(behind, written->place > last ? from : &behind->queued_first, written);\n",
+     "        (void)from, (void)requeue;\n        end(behind, written);\n"),
+    ("write-behind: a refusal for now is taken for good", FLOW + "WriteBehind.swift",
+     "            orders.writeBehindIs(.retried)\n", "            orders.writeBehindIs(.refused)\n"),
+    ("write-behind: a ghost that was lost is not waited for", BEHIND,
+     "        if (written->ghost) {\n            stick(behind, written);\n            continue;",
+     "        if (written->ghost) {\n            end(behind, written);\n            continue;"),
+    ("write-behind: what was retried is not found among what flies", BEHIND,
+     "           !(behind->disordered && flies_in_disorder(behind, place));",
+     "           !(behind->disordered && 0 && flies_in_disorder(behind, place));"),
+    ("write-behind: what a given-up link still holds is sent", FLOW + "TrackedLink.swift",
+     "        orders.abortLink(tracked.link)\n", "        orders.closeLink(tracked.link)\n"),
 ]

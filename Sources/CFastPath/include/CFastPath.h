@@ -168,6 +168,9 @@ size_t fp_link_backlog(const fp_engine *engine, fp_link link);
 
 /* Closes; no event of the link follows. */
 void fp_link_close(fp_engine *engine, fp_link link);
+/* The same by a reset: what the kernel still holds is not sent, so that it cannot arrive behind what is sent elsewhere.
+ */
+void fp_link_abort(fp_engine *engine, fp_link link);
 /* Nothing more will be sent: behind what is unsent the upstream sees an end of file, answers what it was asked, ends
  * what blocks, and closes. */
 void fp_link_finish(fp_engine *engine, fp_link link);

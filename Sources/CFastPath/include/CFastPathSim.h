@@ -42,6 +42,9 @@ typedef FP_ENUM(fp_wire_state, uint8_t){
 
 fp_wire_state fp_sim_state(const fp_sim *sim, fp_wire wire);
 
+/* It has been reset by the engine: what has not arrived never will. To be asked before the last byte is taken. */
+bool fp_sim_is_aborted(const fp_sim *sim, fp_wire wire);
+
 /* Ends the dialing: error 0, or an errno. */
 void fp_sim_pick_up(fp_sim *sim, fp_wire wire, int error);
 

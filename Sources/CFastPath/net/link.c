@@ -68,6 +68,11 @@ static void link_end(struct links *links, struct link *link) {
 
 void link_close(struct links *links, struct link *link) { link_end(links, link); }
 
+void link_abort(struct links *links, struct link *link) {
+    loop_abort(links->loop, &link->conn);
+    link_end(links, link);
+}
+
 /* Room for this event is what SERVE_EVENTS_SPARE keeps. */
 static void link_down(struct links *links, struct link *link, int error) {
     fp_event *event = serve_event(links->serve, FP_EVENT_LINK_DOWN);

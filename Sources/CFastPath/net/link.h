@@ -60,6 +60,8 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
 void link_send(struct links *links, struct link *link, const void *bytes, size_t length);
 void link_send_bulk(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
 void link_close(struct links *links, struct link *link);
+/* The same by a reset: what is unsent, in the kernel too, is not sent. */
+void link_abort(struct links *links, struct link *link);
 /* Sends what is unsent and then an end of file: the upstream answers what it was asked, ends what blocks, closes. */
 void link_finish(struct links *links, struct link *link);
 

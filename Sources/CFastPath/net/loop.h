@@ -79,6 +79,7 @@ struct loop_ops {
     void (*sip)(struct loop *loop, bool sips); /* NULL: it always does */
     void (*send)(struct loop *loop, struct loop_conn *conn, int iov_count);
     void (*finish)(struct loop *loop, struct loop_conn *conn);
+    void (*abort)(struct loop *loop, struct loop_conn *conn); /* NULL: by the socket */
     void (*remove)(struct loop *loop, struct loop_conn *conn);
     void (*recycle)(struct loop *loop);
     void (*wait)(struct loop *loop, uint64_t deadline_ns);
@@ -153,6 +154,12 @@ static inline void loop_send(struct loop *loop, struct loop_conn *conn, int iov_
 
 /* Tells the peer that nothing more will be sent. Not while a loop_send is under way. */
 static inline void loop_finish(struct loop *loop, struct loop_conn *conn) { loop->ops->finish(loop, conn); }
+
+/* When it is removed the peer is to get nothing more, not what the kernel still holds either: by a reset. */
+static inline void loop_abort(struct loop *loop, struct loop_conn *conn) {
+    if (unlikely(loop->ops->abort)) loop->ops->abort(loop, conn);
+    else socket_abort(conn->fd);
+}
 
 /* Closes the socket (with the next loop_wait at the latest) and forgets the connection: no event of it follows, conn
  * and what it was sending may be freed at once. Also what ends a connection after LOOP_CLOSED. */

@@ -35,6 +35,7 @@ struct wire {
     bool paused;
     bool wants_room;  /* the last send was short */
     bool has_room;    /* LOOP_WRITABLE is to be told */
+    bool aborted;     /* what has not arrived never will */
     bool is_accepted; /* a client's, offered to the engine and not yet taken */
     bool is_ready, is_changed;
     struct wire *next_ready, *next_changed;
@@ -159,6 +160,11 @@ fp_wire fp_sim_changed(fp_sim *sim) {
 fp_wire_state fp_sim_state(const fp_sim *sim, fp_wire number) {
     const struct wire *wire = wire_at(sim, number);
     return wire ? wire->state : FP_WIRE_GONE;
+}
+
+bool fp_sim_is_aborted(const fp_sim *sim, fp_wire number) {
+    const struct wire *wire = wire_at(sim, number);
+    return wire && wire->aborted;
 }
 
 void fp_sim_pick_up(fp_sim *sim, fp_wire number, int error) {
@@ -315,6 +321,8 @@ static void sim_send(struct loop *loop, struct loop_conn *conn, int iov_count) {
     if (conn->sent) mark_changed(sim_of(loop), wire);
 }
 
+static void sim_abort(struct loop *loop, struct loop_conn *conn) { wire_of(loop, conn)->aborted = true; }
+
 static void sim_finish(struct loop *loop, struct loop_conn *conn) {
     struct wire *wire = wire_of(loop, conn);
     wire->state = FP_WIRE_FINISHED;
@@ -414,6 +422,7 @@ static const struct loop_ops sim_ops = {
     .resume = sim_resume,
     .send = sim_send,
     .finish = sim_finish,
+    .abort = sim_abort,
     .remove = sim_remove,
     .recycle = sim_recycle,
     .wait = sim_wait,

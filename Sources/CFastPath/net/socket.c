@@ -136,6 +136,11 @@ int socket_for_link(const struct socket_address *address, const struct socket_bu
     return set_link(fd, family, buffers) ? fd : close_with_errno(fd);
 }
 
+void socket_abort(int fd) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
 int socket_port(int fd) {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;

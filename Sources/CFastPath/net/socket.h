@@ -47,6 +47,9 @@ void socket_set_buffers(int fd, const struct socket_buffers *buffers);
 /* A socket for a link, non-blocking and not yet connected. */
 int socket_for_link(const struct socket_address *address, const struct socket_buffers *buffers);
 
+/* Closing it will reset the connection, and what is unsent or unacknowledged is never sent again. */
+void socket_abort(int fd);
+
 /* The port a TCP socket is bound to, or a negative errno. */
 int socket_port(int fd);
 

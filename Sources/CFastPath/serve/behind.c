@@ -12,6 +12,7 @@ bool behind_init(struct behind *behind, struct budget *budget, size_t bytes_max)
     behind->budget = budget;
     behind->bytes_max = bytes_max;
     behind->queued_first = behind->queued_last = behind->flying_first = behind->flying_last = TABLE_NONE;
+    behind->stuck_first = TABLE_NONE;
     behind->next_place = 1;
     if (bytes_max == 0) return true;
     if (!budget_take(budget, BUDGET_BEHIND, BUCKETS * sizeof(uint32_t))) return false;
@@ -133,7 +134,6 @@ bool behind_put(struct behind *behind, const struct store_key *key, const uint8_
         if (old) {
             old->ghost = true;
             leave_bucket(behind, old);
-            free_bytes(behind, old);
         }
         written->hash = key->hash;
         written->place = behind->next_place++;
@@ -157,8 +157,17 @@ static bool begins_at(const struct behind *behind, uint32_t first, uint64_t plac
     return first == TABLE_NONE || at(behind, first)->place >= place;
 }
 
+/* What was refused for now has been sent again, behind what had been sent meanwhile. */
+static bool flies_in_disorder(const struct behind *behind, uint64_t place) {
+    for (uint32_t i = behind->flying_first; i != TABLE_NONE; i = at(behind, i)->next)
+        if (at(behind, i)->place < place) return true;
+    return false;
+}
+
 bool behind_is_settled(const struct behind *behind, uint64_t place) {
-    return begins_at(behind, behind->flying_first, place) && begins_at(behind, behind->queued_first, place);
+    return begins_at(behind, behind->flying_first, place) && begins_at(behind, behind->queued_first, place) &&
+           begins_at(behind, behind->stuck_first, place) &&
+           !(behind->disordered && flies_in_disorder(behind, place));
 }
 
 uint64_t behind_oldest_ns(const struct behind *behind) {
@@ -180,7 +189,10 @@ struct written *behind_send(struct behind *behind) {
     behind->queued--;
     written->next = TABLE_NONE;
     if (behind->flying_last == TABLE_NONE) behind->flying_first = written->item.index;
-    else at(behind, behind->flying_last)->next = written->item.index;
+    else {
+        behind->disordered |= written->place < at(behind, behind->flying_last)->place;
+        at(behind, behind->flying_last)->next = written->item.index;
+    }
     behind->flying_last = written->item.index;
     behind->flying++;
     written->flies = true;
@@ -193,7 +205,10 @@ static struct written *take_flying(struct behind *behind) {
     struct written *written = at(behind, behind->flying_first);
     if (!written) return NULL;
     behind->flying_first = written->next;
-    if (behind->flying_first == TABLE_NONE) behind->flying_last = TABLE_NONE;
+    if (behind->flying_first == TABLE_NONE) {
+        behind->flying_last = TABLE_NONE;
+        behind->disordered = false;
+    }
     behind->flying--;
     return written;
 }
@@ -209,18 +224,61 @@ static uint32_t *requeue(struct behind *behind, uint32_t *from, struct written *
     return &written->next;
 }
 
+static bool same_key(const struct written *one, const struct written *other) {
+    return one->hash == other->hash && one->key_length == other->key_length &&
+           memcmp(one->bytes, other->bytes, one->key_length) == 0;
+}
+
+/* A ghost's successor stands for it from now on, and its place is kept until that is carried out. Of several of one key
+ * the oldest place is enough. */
+static void stick(struct behind *behind, struct written *ghost) {
+    uint32_t *link = &behind->stuck_first;
+    for (struct written *other; (other = at(behind, *link)); link = &other->next) {
+        if (same_key(other, ghost) && other->place < ghost->place) {
+            end(behind, ghost);
+            return;
+        }
+        if (other->place > ghost->place) break;
+    }
+    ghost->next = *link;
+    *link = ghost->item.index;
+}
+
+/* A write of the key has been carried out, or given up: nobody waits for what was before it. */
+static void unstick(struct behind *behind, const struct written *written) {
+    uint32_t *link = &behind->stuck_first;
+    for (struct written *ghost; (ghost = at(behind, *link));) {
+        if (!same_key(ghost, written) || ghost->place > written->place) {
+            link = &ghost->next;
+            continue;
+        }
+        *link = ghost->next;
+        end(behind, ghost);
+    }
+}
+
 void behind_done(struct behind *behind, enum behind_outcome outcome) {
     struct written *written = take_flying(behind);
     if (!written) return;
-    if (outcome == BEHIND_RETRIED && !written->ghost) requeue(behind, &behind->queued_first, written);
-    else end(behind, written);
+    if (outcome == BEHIND_RETRIED || (outcome == BEHIND_REFUSED && written->ghost)) {
+        if (written->ghost) stick(behind, written);
+        else requeue(behind, &behind->queued_first, written);
+        return;
+    }
+    unstick(behind, written);
+    end(behind, written);
 }
 
 void behind_unsend(struct behind *behind) {
     uint32_t *from = &behind->queued_first;
+    uint64_t last = 0;
     struct written *written;
     while ((written = take_flying(behind))) {
-        if (written->ghost) end(behind, written);
-        else from = requeue(behind, from, written);
+        if (written->ghost) {
+            stick(behind, written);
+            continue;
+        }
+        from = requeue(behind, written->place > last ? from : &behind->queued_first, written);
+        last = written->place;
     }
 }

@@ -8,10 +8,14 @@
  * What is written while its predecessor flies is queued behind, and the predecessor becomes a *ghost*, whose outcome is
  * of no interest any more. So writes of one key reach the upstream in their order, and the last one last.
  *
- * Every write has a *place*, which counts up; queued and flying ones each stand in the order of their places. So "all
- * that was written before now has been carried out" is two comparisons: behind_is_settled. Whatever is not itself
- * written behind and may touch these keys waits for that (dispatch.c), so nothing that touches a key overtakes a write
- * of it, nor is sent between a write and its second sending.
+ * A ghost that was not carried out is *stuck* until a later write of its key has been: whoever waits for it waits for
+ * that.
+ *
+ * Every write has a *place*, which counts up; queued and stuck ones each stand in the order of their places, and flying
+ * ones do unless some were refused for now and sent again. So "all that was written before now has been carried out" is
+ * three comparisons: behind_is_settled. Whatever is not itself written behind and may touch these keys waits for that
+ * (dispatch.c), so nothing that touches a key overtakes a write of it, nor is sent between a write and its second
+ * sending.
  *
  * Reads look here first: nothing that comes from the upstream is newer. Memory: owner BUDGET_BEHIND, at most bytes_max.
  * Loop thread only. */
@@ -39,8 +43,9 @@ struct behind {
     struct table table;
     uint32_t *buckets; /* by hash: those that are no ghosts */
     uint32_t bucket_mask;
-    uint32_t queued_first, queued_last, flying_first, flying_last;
+    uint32_t queued_first, queued_last, flying_first, flying_last, stuck_first;
     uint32_t queued, flying;
+    bool disordered; /* those that fly do not all stand in the order of their places */
     uint64_t next_place;
     size_t bytes, bytes_max;
     struct budget *budget;

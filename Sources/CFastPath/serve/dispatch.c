@@ -194,11 +194,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     bool refused = serve->refusal.length && lane != FP_LANE_PINNED && kind == FP_EVENT_COMMAND;
     if (unlikely(refused)) return refuse_travel(serve, session, command, serve->refusal.bytes, serve->refusal.length);
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
-    if (unlikely(write_must_wait(serve, session, command))) {
-        /* A client's own link may outlive the one that the writes wait for. */
-        if (!serve->refusal.length) return dispatch_stall(serve, session, STALL_WRITES);
-        return refuse_travel(serve, session, command, serve->refusal.bytes, serve->refusal.length);
-    }
+    if (unlikely(write_must_wait(serve, session, command))) return dispatch_stall(serve, session, STALL_WRITES);
     if (!request_fits(serve, length)) return refuse_travel(serve, session, command, spent, sizeof spent - 1);
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
@@ -337,7 +333,8 @@ static bool awaits_multi(const struct session *session) {
     return false;
 }
 
-enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
+static enum dispatched dispatch_request(struct serve *serve, struct session *session, const uint8_t *raw,
+                                        size_t length) {
     session->stall = STALL_NONE;
     bool large = serve->request_bytes && serve->request_bytes + length > SERVE_REQUEST_BYTES;
     if (unlikely(large || !serve_events_fit(serve, SERVE_MGET_KEYS + 1 + SERVE_EVENTS_SPARE)))
@@ -390,5 +387,12 @@ enum dispatched dispatch(struct serve *serve, struct session *session, const uin
         travel(serve, session, shared_lane(serve, session, command), FP_EVENT_COMMAND, command, raw, length);
     bool writes = command->kind == COMMAND_WRITE || command->kind == COMMAND_UNKEYED;
     if (done == DISPATCH_DONE) *(writes ? &serve->stats.commands_written : &serve->stats.commands_passed) += 1;
+    return done;
+}
+
+enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
+    enum dispatched done = dispatch_request(serve, session, raw, length);
+    /* What it waited for was its own: the next command waits for more. */
+    if (unlikely(session->awaited_place) && done != DISPATCH_STALL) session->awaited_place = 0;
     return done;
 }

@@ -156,8 +156,7 @@ bool write_must_wait(struct serve *serve, struct session *session, const struct 
     /* Only for what was written when it came, or it might wait for ever. */
     if (waits && session->awaited_place == 0) session->awaited_place = serve->behind.next_place;
     waits = waits && !behind_is_settled(&serve->behind, session->awaited_place);
-    if (!waits) session->awaited_place = 0;
-    else serve->write_waiters++;
+    serve->write_waiters += waits;
     return waits;
 }
 

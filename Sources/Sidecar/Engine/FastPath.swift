@@ -252,6 +252,7 @@ struct FastPath: Orders, @unchecked Sendable {
     @inline(__always)
     func backlog(_ link: LinkID) -> Int { fp_link_backlog(engine, link) }
     func closeLink(_ link: LinkID) { fp_link_close(engine, link) }
+    func abortLink(_ link: LinkID) { fp_link_abort(engine, link) }
     func finishLink(_ link: LinkID) { fp_link_finish(engine, link) }
 
     // MARK: clients

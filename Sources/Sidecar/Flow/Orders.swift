@@ -11,6 +11,8 @@ protocol Orders {
     /// Bytes that the kernel has not taken.
     func backlog(_ link: LinkID) -> Int
     func closeLink(_ link: LinkID)
+    /// What the kernel still holds is not sent.
+    func abortLink(_ link: LinkID)
     /// Behind what is unsent the upstream sees an end of file.
     func finishLink(_ link: LinkID)
 

@@ -313,7 +313,8 @@ extension Flow {
 
     /// Closes the link while it is up.
     mutating func closeTracked(_ reason: String) {
-        orders.closeLink(tracked.link)
+        /* Acknowledged writes are sent again on the next one; these here must not arrive behind them. */
+        orders.abortLink(tracked.link)
         loseTracked(reason)
     }
 

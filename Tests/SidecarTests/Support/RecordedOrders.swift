@@ -89,6 +89,7 @@ final class RecordedOrders: Orders {
     }
     func backlog(_ link: LinkID) -> Int { backlogs[link] ?? 0 }
     func closeLink(_ link: LinkID) { note("close link \(link)") }
+    func abortLink(_ link: LinkID) { note("abort link \(link)") }
     func finishLink(_ link: LinkID) { note("finish link \(link)") }
 
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID) {
