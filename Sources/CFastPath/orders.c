@@ -240,8 +240,8 @@ static void fetch_behind(fp_engine *engine, const struct written *written) {
     serve->stats.fetches_behind += flight_send_later(serve, &key, FP_TRACE_BEHIND_WRITE);
 }
 
-/* What was fetched before is older, though it may come later: who had waited for an earlier write of the key has read it,
- * or written it, meanwhile. Once this one is confirmed nothing stands before the store any more. */
+/* What was fetched before is older, though it may come later: who had waited for an earlier write of the key has read
+ * it, or written it, meanwhile. Once this one is confirmed nothing stands before the store any more. */
 static void overtake(struct serve *serve, const struct written *written) {
     trace_note(serve->trace, written->hash, FP_TRACE_SENT, 0);
     store_drop(serve->store, written->bytes, written->key_length, written->hash);

@@ -1,5 +1,5 @@
-/* behind — write-behind's queue: against a dictionary that stands for the upstream, and one that stands for what clients
- * were told. FERRITE_TEST_SEED replays a failing run. */
+/* behind — write-behind's queue: against a dictionary that stands for the upstream, and one that stands for what
+ * clients were told. FERRITE_TEST_SEED replays a failing run. */
 #include "serve/behind.h"
 
 #include <stdlib.h>
@@ -16,9 +16,9 @@ struct model {
     uint32_t told[KEYS];     /* the last value acknowledged of each key */
     uint32_t upstream[KEYS]; /* what it has; values of a key only ever grow, or the upstream has gone back */
     uint32_t next;
-    uint64_t awaited;            /* a place, 0: none */
-    uint32_t told_then[KEYS];    /* and what had been told before it */
-    uint32_t sent[4096][2]; /* on the link, in its order: key and value */
+    uint64_t awaited;         /* a place, 0: none */
+    uint32_t told_then[KEYS]; /* and what had been told before it */
+    uint32_t sent[4096][2];   /* on the link, in its order: key and value */
     uint32_t sent_first, sent_last;
 };
 
@@ -92,7 +92,8 @@ static void read_all(struct model *model) {
     }
 }
 
-TEST("write-behind: whatever is refused, lost and sent again, the upstream gets each key's writes in order, and the last") {
+TEST("write-behind: whatever is refused, lost and sent again, the upstream gets each key's writes in order, and the "
+     "last") {
     const char *given = getenv("FERRITE_TEST_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 10) : 1;
     for (uint64_t end = given ? seed : 300; seed <= end; seed++) {

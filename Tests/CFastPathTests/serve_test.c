@@ -1255,10 +1255,10 @@ TEST("write-behind: SET and its like without conditions are acknowledged at once
 
 TEST("write-behind: what has a condition, a reply of its own, another mode or too much to hold travels") {
     static char large[400000];
-    const char *lines[] = {"SET a 1 NX\r\n",       "SET a 1 GET\r\n", "SET a 1 KEEPTTL\r\n", "SET a 1 EX 0\r\n",
-                           "SET a 1 PX 010\r\n",    "SET a 1 EX x\r\n", "SET a 1 EXAT 99\r\n",  "SETEX a -1 v\r\n",
-                           "SET plain 1\r\n",       "MSET a 1 plain 2\r\n", "MSET a 1 b\r\n",      "SETNX a 1\r\n",
-                           "GETSET a 1\r\n",        "INCR a\r\n",       "DEL a\r\n"};
+    const char *lines[] = {
+        "SET a 1 NX\r\n",   "SET a 1 GET\r\n",     "SET a 1 KEEPTTL\r\n", "SET a 1 EX 0\r\n", "SET a 1 PX 010\r\n",
+        "SET a 1 EX x\r\n", "SET a 1 EXAT 99\r\n", "SETEX a -1 v\r\n",    "SET plain 1\r\n",  "MSET a 1 plain 2\r\n",
+        "MSET a 1 b\r\n",   "SETNX a 1\r\n",       "GETSET a 1\r\n",      "INCR a\r\n",       "DEL a\r\n"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         struct world *world = world_behind();
         ask(world, &world->a, lines[i]);
@@ -1276,7 +1276,7 @@ TEST("write-behind: what has a condition, a reply of its own, another mode or to
 }
 
 TEST("write-behind: what touches a written key waits until that is carried out, and no longer") {
-    const char *waits[] = {"STRLEN k\r\n", "INCR k\r\n", "DEL other k\r\n", "KEYS *\r\n", "FLUSHALL\r\n",
+    const char *waits[] = {"STRLEN k\r\n", "INCR k\r\n",     "DEL other k\r\n",    "KEYS *\r\n", "FLUSHALL\r\n",
                            "EVAL x 0\r\n", "SET k 1 NX\r\n", "MGET k missing\r\n", "DBSIZE\r\n"};
     const char *goes[] = {"STRLEN other\r\n", "GET other\r\n", "MGET other missing\r\n", "PING\r\n", "INCR other\r\n"};
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {

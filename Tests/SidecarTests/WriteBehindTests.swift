@@ -60,7 +60,8 @@ struct WriteBehindTests {
         _ = world.turn()
         #expect(world.turn(.reply(1, "-NOPERM no permission")) == ["a is refused"])
         #expect(
-            world.flow.writes.deadLetters == [DeadLetter(key: "a", reason: "NOPERM no permission", atNs: 1_000_000_000)])
+            world.flow.writes.deadLetters == [DeadLetter(key: "a", reason: "NOPERM no permission", atNs: 1_000_000_000)]
+        )
         world.sleep(ms: 4_500)
         #expect(world.turn(.reply(1, "-OOM full"), .reply(1, "-WRONGTYPE x")).contains("b is refused"))
         #expect(world.flow.writes.deadLetters.map(\.key) == ["a", "b", "c"])

@@ -136,7 +136,8 @@ extension World {
     }
 
     func tell(_ key: Int) {
-        guard !plan.isBehind, !isDown, !model.isLoading, !model.cannotSave, nowNs >= frozenUntilNs, !writers[0].isClosed else { return }
+        guard !plan.isBehind, !isDown, !model.isLoading, !model.cannotSave, nowNs >= frozenUntilNs, !writers[0].isClosed
+        else { return }
         for words in [
             ["SET".array, [UInt8]("k", key), value(token())],
             ["PUBLISH".array, "c0".array, [UInt8]("#", token())],

@@ -141,7 +141,9 @@ extension World {
         guard number > 0, plan.isBehind else { return }
         cover("write-behind: messages behind writes")
         for key in 0..<plan.keys {
-            let own = registers.writes[key].last { $0.client == client.id && $0.sentAt < asked.number && $0.heardAt != .max }
+            let own = registers.writes[key].last {
+                $0.client == client.id && $0.sentAt < asked.number && $0.heardAt != .max
+            }
             guard let own, let had = model.truth.timelines[key].last(where: { $0.from <= number }) else { continue }
             let isOld = !registers.writes[key].contains { $0.value == had.value && $0.heardAt >= own.sentAt }
             if isOld {
@@ -155,7 +157,9 @@ extension World {
     /// All is well and everything has been sent: the upstream has what was acknowledged last.
     func judgeUpstream() {
         guard plan.isBehind, failure == nil else { return }
-        for pod in pods where pod.loop.flow.unwritten > 0 { fail("pod\(pod.index) has not sent all it has acknowledged") }
+        for pod in pods where pod.loop.flow.unwritten > 0 {
+            fail("pod\(pod.index) has not sent all it has acknowledged")
+        }
         for key in 0..<plan.keys where failure == nil {
             let has = model.truth.current(key).value
             let last = registers.writes[key].filter { $0.heardAt != .max }.map(\.sentAt).max() ?? 0

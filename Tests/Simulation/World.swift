@@ -139,7 +139,9 @@ final class World {
             fail("\(text) was refused, and yet the upstream has carried it out")
         }
         /* What was acknowledged is sent again until it is confirmed. */
-        for token in model.truth.repeated where failure == nil && !plan.isBehind { fail("token \(token) was carried out twice") }
+        for token in model.truth.repeated where failure == nil && !plan.isBehind {
+            fail("token \(token) was carried out twice")
+        }
         judgeUpstream()
         leave()
         /* A row of blocking commands that a client has left is gone through, one after the other, each for 2 s. */

@@ -166,8 +166,7 @@ static bool flies_in_disorder(const struct behind *behind, uint64_t place) {
 
 bool behind_is_settled(const struct behind *behind, uint64_t place) {
     return begins_at(behind, behind->flying_first, place) && begins_at(behind, behind->queued_first, place) &&
-           begins_at(behind, behind->stuck_first, place) &&
-           !(behind->disordered && flies_in_disorder(behind, place));
+           begins_at(behind, behind->stuck_first, place) && !(behind->disordered && flies_in_disorder(behind, place));
 }
 
 uint64_t behind_oldest_ns(const struct behind *behind) {
