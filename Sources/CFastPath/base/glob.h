@@ -1,7 +1,7 @@
 /* glob — Redis's patterns of keys, as KEYS, SCAN and PSUBSCRIBE take them: * ? [abc] [^a] [a-z], and \ before any.
  *
- * The same answers as stringmatchlen of Redis (util.c), in time bounded by the product of the two lengths: Redis' own
- * recursion is exponential in the number of stars. */
+ * The same answers as stringmatchlen of Redis (util.c), but that stars match the empty name too, in time bounded by the
+ * product of the two lengths: Redis' own recursion is exponential in the number of stars. */
 #ifndef FERRITE_BASE_GLOB_H
 #define FERRITE_BASE_GLOB_H
 

@@ -1,0 +1,410 @@
+"""Modes: write-through and write-behind, rules by pattern, values past their time, missing keys, the breaker."""
+
+import os
+import signal
+import time
+
+from resp import Closed, ReplyError, Status
+from runner import expect, expect_below, expect_error, expect_true, test
+from servers import wait_until
+
+
+def behind(t, upstream, **settings):
+    return t.sidecar(upstream, settings={"mode": "write-behind", **settings}).wait_until_tracking()
+
+
+def waiting(sidecar):
+    return sidecar.metric("ferrite_sidecar_write_behind_queued")
+
+
+def outcomes(sidecar, outcome):
+    return sidecar.metrics()[f'ferrite_sidecar_write_behind_total{{outcome="{outcome}"}}']
+
+
+# ---- write-through ----
+
+
+@test("write-through: what was written is a hit, whatever wrote it, and is what the upstream has")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"mode": "write-through"}).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    client.call("SET", "k", "1")
+    client.call("INCR", "k")
+    client.call("APPEND", "k", "0")
+    client.call("MSET", "a", "1", "b", "2")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_fills_total") >= 5, what="the fetches behind the writes")
+    misses = sidecar.metric("ferrite_keyspace_misses_total")
+    expect(client.pipeline([("GET", "k"), ("MGET", "a", "b")]), [b"20", [b"1", b"2"]])
+    expect(sidecar.metric("ferrite_keyspace_misses_total"), misses, "misses")
+    # A later write elsewhere is announced: the copy is registered, as by any read.
+    direct.call("SET", "k", "elsewhere")
+    wait_until(lambda: client.call("GET", "k") == b"elsewhere", 2)
+    client.call("SET", "k", "x", "NX")
+    expect(client.call("GET", "k"), b"elsewhere")
+
+
+@test("write-through: a write that is refused leaves what the upstream has")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"mode": "write-through"}).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("RPUSH", "list", "x")
+    expect_error(client.ask("APPEND", "list", "y"), "WRONGTYPE")
+    client.call("SET", "k", "before")
+    direct.call("CONFIG", "SET", "maxmemory", "1")
+    expect_error(client.ask("SET", "k", "after"), "OOM")
+    expect(client.call("GET", "k"), b"before")
+    expect_error(client.ask("GET", "list"), "WRONGTYPE")
+
+
+# ---- write-behind ----
+
+
+@test("write-behind: writes are acknowledged at once, read back, and upstream in a moment")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client, other, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
+    redis.freeze()
+    try:
+        expect(client.call("SET", "k", "v"), Status("OK"))
+        expect(client.call("SETEX", "e", "100", "v"), Status("OK"))
+        expect(client.call("MSET", "a", "1", "b", "2"), Status("OK"))
+        expect(other.call("MGET", "b", "a", "k"), [b"2", b"1", b"v"])
+        expect(waiting(sidecar), 4.0)
+    finally:
+        redis.thaw()
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+    expect(direct.call("MGET", "k", "e", "a", "b"), [b"v", b"v", b"1", b"2"])
+    expect_true(95 < direct.call("TTL", "e") <= 100, "the time to live is another")
+
+
+@test("write-behind: whatever else touches a written key finds it upstream")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client, other, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
+    for n in range(100):
+        client.call("SET", "n", n)
+        expect(client.call("INCR", "n"), n + 1)
+        client.call("SET", "s", "x" * n)
+        expect(other.call("STRLEN", "s"), n)
+        client.call("SET", "d", n)
+        expect(client.call("DEL", "d"), 1)
+        expect(client.call("GET", "d"), None)
+        client.call("SET", "w", n)
+        expect(other.call("EVAL", "return redis.call('GET', 'w')", "0"), b"%d" % n)
+        client.call("SET", "t", n)
+        expect(other.pipeline([("MULTI",), ("GET", "t"), ("EXEC",)])[2], [b"%d" % n])
+        client.call("SET", "m", n)
+        expect(other.call("MGET", "m", f"missing{n}"), [b"%d" % n, None])
+        client.call("SET", "told", n)
+        client.call("RPUSH", "news", n)
+        expect(direct.call("GET", "told"), b"%d" % n, "what a message tells of")
+    expect(direct.call("LLEN", "news"), 100)
+
+
+@test("write-behind: what is written often is sent seldom, and its last value last")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client, direct = t.client(sidecar), t.client(redis)
+    before = redis.calls_of("SET")
+    for start in range(0, 20_000, 1_000):
+        client.pipeline([("SET", f"k{n % 10}", n) for n in range(start, start + 1_000)])
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+    expect([direct.call("GET", f"k{n}") for n in range(10)], [b"%d" % (19_990 + n) for n in range(10)])
+    expect_below(redis.calls_of("SET") - before, 10_000, "SETs at the upstream for 20,000")
+
+
+@test("write-behind: a dead upstream costs nothing that was acknowledged, and readers see it meanwhile")
+def _(t):
+    redis = t.redis("--appendonly", "yes", "--appendfsync", "always")
+    sidecar = behind(t, redis)
+    client = t.client(sidecar)
+    for life in range(3):
+        client.pipeline([("SET", f"k{n}", f"{life}-{n}") for n in range(2_000)])
+        redis.kill()
+        client.pipeline([("SET", f"k{n}", f"{life}-{n}-again") for n in range(0, 2_000, 2)])
+        expect(client.call("GET", "k1998"), b"%d-1998-again" % life)
+        redis.restart()
+        wait_until(lambda: waiting(sidecar) == 0, 10, what="an empty queue")
+        direct = t.client(redis)
+        expect(direct.call("GET", "k1999"), b"%d-1999" % life)
+        expect(direct.call("GET", "k1998"), b"%d-1998-again" % life)
+
+
+@test("write-behind: what the upstream refuses for now is sent again, what it refuses for good is told and dropped")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("CONFIG", "SET", "maxmemory", "1")
+    expect(client.call("SET", "k", "v"), Status("OK"))
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_write_behind_retries_total") > 1, what="retries")
+    expect(client.call("GET", "k"), b"v")
+    direct.call("CONFIG", "SET", "maxmemory", "0")
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+    expect(direct.call("GET", "k"), b"v")
+    direct.call("ACL", "SETUSER", "default", "-set")
+    expect(client.call("SET", "forbidden", "secret value"), Status("OK"))
+    wait_until(lambda: outcomes(sidecar, "refused") == 1, what="the dead letter")
+    direct.call("ACL", "SETUSER", "default", "+@all")
+    expect(client.call("GET", "forbidden"), None)
+    expect_true("given up" in sidecar.log() and "forbidden" in sidecar.log(), "the log does not tell of it")
+    expect_true("secret value" not in sidecar.log(), "the log tells the value")
+
+
+@test("write-behind: refused for longer than retry_for, a write is given up")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis, **{"write_behind.retry_for": "1"})
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("CONFIG", "SET", "maxmemory", "1")
+    client.call("SET", "k", "v")
+    wait_until(lambda: outcomes(sidecar, "refused") == 1, 6, what="the dead letter")
+    expect(waiting(sidecar), 0.0)
+
+
+@test("write-behind: a full queue holds writers back while the upstream is there, and tells them when it is not")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis, **{"write_behind.memory": "256kb", "link_timeout": "30s"})
+    client = t.client(sidecar)
+    value = "x" * 1_000
+    redis.freeze()
+    try:
+        for n in range(600):
+            client.send("SET", f"k{n}", value)
+        answered = 0
+        try:
+            while answered < 600:
+                expect(client.read(timeout=0.5), Status("OK"))
+                answered += 1
+        except TimeoutError:
+            pass
+        expect_true(150 < answered < 260, f"{answered} of 600 writes were taken into 256 KiB")
+    finally:
+        redis.thaw()
+    while answered < 600:
+        expect(client.read(timeout=5), Status("OK"))
+        answered += 1
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+    expect(t.client(redis).call("DBSIZE"), 600)
+    redis.kill()
+    replies = client.pipeline([("SET", f"k{n}", value) for n in range(600)])
+    errors = [reply for reply in replies if isinstance(reply, ReplyError)]
+    expect_true(300 < len(errors) < 450, f"{len(errors)} of 600 writes failed")
+    expect_error(errors[0], "unreachable")
+    redis.restart()
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+
+
+@test("write-behind: SIGTERM sends what is acknowledged, and says so")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client = t.client(sidecar)
+    redis.freeze()
+    client.pipeline([("SET", f"k{n}", n) for n in range(20_000)])
+    client.close()
+    sidecar.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    redis.thaw()
+    sidecar.child.wait(5)
+    expect(sidecar.child.returncode, 0, "exit status")
+    expect(t.client(redis).call("DBSIZE"), 20_000)
+    expect_true("every acknowledged write has been carried out" in sidecar.log(), "the log does not say so")
+
+
+@test("write-behind: SIGTERM before an upstream that stays away says what is lost", once=True)
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis, drain_timeout="1")
+    client = t.client(sidecar)
+    redis.kill()
+    client.pipeline([("SET", f"k{n}", n) for n in range(1_000)])
+    sidecar.signal(signal.SIGTERM)
+    sidecar.child.wait(5)
+    expect_true("1000 acknowledged writes are lost" in sidecar.log(), "the log does not say so")
+
+
+@test("write-behind: a write's time to live runs from when it was acknowledged")
+def _(t):
+    redis = t.redis("--appendonly", "yes", "--appendfsync", "always")
+    sidecar = behind(t, redis)
+    client = t.client(sidecar)
+    t.client(redis).call("SET", "k", "older")
+    redis.kill()
+    client.call("SET", "k", "v", "PX", "300")
+    client.call("SET", "l", "v", "PX", "60000")
+    time.sleep(0.4)
+    expect(client.call("GET", "k"), None)
+    redis.restart()
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+    direct = t.client(redis)
+    expect(direct.call("GET", "k"), None, "what was there before")
+    expect_below(direct.call("PTTL", "l"), 59_700, "milliseconds left")
+
+
+# ---- rules ----
+
+
+@test("rules: mode, ttl and cache by pattern, the first that matches")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={
+        "rules": '[{pattern = "never:*", cache = false}, {pattern = "brief:*", ttl = 1},'
+                 ' {pattern = "fast:[ab]*", mode = "write-behind"}]'}).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    for key in ("never:1", "brief:1", "other"):
+        direct.call("SET", key, "v")
+        client.call("GET", key)
+    before = redis.calls_of("GET")
+    for _ in range(5):
+        for key in ("never:1", "brief:1", "other"):
+            expect(client.call("GET", key), b"v")
+    expect(redis.calls_of("GET") - before, 5, "reads of the uncached key at the upstream")
+    time.sleep(1.1)
+    before = redis.calls_of("GET")
+    client.call("GET", "other")
+    client.call("GET", "brief:1")
+    expect(redis.calls_of("GET") - before, 1, "reads at the upstream when the brief key's time is over")
+    redis.freeze()
+    try:
+        expect(client.ask("SET", "fast:a", "1", timeout=1), Status("OK"))
+    finally:
+        redis.thaw()
+    expect(client.call("SET", "fast:c", "1"), Status("OK"))
+    expect(direct.call("GET", "fast:c"), b"1")
+
+
+@test("patterns match what KEYS matches", once=True)
+def _(t):
+    redis = t.redis()
+    direct = t.client(redis)
+    names = ["a", "ab", "abc", "b", "[", "]", "a]", "-", "*", "a*c", "\\", "a\\", "h.llo", "hello", "hallo", "user:1:x"]
+    patterns = ["*", "a*", "*c", "?", "a?c", "[ab]", "[^ab]", "[a-b]c", "h[a-e]llo", "[", "[a", "[^", "[]", "\\*", "a\\*c",
+                "a\\", "\\[", "user:*:x", "**", "*b*", "[b-a]", "[a\\]]", "[\\-]", "a[bc]c"]
+    for name in names:
+        direct.call("SET", name, "v")
+    for pattern in patterns:
+        literal = "'" + pattern + "'"
+        sidecar = t.sidecar(redis, settings={
+            "rules": f"[{{pattern = 'ferrite-test:*'}}, {{pattern = {literal}, cache = false}}]"}).wait_until_tracking()
+        client = t.client(sidecar)
+        for name in names:
+            client.call("GET", name)
+        misses = sidecar.metric("ferrite_keyspace_misses_total")
+        uncached = set()
+        for name in names:
+            client.call("GET", name)
+            now = sidecar.metric("ferrite_keyspace_misses_total")
+            if now > misses:
+                uncached.add(name.encode())
+            misses = now
+        expect(uncached, set(direct.call("KEYS", pattern)) & {name.encode() for name in names}, pattern)
+        client.close()
+        sidecar.stop()
+
+
+# ---- stale ----
+
+
+@test("a value past its ttl answers when the upstream is slow or gone, until stale_max, and is fresh again after")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"ttl_default": "1", "stale_max": "3"}).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("SET", "k", "v")
+    client.call("GET", "k")
+    time.sleep(1.1)
+    redis.freeze()
+    try:
+        expect(client.ask("GET", "k", timeout=1), b"v", "while the upstream is slow")
+        expect_true(sidecar.metric("ferrite_sidecar_stale_served_total") > 0, "it is not counted")
+    finally:
+        redis.thaw()
+    wait_until(lambda: client.ask("GET", "k") == b"v")
+    direct.call("SET", "k", "newer")
+    wait_until(lambda: client.ask("GET", "k") == b"newer")
+    redis.kill()
+    time.sleep(1.1)
+    expect(client.ask("GET", "k"), b"newer", "while the upstream is gone")
+    time.sleep(3.2)
+    expect_error(client.ask("GET", "k"), "unreachable")
+
+
+@test("no value is served past the expiry it had upstream, nor with serve_stale = false past its ttl")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"ttl_default": "1"}).wait_until_tracking()
+    strict = t.sidecar(redis, settings={"ttl_default": "1", "serve_stale": "false"}).wait_until_tracking()
+    client, other, direct = t.client(sidecar), t.client(strict), t.client(redis)
+    direct.call("SET", "expires", "v", "PX", "1500")
+    direct.call("SET", "k", "v")
+    for one in (client, other):
+        one.call("GET", "expires")
+        one.call("GET", "k")
+    redis.kill()
+    wait_until(lambda: other.ask("GET", "k") == b"v", 3, what="the suspect copy")
+    time.sleep(1.6)
+    expect(client.ask("GET", "k"), b"v")
+    expect_error(client.ask("GET", "expires"), "unreachable")
+    expect_error(other.ask("GET", "k"), "unreachable")
+
+
+@test("the breaker opens before an upstream that answers too late, sends single reads, and closes when one is in time")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client = t.client(sidecar)
+    meddler.alter = lambda data: time.sleep(0.12) or data
+    for n in range(25):
+        expect_error(client.ask("GET", f"slow{n}"))
+    expect(sidecar.metric("ferrite_sidecar_breaker_open"), 1.0)
+    before = redis.calls_of("GET")
+    began = time.monotonic()
+    while time.monotonic() < began + 1.0:
+        expect_error(client.ask("GET", f"refused{int(time.monotonic() * 1e6)}"))
+    expect_below(redis.calls_of("GET") - before, 12, "reads sent in a second")
+    meddler.alter = None
+    wait_until(lambda: client.ask("GET", "k") is None, 3, what="an answer")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_breaker_open") == 0, 3, what="a closed breaker")
+
+
+# ---- missing keys ----
+
+
+@test("that a key is missing is cached while changes are announced, and its creation is seen")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    expect(client.call("GET", "none"), None)
+    before = redis.calls_of("GET")
+    for _ in range(10):
+        expect(client.call("GET", "none"), None)
+        expect(client.call("MGET", "none", "none"), [None, None])
+    expect(redis.calls_of("GET") - before, 0, "reads at the upstream")
+    direct.call("SET", "none", "now")
+    wait_until(lambda: client.call("GET", "none") == b"now", 2)
+    client.call("DEL", "none")
+    expect(client.call("GET", "none"), None)
+    client.call("SET", "none", "own")
+    expect(client.call("GET", "none"), b"own")
+
+
+@test("without tracking that a key is missing is not cached")
+def _(t):
+    redis = t.redis()
+    t.client(redis).call("ACL", "SETUSER", "default", "-client|tracking", "-client|caching")
+    sidecar = t.sidecar(redis)
+    client = t.client(sidecar)
+    wait_until(lambda: client.ask("GET", "none") is None)
+    before = redis.calls_of("GET")
+    for _ in range(5):
+        expect(client.call("GET", "none"), None)
+    expect(redis.calls_of("GET") - before, 5, "reads at the upstream")
