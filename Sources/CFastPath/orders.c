@@ -7,6 +7,7 @@
 
 #include "engine.h"
 #include "serve/flight.h"
+#include "serve/lookup.h"
 #include "serve/write.h"
 
 /* ---- orders to links ---- */
@@ -153,6 +154,26 @@ void fp_flight_timeout(fp_engine *engine, fp_flight id, const void *error, size_
 void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t length) {
     struct flight *flight = flight_at(engine, id);
     if (flight) flight_fail(&engine->serve, flight, error, length, true);
+}
+
+/* So much stays free that a value needs nobody's place. */
+#define FREE_SHARE 16
+
+static bool is_room_free(const fp_engine *engine) {
+    const struct budget *budget = &engine->budget;
+    size_t held = budget->used_by[BUDGET_INDEX] + budget->used_by[BUDGET_SLABS];
+    return held < engine->config.prefetch_bytes_max && budget->used + budget->total / FREE_SHARE < budget->total;
+}
+
+bool fp_fetch(fp_engine *engine, const void *name, size_t length) {
+    struct serve *serve = &engine->serve;
+    struct store_key key = {.bytes = name, .length = (uint32_t)length};
+    key.hash = store_hash(serve->store, key.bytes, key.length);
+    struct store_value value;
+    bool needless = !rules_find(&serve->rules, key.bytes, key.length)->caches || flight_is_under_way(serve, &key) ||
+                    write_find(serve, &key) || lookup(serve, &key, &value);
+    if (needless) return true;
+    return is_room_free(engine) && flight_send_later(serve, &key, FP_TRACE_PREFETCH);
 }
 
 void fp_flights_close(fp_engine *engine) { flights_close_all(&engine->serve); }

@@ -1,6 +1,6 @@
-"""Modes: write-through and write-behind, rules by pattern, values past their time, missing keys, the breaker."""
+"""Modes: write-through and write-behind, rules by pattern, stale values, missing keys, the breaker, prefetch."""
 
-import os
+import json
 import signal
 import time
 
@@ -408,3 +408,74 @@ def _(t):
     for _ in range(5):
         expect(client.call("GET", "none"), None)
     expect(redis.calls_of("GET") - before, 5, "reads at the upstream")
+
+
+# ---- prefetch ----
+
+
+def prefetch_state(sidecar):
+    return json.loads(sidecar.page("/stats")[1])["prefetch"]
+
+
+def filled(t, redis, count, pattern="item:{}"):
+    direct = t.client(redis)
+    for start in range(0, count, 1_000):
+        direct.pipeline([("SET", pattern.format(n), "x" * 50) for n in range(start, min(start + 1_000, count))])
+    return direct
+
+
+@test("prefetch: keys of the patterns are hits before anybody has asked, and stay true")
+def _(t):
+    redis = t.redis()
+    direct = filled(t, redis, 500)
+    direct.call("SET", "other", "v")
+    direct.call("RPUSH", "item:list", "x")
+    sidecar = t.sidecar(redis, settings={"prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0"})
+    wait_until(lambda: prefetch_state(sidecar)["state"] == "done", what="the end of the prefetch")
+    expect_true(prefetch_state(sidecar)["fetched"] >= 500, f"{prefetch_state(sidecar)}")
+    client = t.client(sidecar)
+    expect(client.pipeline([("GET", f"item:{n}") for n in range(500)]), [b"x" * 50] * 500)
+    expect(sidecar.metric("ferrite_keyspace_misses_total"), 0.0, "misses")
+    direct.call("SET", "item:7", "changed")
+    wait_until(lambda: client.call("GET", "item:7") == b"changed", 2)
+    expect_true("prefetch has fetched" in sidecar.log(), "the log does not tell")
+
+
+@test("prefetch: its rates hold, and a flush begins it anew")
+def _(t):
+    redis = t.redis()
+    direct = filled(t, redis, 2_000)
+    scans = redis.calls_of("SCAN")
+    sidecar = t.sidecar(redis, settings={
+        "prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0", "prefetch.fill_rate": "500",
+        "prefetch.scan_rate": "20"})
+    began = time.monotonic()
+    wait_until(lambda: prefetch_state(sidecar)["state"] == "done", 20, what="the end of the prefetch")
+    took = time.monotonic() - began
+    expect_true(took > 3.2, f"2,000 keys at 500 a second took {took:.1f} s")
+    expect_below(redis.calls_of("SCAN") - scans, 20 * took + 5, "SCAN calls")
+    direct.call("FLUSHALL")
+    filled(t, redis, 10)
+    wait_until(lambda: prefetch_state(sidecar)["names"] <= 10 and prefetch_state(sidecar)["state"] == "done", 20)
+
+
+@test("prefetch: it takes no more than its share, and nobody's place", once=True)
+def _(t):
+    redis = t.redis()
+    direct = t.client(redis)
+    for start in range(0, 20_000, 1_000):
+        direct.pipeline([("SET", f"item:{n}", "x" * 2_000) for n in range(start, start + 1_000)])
+        direct.pipeline([("SET", f"mine:{n}", "y" * 2_000) for n in range(start // 20, start // 20 + 50)])
+    sidecar = t.sidecar(redis, settings={
+        "local_memory": "32mb", "prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0",
+        "prefetch.share": "30", "prefetch.fill_rate": "50000", "prefetch.scan_rate": "5000"})
+    client = t.client(sidecar)
+    client.pipeline([("GET", f"mine:{n}") for n in range(1_000)])
+    wait_until(lambda: prefetch_state(sidecar)["state"] == "full", 20, what="the end of the prefetch")
+    expect(sidecar.metric("ferrite_evicted_keys_total"), 0.0, "evictions")
+    memory = sidecar.metrics()
+    held = sum(memory[f'ferrite_sidecar_memory_bytes{{owner="{owner}"}}'] for owner in ("slabs", "index"))
+    expect_below(held, 0.36 * (32 << 20), "bytes of the store")
+    misses = sidecar.metric("ferrite_keyspace_misses_total")
+    client.pipeline([("GET", f"mine:{n}") for n in range(1_000)])
+    expect(sidecar.metric("ferrite_keyspace_misses_total"), misses, "misses of what clients had asked for")

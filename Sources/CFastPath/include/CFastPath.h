@@ -39,14 +39,15 @@ typedef FP_ENUM(fp_network, uint8_t){FP_NETWORK_AUTO, FP_NETWORK_IO_URING, FP_NE
 typedef FP_ENUM(fp_eviction, uint8_t){FP_EVICTION_LRU, FP_EVICTION_LFU, FP_EVICTION_RANDOM} fp_eviction;
 
 typedef struct fp_config {
-    uint64_t local_memory;     /* bytes; bounds the process, at least 32 MiB */
-    uint64_t seed;             /* hashing and random eviction; 0: from the kernel */
-    uint32_t clients_max;      /* connections of the application */
-    uint32_t links_max;        /* connections to upstreams, pinned ones included */
-    uint32_t idle_timeout_ms;  /* 0: none */
-    uint32_t link_timeout_ms;  /* a link whose peer acknowledges nothing for so long is lost */
-    uint32_t value_bytes_max;  /* larger values are answered, not stored */
-    uint64_t behind_bytes_max; /* of acknowledged writes that are not carried out yet; 0: there are none */
+    uint64_t local_memory;       /* bytes; bounds the process, at least 32 MiB */
+    uint64_t seed;               /* hashing and random eviction; 0: from the kernel */
+    uint32_t clients_max;        /* connections of the application */
+    uint32_t links_max;          /* connections to upstreams, pinned ones included */
+    uint32_t idle_timeout_ms;    /* 0: none */
+    uint32_t link_timeout_ms;    /* a link whose peer acknowledges nothing for so long is lost */
+    uint32_t value_bytes_max;    /* larger values are answered, not stored */
+    uint64_t prefetch_bytes_max; /* fp_fetch fetches nothing while the store holds as much */
+    uint64_t behind_bytes_max;   /* of acknowledged writes that are not carried out yet; 0: there are none */
     fp_network network;
     fp_eviction eviction;
     struct fp_sim *sim; /* tests: the network and the clock are these (CFastPathSim.h); NULL: the system's */
@@ -252,6 +253,11 @@ void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, s
 /* The same for an error that ends the flight: its link is lost, there is none, or it is not asked. */
 void fp_flight_fail(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
+/* Begins to fetch a key that nobody has asked for: a MISS of the next batch. True too when there is nothing to fetch,
+ * since there is a copy, a flight or a rule against it. False when prefetch_bytes_max is reached, or so little is free
+ * that a value might take the place of another. */
+bool fp_fetch(fp_engine *engine, const void *key, size_t length);
+
 /* Those that are under way take nobody else, and what they bring is not kept. */
 void fp_flights_close(fp_engine *engine);
 
@@ -330,6 +336,7 @@ typedef FP_ENUM(fp_trace_kind, uint8_t){
     FP_TRACE_FETCH,         /* asked for and not to be answered from a copy: a flight begins */
     FP_TRACE_JOIN,          /* asked for while a flight is under way */
     FP_TRACE_REFRESH,       /* answered from the copy, whose time is nearly over: a flight begins behind the answer */
+    FP_TRACE_PREFETCH,      /* a flight begins though nobody has asked */
     FP_TRACE_BEHIND_WRITE,  /* a flight begins behind a write of the key (write-through) */
     FP_TRACE_SUSPECT,       /* there is a copy, but it is suspect; number: its epoch */
     FP_TRACE_STALE,         /* there is a copy, but ttl_default is over */

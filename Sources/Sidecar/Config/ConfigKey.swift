@@ -233,12 +233,28 @@ extension ConfigKey {
 
         ConfigKey(
             "prefetch.enabled", \.prefetch.enabled, .boolean, .prefetch,
-            "Accepted, but does nothing yet; a warning at start says so."),
+            "Fetch keys by pattern before anybody asks for them: at the start, and when everything has been flushed."),
         ConfigKey(
             "prefetch.patterns", \.prefetch.patterns,
             .list(name: "list of patterns", expected: "a list of key patterns, e.g. [\"session:*\", \"config:*\"]"),
             .prefetch,
-            "Keys to fetch ahead. Does nothing yet."),
+            "Keys to fetch ahead, as SCAN's MATCH takes them, in this order. Only strings."),
+        ConfigKey(
+            "prefetch.scan_rate", \.prefetch.scansPerSecond, .number(1...10_000, example: 100), .prefetch,
+            "SCAN calls a second at most, each of some hundred keys."),
+        ConfigKey(
+            "prefetch.fill_rate", \.prefetch.fillsPerSecond, .number(1...100_000, example: 2_000), .prefetch,
+            "Keys fetched a second at most."),
+        ConfigKey(
+            "prefetch.share", \.prefetch.share, .number(1...90, example: 50), .prefetch,
+            "Percent of local_memory: it ends when the cache holds so much, and never takes the place of what clients have asked for."
+        ),
+        ConfigKey(
+            "prefetch.jitter", \.prefetch.jitterMs, .duration(0...hour, example: "5s"), .prefetch,
+            "It begins after a random time of up to this, so that many pods do not begin at once."),
+        ConfigKey(
+            "prefetch.timeout", \.prefetch.timeoutMs, .duration(100...day, example: "30s"), .prefetch,
+            "It ends after this, whatever is left."),
     ]
 
     private static let mistakeInAddress: @Sendable (String) -> String? = { text in

@@ -247,8 +247,8 @@ struct ConfigLoader {
                 "write-behind acknowledges writes before the upstream has them: those of the last moments are lost when this process, the pod or the node dies"
             )
         }
-        if config.prefetch.enabled {
-            warnings.append("prefetch does nothing yet: keys are fetched when they are first read")
+        if config.prefetch.enabled, config.prefetch.patterns.isEmpty {
+            warnings.append("prefetch has no patterns: nothing is fetched ahead")
         }
         return warnings
     }

@@ -28,6 +28,12 @@ struct SidecarConfig: Sendable, Equatable {
         var enabled = false
         /// Glob patterns of keys.
         var patterns: [String] = []
+        var scansPerSecond: UInt32 = 100
+        var fillsPerSecond: UInt32 = 2_000
+        /// Percent of local_memory.
+        var share: UInt32 = 50
+        var jitterMs: UInt64 = 5_000
+        var timeoutMs: UInt64 = 30_000
     }
 
     struct WriteBehind: Sendable, Equatable {

@@ -147,6 +147,8 @@ struct EngineSettings {
     var allowAdmin: Bool
     /// Of acknowledged writes that are not carried out yet; 0: there are none.
     var behindBytesMax: UInt64
+    /// What the store may hold for prefetch to go on.
+    var prefetchBytesMax: UInt64
     /// Of the sidecar itself, at the upstream.
     var username: String
     var password: Secret
@@ -172,6 +174,7 @@ struct FastPath: Orders, @unchecked Sendable {
         config.link_timeout_ms = settings.linkTimeoutMs
         config.allow_admin = settings.allowAdmin
         config.behind_bytes_max = settings.behindBytesMax
+        config.prefetch_bytes_max = settings.prefetchBytesMax
         config.seed = settings.seed
         config.sim = settings.simulation
         config.network =
@@ -294,6 +297,7 @@ struct FastPath: Orders, @unchecked Sendable {
     }
     @inline(__always)
     func fill(_ flight: FlightID, _ reply: Bytes) { fp_fill(engine, flight, reply.baseAddress, reply.count) }
+    func fetch(_ key: Bytes) -> Bool { fp_fetch(engine, key.baseAddress, key.count) }
     func timeOut(_ flight: FlightID, _ error: Bytes) {
         fp_flight_timeout(engine, flight, error.baseAddress, error.count)
     }

@@ -218,6 +218,7 @@ extension EngineSettings {
             linkTimeoutMs: UInt32(clamping: min(config.linkTimeoutMs, UInt64(Int32.max))),
             network: config.network, eviction: config.eviction, allowAdmin: config.allowAdmin,
             behindBytesMax: config.usesWriteBehind ? config.writeBehind.memory : 0,
+            prefetchBytesMax: config.localMemory / 100 * UInt64(config.prefetch.share),
             username: config.username, password: config.password)
     }
 }
@@ -249,6 +250,16 @@ extension FlowNotice {
             log.error(
                 "\(count == 1 ? "an acknowledged write is" : "\(count) acknowledged writes are") given up, the upstream refuses\(count == 1 ? " it" : ", the last"): \(last.reason)",
                 metadata: ["key": "\(last.key)"])
+        case .prefetched(let status):
+            let how =
+                switch status.state {
+                case .full: ", its share of local_memory is used up"
+                case .timedOut: ", its timeout has passed"
+                default: ""
+                }
+            log.notice(
+                "prefetch has fetched \(status.fetched) of \(status.names) keys in \(TimeSpan.show(status.milliseconds))\(how)",
+                metadata: ["pages": "\(status.pages)", "errors": "\(status.errors)"])
         case .drained(let unwritten):
             if unwritten > 0 {
                 log.error(

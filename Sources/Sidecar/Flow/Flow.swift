@@ -6,6 +6,7 @@ import Glibc
 ///     ReadThrough     misses and MGETs out, their replies back into the store
 ///     Passthrough     commands on the tracked link and on the shared RESP2 link
 ///     TrackedLink     its life: resolve, connect, handshake, heartbeat, loss
+///     Prefetch        keys by pattern, before anybody asks
 ///     WriteBehind     writes that are acknowledged first and sent then
 ///     Pinning         links of single clients
 ///     Information     INFO with our own section
@@ -34,6 +35,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     var reach: Reach
     var breaker = Breaker()
     var writes: WriteBehind
+    var prefetch: Prefetch
     var trackedStatus: UpstreamStatus
 
     /// By row of the command table.
@@ -46,7 +48,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     var notices: [FlowNotice] = []
 
     private var isHeld = false
-    private var isCrowded = false
+    private(set) var isCrowded = false
     /// What commands for a shared link are answered with now; empty: they are sent.
     private var refusal: [UInt8] = []
     private var drainUntilNs: UInt64?
@@ -65,6 +67,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         reach = Reach(policy.upstream, readTimeoutNs: policy.readTimeoutNs)
         trackedStatus = UpstreamStatus(address: policy.upstream)
         offsets = InformationOffsets(orders)
+        prefetch = Prefetch(policy.prefetch, seed: policy.seed ^ 0x5072_6566)
         writes = WriteBehind(retryNs: policy.writeRetryNs, seed: policy.seed ^ 0x5772_6974)
         var row: UInt16 = 0
         while let name = orders.commandName(row), row < .max {
@@ -203,6 +206,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     mutating func settle() {
         if sightNs >= deadlineNs { expire() }
         sendWrites()
+        prefetchOn()
         sendFence()
         if let until = drainUntilNs { endDrain(until) }
         updateHold()
@@ -242,6 +246,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let pin = pins.nextDue { next = min(next, pin.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
+        if tracked.isUp { next = min(next, max(prefetch.deadlineNs, nowNs &+ 2_000_000)) }
         if writes.resumeAtNs > nowNs { next = min(next, writes.resumeAtNs) }
         if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }
         return next
@@ -297,6 +302,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             : reach.isUnreachable ? .unreachable : .connecting
         status.links = UInt32(pins.count + [tracked.link, shared.link, probe.link].count { $0 != 0 })
         status.breakerIsOpen = breaker.isOpen
+        status.prefetch = prefetch.status
         status.breakerOpened = breaker.opened
         return status
     }

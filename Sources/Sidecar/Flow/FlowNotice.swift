@@ -16,6 +16,7 @@ enum FlowNotice: Sendable, Equatable {
     case deadLetters(count: Int, last: DeadLetter)
     /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out.
     case drained(unwritten: Int)
+    case prefetched(PrefetchStatus)
     /// Since the last such line.
     case turnedAway(TurnedAway)
 }

@@ -16,6 +16,7 @@ struct FlowPolicy: Sendable {
     var writesBehind: Bool
     /// How long one that is refused for now is tried again.
     var writeRetryNs: UInt64
+    var prefetch: Prefetch.Policy
     /// What holds for which keys; the last for all that no other matches.
     var rules: [FetchRule]
     /// What comes by another link than the tracked one waits for a fence (rule 3).
@@ -38,6 +39,14 @@ struct FlowPolicy: Sendable {
         linkTimeoutNs = Self.nanoseconds(config.linkTimeoutMs)
         drainTimeoutNs = Self.nanoseconds(config.drainTimeoutMs)
         rules = FetchRule.all(of: config)
+        prefetch = Prefetch.Policy()
+        if config.prefetch.enabled {
+            prefetch.patterns = config.prefetch.patterns.map { Array($0.utf8) }
+            prefetch.scanIntervalNs = 1_000_000_000 / UInt64(config.prefetch.scansPerSecond)
+            prefetch.fillsPerSecond = UInt64(config.prefetch.fillsPerSecond)
+            prefetch.jitterNs = Self.nanoseconds(config.prefetch.jitterMs)
+            prefetch.timeoutNs = Self.nanoseconds(config.prefetch.timeoutMs)
+        }
         writesBehind = config.usesWriteBehind
         writeRetryNs = Self.nanoseconds(config.writeBehind.retryMs)
         fence = config.fence

@@ -154,6 +154,9 @@ extension Flow {
             notices.append(.learnt(commands: orders.learnCommands(bytes)))
         case .written:
             heardWritten(entry, bytes)
+        case .scan:
+            tracked.owed.removeFirst()
+            heardScan(bytes)
         case .nothing, .settling, .confirmations:
             tracked.owed.removeFirst()
         }
@@ -198,6 +201,7 @@ extension Flow {
         guard let (type, count) = push.reader.header(), type == UInt8(ascii: "*"), count >= 0 else {
             /* Null: everything. What cannot be read is taken for that too. */
             orders.dropAll()
+            prefetch.begin(nowNs)
             return
         }
         var left = count
@@ -225,7 +229,8 @@ extension Flow {
 
     /// The link that owed it is lost: there will be no answer. Pure reads are failed, INFO gets our own section, and a
     /// write, whose fate is unknown, closes its client as a dying Redis would.
-    func lose(_ entry: OwedReply) {
+    mutating func lose(_ entry: OwedReply) {
+        if entry.awaited == .scan { prefetch.failed(nowNs) }
         let error = reach.error
         error.withUnsafeBufferPointer { error in
             switch entry.awaited {
@@ -241,6 +246,8 @@ extension Flow {
                 answerOwnInformation(entry)
             case .written:
                 orders.unsendWritesBehind()
+            case .scan:
+                break
             case .pong, .commands, .nothing, .settling, .confirmations:
                 break
             }

@@ -198,7 +198,7 @@ extension Flow {
         reach.isBusy = false
         reach.waitUntilNs = 0
         reach.lastHeardNs = nowNs
-        if trackedStatus.epoch > 0 { trackedStatus.reconnects &+= 1 }
+        if trackedStatus.epoch > 0 { trackedStatus.reconnects &+= 1 } else { prefetch.begin(nowNs) }
         trackedStatus.epoch &+= 1
         trackedStatus.tracking = machine.tracking
         trackedStatus.trackingReason = machine.trackingReason

@@ -86,6 +86,14 @@ struct PrometheusText {
         counter(
             "ferrite_sidecar_fences_total", "PINGs sent so that what came by other links could be delivered",
             String(upstream.fences))
+        let prefetch = upstream.prefetch
+        gauge(
+            "ferrite_sidecar_prefetch_running", "1 while keys are fetched ahead", prefetch.state == .running ? "1" : "0"
+        )
+        gauge("ferrite_sidecar_prefetch_names", "Keys that the last prefetch was told of", String(prefetch.names))
+        gauge("ferrite_sidecar_prefetch_fetched", "Keys that it has fetched, or had", String(prefetch.fetched))
+        gauge("ferrite_sidecar_prefetch_scans", "SCAN calls that it took", String(prefetch.pages))
+        gauge("ferrite_sidecar_prefetch_errors", "Of which failed", String(prefetch.errors))
         gauge("ferrite_sidecar_upstream_epoch", "Times a tracked link has come up", String(upstream.epoch))
         gauge(
             "ferrite_sidecar_upstream_round_trip_seconds", "Round trip of the last PING, 0 before the first",

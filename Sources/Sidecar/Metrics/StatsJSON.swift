@@ -33,6 +33,14 @@ enum StatsJSON {
                 ])
             ),
             (
+                "prefetch",
+                .object([
+                    ("state", .string(upstream.prefetch.isOn ? upstream.prefetch.state.rawValue : "off")),
+                    ("names", .integer(upstream.prefetch.names)), ("fetched", .integer(upstream.prefetch.fetched)),
+                    ("pages", .integer(upstream.prefetch.pages)), ("errors", .integer(upstream.prefetch.errors)),
+                ])
+            ),
+            (
                 "process",
                 .object([
                     ("resident_bytes", .integer(report.process.residentBytes)),

@@ -32,6 +32,7 @@ struct UpstreamStatus: Sendable, Equatable {
     var heartbeatsLate: UInt64
     /// PINGs sent so that what came by other links could be delivered (rule 3).
     var fences: UInt64 = 0
+    var prefetch = PrefetchStatus()
     /// Reads are not answered in time, and only few are sent.
     var breakerIsOpen = false
     /// Times that began.

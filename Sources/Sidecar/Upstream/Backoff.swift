@@ -15,6 +15,9 @@ struct Backoff {
         return base / 10 &* 8 &+ random() % (base / 10 &* 4 &+ 1)
     }
 
+    /// Any time below this.
+    mutating func next(upTo ns: UInt64) -> UInt64 { random() % ns }
+
     mutating func reset() { nextNs = Self.firstNs }
 
     /* splitmix64. */

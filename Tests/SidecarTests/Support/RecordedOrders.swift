@@ -124,6 +124,14 @@ final class RecordedOrders: Orders {
         )
     }
     func fill(_ flight: FlightID, _ reply: Bytes) { note("fill \(flight): \(text(reply))") }
+    /// How many more keys there is room for.
+    var room = 1_000
+    func fetch(_ key: Bytes) -> Bool {
+        guard room > 0 else { return false }
+        room -= 1
+        note("fetch \(text(key))")
+        return true
+    }
     func timeOut(_ flight: FlightID, _ error: Bytes) { note("time out \(flight): \(text(error))") }
     func fail(_ flight: FlightID, _ error: Bytes) { note("fail \(flight): \(text(error))") }
     func drop(_ key: Bytes) { note("drop \(text(key))") }

@@ -1,0 +1,235 @@
+/// Prefetch — fetches keys by pattern before anybody has asked for them: at the start, and after a flush.
+///
+///     waiting ─► scanning ─► done
+///                 SCAN page ─► names ─► fetch, fetch, …      one page at a time, both at their own pace
+///
+/// SCAN travels on the tracked link like any passed command. The names of a page are fetched by flights that nobody waits
+/// for, under the same rules as all others: what comes is registered, and spoiled by a change. The fast path refuses what
+/// would need more than `share` of the budget, or the room of what clients have asked for. It ends when the patterns are
+/// through, the share is used up or `timeout` has passed: a server whose cursor never comes back to 0 costs no more.
+/// A state machine: told the time, and what came.
+struct Prefetch {
+    struct Policy: Sendable {
+        var patterns: [[UInt8]] = []
+        var scanIntervalNs: UInt64 = 10_000_000
+        var fillsPerSecond: UInt64 = 2_000
+        var jitterNs: UInt64 = 0
+        var timeoutNs: UInt64 = 30_000_000_000
+    }
+
+    enum Phase: Equatable {
+        /// Nothing to do, or nothing more.
+        case resting
+        case waiting(untilNs: UInt64)
+        case scanning
+    }
+
+    static let pageKeys = 100
+    /// Of one page's names; what a page has more is passed over.
+    static let pageBytesMax = 65_536
+    static let errorsMax = 5
+
+    let policy: Policy
+    private(set) var phase = Phase.resting
+    private(set) var status = PrefetchStatus()
+    private var random: Backoff
+    private var beganNs: UInt64 = 0
+    private var pattern = 0
+    private var cursor: [UInt8] = Array("0".utf8)
+    private var nextScanNs: UInt64 = 0
+    private var isAsked = false
+    private var errors = 0
+    /// Names of the page at hand that are still to be fetched, one behind the other with their ends.
+    private var names: [UInt8] = []
+    private var ends: [Int] = []
+    private var next = 0
+    private var fillsFromNs: UInt64 = 0
+
+    init(_ policy: Policy, seed: UInt64) {
+        self.policy = policy
+        random = Backoff(seed: seed)
+        status.isOn = !policy.patterns.isEmpty
+    }
+
+    /// The upstream is there for the first time, or everything has been dropped. A thousand pods do not begin at once.
+    mutating func begin(_ nowNs: UInt64) {
+        guard !policy.patterns.isEmpty, phase == .resting else { return }
+        let jitterNs = policy.jitterNs == 0 ? 0 : random.next(upTo: policy.jitterNs)
+        phase = .waiting(untilNs: nowNs &+ jitterNs)
+    }
+
+    /// When it wants to go on; UInt64.max: not by itself.
+    var deadlineNs: UInt64 {
+        switch phase {
+        case .resting: .max
+        case .waiting(let untilNs): untilNs
+        case .scanning: next < ends.count ? fillsFromNs : isAsked ? beganNs &+ policy.timeoutNs : nextScanNs
+        }
+    }
+
+    /// What to send now, if anything.
+    enum Step {
+        case none
+        case scan(cursor: [UInt8], pattern: [UInt8])
+        /// It has ended.
+        case ended(PrefetchStatus)
+    }
+
+    mutating func step(_ nowNs: UInt64, fetch: (Bytes) -> Bool) -> Step {
+        if case .waiting(let untilNs) = phase, nowNs >= untilNs { start(nowNs) }
+        guard phase == .scanning else { return .none }
+        if nowNs &- beganNs >= policy.timeoutNs { return end(nowNs, .timedOut) }
+        if next < ends.count, !fill(nowNs, fetch) { return end(nowNs, .full) }
+        guard next == ends.count, !isAsked, nowNs >= nextScanNs else { return .none }
+        guard pattern < policy.patterns.count else { return end(nowNs, .done) }
+        isAsked = true
+        nextScanNs = nowNs &+ policy.scanIntervalNs
+        status.pages &+= 1
+        return .scan(cursor: cursor, pattern: policy.patterns[pattern])
+    }
+
+    private mutating func start(_ nowNs: UInt64) {
+        phase = .scanning
+        beganNs = nowNs
+        nextScanNs = nowNs
+        fillsFromNs = nowNs
+        pattern = 0
+        cursor = Array("0".utf8)
+        errors = 0
+        forgetNames()
+        status = PrefetchStatus()
+        status.isOn = true
+        status.state = .running
+    }
+
+    private mutating func forgetNames() {
+        names.removeAll(keepingCapacity: true)
+        ends.removeAll(keepingCapacity: true)
+        next = 0
+    }
+
+    private mutating func end(_ nowNs: UInt64, _ state: PrefetchStatus.State) -> Step {
+        forgetNames()
+        phase = .resting
+        isAsked = false
+        status.state = state
+        status.milliseconds = (nowNs &- beganNs) / 1_000_000
+        return .ended(status)
+    }
+
+    /// As many as the pace allows; false when there is no room for more.
+    private mutating func fill(_ nowNs: UInt64, _ fetch: (Bytes) -> Bool) -> Bool {
+        guard nowNs >= fillsFromNs else { return true }
+        /* Time that went by without anything to fetch gives no right to a burst. */
+        let spentNs = min(nowNs &- fillsFromNs, 20_000_000) &+ 1_000_000
+        var allowed = max(1, spentNs &* policy.fillsPerSecond / 1_000_000_000)
+        let sentNs = 1_000_000_000 / policy.fillsPerSecond
+        fillsFromNs = nowNs
+        return names.withUnsafeBufferPointer { names in
+            while next < ends.count, allowed > 0 {
+                let start = next == 0 ? 0 : ends[next - 1]
+                guard fetch(Bytes(rebasing: names[start..<ends[next]])) else { return false }
+                next += 1
+                allowed -= 1
+                status.fetched &+= 1
+                fillsFromNs &+= sentNs
+            }
+            return true
+        }
+    }
+
+    /// The reply to SCAN; one that cannot be read counts as an error.
+    mutating func heard(_ reply: Bytes, _ nowNs: UInt64) {
+        isAsked = false
+        guard phase == .scanning else { return }
+        var reader = ReplyReader(reply)
+        guard let (type, parts) = reader.header(), type == UInt8(ascii: "*"), parts == 2, let cursor = reader.text(),
+            let (listType, count) = reader.header(), listType == UInt8(ascii: "*")
+        else { return failed(nowNs) }
+        forgetNames()
+        var left = count
+        while left > 0, let name = reader.text(), names.count &+ name.count <= Self.pageBytesMax {
+            names.append(contentsOf: name)
+            ends.append(names.count)
+            left &-= 1
+        }
+        status.names &+= UInt64(max(0, count))
+        errors = 0
+        fillsFromNs = max(fillsFromNs, nowNs)
+        if cursor.elementsEqual([UInt8(ascii: "0")]) { goOn() } else { self.cursor = Array(cursor) }
+    }
+
+    /// An error, or a link that was lost: the same page again, a few times; then the next pattern.
+    mutating func failed(_ nowNs: UInt64) {
+        isAsked = false
+        guard phase == .scanning else { return }
+        errors += 1
+        status.errors &+= 1
+        nextScanNs = nowNs &+ 200_000_000 &* UInt64(errors)
+        if errors >= Self.errorsMax { goOn() }
+    }
+
+    private mutating func goOn() {
+        pattern += 1
+        cursor = Array("0".utf8)
+        errors = 0
+    }
+}
+
+/// PrefetchStatus — how far it has come, for the log, the metrics and ferritectl.
+struct PrefetchStatus: Sendable, Equatable {
+    enum State: String, Sendable {
+        /// It has not begun, or is off.
+        case waiting
+        case running
+        case done
+        /// `share`, or all that was free, is used up.
+        case full
+        case timedOut = "timed out"
+    }
+
+    var isOn = false
+    var state = State.waiting
+    /// SCAN calls.
+    var pages: UInt64 = 0
+    /// That SCAN has told.
+    var names: UInt64 = 0
+    /// Of which were fetched, or were there already.
+    var fetched: UInt64 = 0
+    var errors: UInt64 = 0
+    /// How long it took.
+    var milliseconds: UInt64 = 0
+}
+
+extension Flow {
+    /// Ends every turn.
+    @inline(__always)
+    mutating func prefetchOn() {
+        guard prefetch.phase != .resting else { return }
+        prefetchStep()
+    }
+
+    private mutating func prefetchStep() {
+        guard tracked.isUp, !tracked.heartbeat.isLate, !breaker.isOpen, !isCrowded else { return }
+        let orders = orders
+        switch prefetch.step(nowNs, fetch: { orders.fetch($0) }) {
+        case .none: break
+        case .scan(let cursor, let pattern):
+            orders.send(tracked.link, Self.scan(cursor, pattern, isTyped: tracked.speaksRESP3))
+            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .scan, flags: []))
+        case .ended(let status): notices.append(.prefetched(status))
+        }
+    }
+
+    /* Only strings are kept; a server without RESP3 may not know TYPE here. */
+    private static func scan(_ cursor: [UInt8], _ pattern: [UInt8], isTyped: Bool) -> [UInt8] {
+        let count = Array(String(Prefetch.pageKeys).utf8)
+        var words = [Array("SCAN".utf8), cursor, Array("MATCH".utf8), pattern, Array("COUNT".utf8), count]
+        if isTyped { words += [Array("TYPE".utf8), Array("string".utf8)] }
+        return Credentials.encode(words)
+    }
+
+    mutating func heardScan(_ reply: Bytes) {
+        if Reply(reply).isError { prefetch.failed(nowNs) } else { prefetch.heard(reply, nowNs) }
+    }
+}

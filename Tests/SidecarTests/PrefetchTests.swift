@@ -1,0 +1,137 @@
+import Testing
+
+@testable import Sidecar
+
+@Suite("Prefetch")
+struct PrefetchTests {
+    private func world(_ change: @escaping (inout SidecarConfig) -> Void = { _ in }) -> FlowWorld {
+        FlowWorld.connected(
+            FlowWorld.policy {
+                $0.prefetch.enabled = true
+                $0.prefetch.patterns = ["a:*", "b:*"]
+                $0.prefetch.jitterMs = 0
+                change(&$0)
+            })
+    }
+
+    private func page(_ cursor: String, _ keys: String...) -> TestEvent {
+        .reply(
+            1, "*2|$\(cursor.utf8.count)|\(cursor)|*\(keys.count)" + keys.map { "|$\($0.utf8.count)|\($0)" }.joined())
+    }
+
+    @Test("The patterns are scanned page by page, and each page's names are fetched before the next")
+    func pages() {
+        let world = world()
+        /* The first SCAN was sent with the link. */
+        #expect(world.pass(ms: 100) == [])
+        #expect(
+            world.turn(page("7", "a:1", "a:2")) == [
+                "fetch a:1", "fetch a:2", "send 1: SCAN 7 MATCH a:* COUNT 100 TYPE string",
+            ])
+        #expect(world.pass(ms: 20) == [])
+        #expect(world.turn(page("0")) == ["send 1: SCAN 0 MATCH b:* COUNT 100 TYPE string"])
+        _ = world.turn(page("0", "b:1"))
+        _ = world.pass(ms: 20)
+        #expect(world.status.prefetch.state == .done)
+        #expect(world.status.prefetch.fetched == 3 && world.status.prefetch.pages == 3)
+        #expect(world.pass(ms: 5_000).allSatisfy { !$0.contains("SCAN") })
+    }
+
+    @Test("SCAN calls and fills keep to their rates")
+    func rates() {
+        let world = world {
+            $0.prefetch.scansPerSecond = 10
+            $0.prefetch.fillsPerSecond = 100
+        }
+        _ = world.turn()
+        let names = (0..<100).map { "k\($0)" }
+        _ = world.turn(
+            .reply(1, "*2|$1|1|*100" + names.map { "|$\($0.utf8.count)|\($0)" }.joined()))
+        let fetched = world.pass(ms: 500).count { $0.hasPrefix("fetch") }
+        #expect((45...55).contains(fetched))
+        #expect(world.pass(ms: 700).count { $0.hasPrefix("send 1: SCAN") } == 1)
+        _ = world.turn(page("2"))
+        #expect(world.pass(ms: 95).count { $0.hasPrefix("send 1: SCAN") } <= 1)
+    }
+
+    @Test("It ends when there is no room, and when its time is over, whatever the cursor says")
+    func ends() {
+        let full = world()
+        full.orders.room = 1
+        _ = full.turn()
+        _ = full.turn(page("7", "a:1", "a:2"))
+        _ = full.pass(ms: 50)
+        #expect(full.status.prefetch.state == .full && full.status.prefetch.fetched == 1)
+        let endless = world { $0.prefetch.timeoutMs = 1_000 }
+        _ = endless.turn()
+        for _ in 0..<200 where endless.status.prefetch.state == .running {
+            _ = endless.turn(page("1"))
+            _ = endless.pass(ms: 11)
+        }
+        #expect(endless.status.prefetch.state == .timedOut)
+        #expect((50...101).contains(endless.status.prefetch.pages))
+    }
+
+    /// A machine by itself, begun at the time 0.
+    private func machine(patterns: [String], jitterMs: UInt64 = 0) -> Prefetch {
+        var policy = Prefetch.Policy()
+        policy.patterns = patterns.map { Array($0.utf8) }
+        policy.jitterNs = jitterMs * 1_000_000
+        var machine = Prefetch(policy, seed: 3)
+        machine.begin(0)
+        return machine
+    }
+
+    private func scan(_ machine: inout Prefetch, atMs: UInt64) -> String? {
+        guard case .scan(let cursor, let pattern) = machine.step(atMs * 1_000_000, fetch: { _ in true }) else {
+            return nil
+        }
+        return String(decoding: cursor + [32] + pattern, as: UTF8.self)
+    }
+
+    private func hear(_ machine: inout Prefetch, _ text: String, atMs: UInt64) {
+        Array(wire(text).utf8).withUnsafeBufferPointer { machine.heard($0, atMs * 1_000_000) }
+    }
+
+    @Test("An error is tried again, a pattern that only fails is passed over, a lost link goes on where it was")
+    func errors() {
+        var machine = machine(patterns: ["a", "b"])
+        var atMs: UInt64 = 0
+        for error in 1...UInt64(Prefetch.errorsMax) {
+            #expect(scan(&machine, atMs: atMs) == "0 a")
+            machine.failed(atMs * 1_000_000)
+            #expect(scan(&machine, atMs: atMs + 200 * error - 1) == nil)
+            atMs += 200 * error
+        }
+        #expect(scan(&machine, atMs: atMs) == "0 b")
+        hear(&machine, "*2|$1|9|*0", atMs: atMs)
+        #expect(scan(&machine, atMs: atMs + 10) == "9 b")
+        machine.failed((atMs + 11) * 1_000_000)
+        #expect(scan(&machine, atMs: atMs + 300) == "9 b")
+        for nonsense in ["+OK", "*1|$1|0", "*2|:1|*0", "*2|$1|0|$1|x"] {
+            hear(&machine, nonsense, atMs: atMs + 300)
+            atMs += 1_500
+            if machine.phase == .scanning, machine.status.errors < 9 { #expect(scan(&machine, atMs: atMs) == "9 b") }
+        }
+    }
+
+    @Test("It begins at a random time within its jitter")
+    func jitter() {
+        var machine = machine(patterns: ["a"], jitterMs: 5_000)
+        guard case .waiting(let untilNs) = machine.phase else { return #expect(Bool(false)) }
+        #expect(untilNs > 0 && untilNs < 5_000_000_000)
+        #expect(scan(&machine, atMs: untilNs / 1_000_000 - 1) == nil)
+        #expect(scan(&machine, atMs: untilNs / 1_000_000 + 1) == "0 a")
+    }
+
+    @Test("A flush begins it anew")
+    func flush() {
+        let world = world { $0.prefetch.patterns = ["a:*"] }
+        _ = world.turn()
+        _ = world.turn(page("0"))
+        _ = world.pass(ms: 20)
+        #expect(world.status.prefetch.state == .done)
+        let ordered = world.turn(.push(1, ">2|$10|invalidate|_"))
+        #expect(ordered == ["drop all", "send 1: SCAN 0 MATCH a:* COUNT 100 TYPE string"])
+    }
+}
