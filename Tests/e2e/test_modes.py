@@ -284,9 +284,10 @@ def _(t):
 def _(t):
     redis = t.redis()
     direct = t.client(redis)
-    names = ["a", "ab", "abc", "b", "[", "]", "a]", "-", "*", "a*c", "\\", "a\\", "h.llo", "hello", "hallo", "user:1:x"]
-    patterns = ["*", "a*", "*c", "?", "a?c", "[ab]", "[^ab]", "[a-b]c", "h[a-e]llo", "[", "[a", "[^", "[]", "\\*", "a\\*c",
-                "a\\", "\\[", "user:*:x", "**", "*b*", "[b-a]", "[a\\]]", "[\\-]", "a[bc]c"]
+    names = ["a", "ab", "abc", "b", "[", "]", "a]", "-", "*", "a*c", "\\", "a\\", "h.llo", "hello", "hallo",
+             "user:1:x"]
+    patterns = ["*", "a*", "*c", "?", "a?c", "[ab]", "[^ab]", "[a-b]c", "h[a-e]llo", "[", "[a", "[^", "[]", "\\*",
+                "a\\*c", "a\\", "\\[", "user:*:x", "**", "*b*", "[b-a]", "[a\\]]", "[\\-]", "a[bc]c"]
     for name in names:
         direct.call("SET", name, "v")
     for pattern in patterns:
@@ -430,7 +431,8 @@ def _(t):
     direct = filled(t, redis, 500)
     direct.call("SET", "other", "v")
     direct.call("RPUSH", "item:list", "x")
-    sidecar = t.sidecar(redis, settings={"prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0"})
+    sidecar = t.sidecar(redis, settings={
+        "prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0"})
     wait_until(lambda: prefetch_state(sidecar)["state"] == "done", what="the end of the prefetch")
     expect_true(prefetch_state(sidecar)["fetched"] >= 500, f"{prefetch_state(sidecar)}")
     client = t.client(sidecar)

@@ -1,7 +1,8 @@
 """servers — starts the real processes that tests talk to: redis-server and ferrite, each on ports of its own.
 
 Everything started is stopped by its pid: by stop(), at the exit of this process, and by the kernel if this process is
-killed. FERRITE_BINARY names the ferrite to test (else .build/release/ferrite); FERRITE_NETWORK the engine.
+killed. FERRITE_BINARY names the ferrite to test (else .build/release/ferrite); FERRITE_NETWORK the engine; FERRITE_MODE
+the mode of sidecars for which a test says none.
 """
 
 import atexit
@@ -257,7 +258,9 @@ class Sidecar(Process):
             arguments += ["--unix-socket", self.unix_path]
         # A sanitizer's shadow memory is resident too: scripts/asan gives what a test does not limit itself more room.
         roomy = os.environ.get("FERRITE_LOCAL_MEMORY")
-        for key, value in {**({"local_memory": roomy} if roomy else {}), **(settings or {})}.items():
+        mode = os.environ.get("FERRITE_MODE")
+        given = {**({"local_memory": roomy} if roomy else {}), **({"mode": mode} if mode else {}), **(settings or {})}
+        for key, value in given.items():
             arguments += ["--set", f"{key}={value}"]
         super().__init__([*arguments, *options], env, folder)
         if wait:
