@@ -103,6 +103,8 @@ extension World {
             return lateWrite(pod, length, all)
         case .seenThenGone(let length):
             return seenThenGone(pod, length)
+        case .ownFetch:
+            return ownFetch(pod)
         case .lag(let extra, let length):
             guard let wire = victim(pod) else { return false }
             wire.toEngine.extraNs = extra

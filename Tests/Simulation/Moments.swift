@@ -106,6 +106,39 @@ extension World {
         return true
     }
 
+    func ownFetch(_ pod: Pod) -> Bool {
+        let readers = clients.filter {
+            $0.pod === pod && $0.habit == .plain && $0.isConnected && !$0.hasState && $0.asked.isEmpty && !$0.isFinal
+        }
+        guard readers.count > 1, !plan.isBehind, let tracked = pod.trackedWire, plan.config.readTimeoutMs <= 200 else {
+            return false
+        }
+        let reader = readers[0]
+        let key = plan.quietKey
+        let name = [UInt8]("k", key)
+        let step = 2 * plan.delayNs.high
+        let startNs = nowNs + 6 * step
+        let heldNs = startNs + 3 * step
+        ask(readers[1], [["GET".array, name]], [.read([key])])
+        let then = { [unowned self] (timeNs: UInt64, what: @escaping () -> Void) in
+            queue.push(timeNs, .begin { [unowned self] in if !isHealed, reader.isConnected { what() } })
+        }
+        then(startNs) { [unowned self] in ask(reader, [["STRLEN".array, name]], [.plain]) }
+        then(startNs + 150_000) { [unowned self] in
+            tracked.fromEngine.heldUntilNs = max(tracked.fromEngine.heldUntilNs, heldNs + step)
+            ask(reader, [["GET".array, name]], [.read([key])])
+        }
+        then(heldNs) { [unowned self] in
+            let endNs = heldNs + max(4 * step, (plan.config.readTimeoutMs + 5) * millisecond)
+            tracked.toEngine.heldUntilNs = max(tracked.toEngine.heldUntilNs, endNs - step / 2)
+            if nowNs >= pod.stalledUntilNs { pod.stalledFromNs = nowNs }
+            pod.stalledUntilNs = max(pod.stalledUntilNs, endNs)
+            tell(key)
+            ask(reader, [["GET".array, name]], [.read([key])])
+        }
+        return true
+    }
+
     private func readTogether(_ keys: [Int], _ reader: SimClient) {
         guard reader.isBlocked, !isHealed else { return }
         reader.isBlocked = false

@@ -38,6 +38,9 @@ struct Plan {
         /// The pod has not the processor for this long, and half of the time its tracked connection carries nothing to it
         /// meanwhile, and for a second more.
         case stall(UInt64)
+        /// A client's fetch is under way behind its own passed read, a copy is there, and the pod stands still until nobody may
+        /// join that fetch any more; then the client reads again, in front of what has come for it.
+        case ownFetch
         /// A client's connection ends, by a reset or orderly in the middle of what it asked.
         case clientGone(reset: Bool)
         /// A client does not read for this long.
@@ -109,6 +112,7 @@ struct Plan {
             faults.append((chance.between(second / 2, lengthNs - second / 2), Self.fault(&chance)))
         }
         if ahead.oneIn(5) { makeBehind(&ahead) }
+        if ahead.oneIn(3) { faults.append((ahead.between(second / 2, lengthNs - second / 2), .ownFetch)) }
     }
 
     /// Only the pod writes, and behind: keys are registers.

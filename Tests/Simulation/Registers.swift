@@ -194,7 +194,9 @@ extension World {
         }
         switch chance.below(20) {
         case 0...6: add(["GET".array, key], .read([number]))
-        case 7: add(["MGET".array] + [key, [UInt8]("k", self.key())], .plain)
+        case 7:
+            let other = self.key()
+            add(["MGET".array, key, [UInt8]("k", other)], .read([number, other]))
         case 8...12: add(["SET".array, key, value(token)], .plain)
         case 13: add(["PSETEX".array, key, "600000".array, value(token)], .plain)
         case 14:

@@ -118,7 +118,7 @@ MUTANTS = [
      "flight->expire_at_ms = sent_ns ? STORE_NEVER : 0;"),
     ("two times: ttl_default counts from the answer", FLIGHT,
      "fresh_until(flight), serve->epoch",
-     "fresh_until(flight) + serve->now_ms - flight->started_ns / NS_PER_MS, serve->epoch"),
+     "fresh_until(flight) * 0 + serve->now_ms + flight->rule->ttl_ms, serve->epoch"),
     ("two times: ttl_default ends no copy", LOOKUP,
      "return likely(serve->now_ms < value->fresh_until);",
      "return serve->now_ms || value->fresh_until;"),
@@ -129,8 +129,6 @@ MUTANTS = [
      "           (is_vouched_for(serve, value) || is_all_there_is(serve, value)) &&\n", ""),
     ("one client's order: a copy stands in for an answer behind its own commands", FLIGHT,
      "flight->behind || ", ""),
-    ("flights: a missing key is kept without tracking", FLOW + "ReadThrough.swift",
-     "tracked.tracking ? .answer : .value", ".answer"),
     ("own writes: what is fetched behind a write is sent before it", DISPATCH,
      "    send_event(serve, session, slot, kind, command, raw, length);\n"
      "    if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);\n",
