@@ -192,6 +192,17 @@ void fp_drop_all(fp_engine *engine) {
     flights_close_all(&engine->serve);
 }
 
+void fp_bypass(fp_engine *engine, bool on) {
+    engine->serve.bypass = on;
+    if (on) fp_drop_all(engine);
+}
+
+uint64_t fp_drop_matching(fp_engine *engine, const void *pattern, size_t length, uint64_t cursor, uint32_t steps,
+                          uint64_t *dropped) {
+    flights_close_all(&engine->serve);
+    return store_drop_matching(engine->store, pattern, length, cursor, steps, dropped);
+}
+
 static void drop_unresolved(fp_engine *engine) {
     for (uint32_t i = 0; i < engine->clients.table.used; i++) {
         struct client *client = table_record(&engine->clients.table, i);

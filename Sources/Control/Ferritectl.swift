@@ -1,11 +1,11 @@
 import ArgumentParser
 
-/// `ferritectl`: looks at a running sidecar.
+/// `ferritectl`: looks at a running sidecar, and steers it.
 @main
 struct Ferritectl: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ferritectl",
-        abstract: "Look at a running ferrite sidecar.",
+        abstract: "Look at a running ferrite sidecar, and steer it.",
         version: "ferritectl \(Version.current)",
-        subcommands: [Stats.self])
+        subcommands: [Stats.self, Flush.self, PrefetchKeys.self, Bypass.self, Drain.self, DeadLetters.self])
 }

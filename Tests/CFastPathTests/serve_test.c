@@ -1344,20 +1344,6 @@ TEST("write-behind: an own read behind an own command is answered by the write b
     world_end(world);
 }
 
-TEST("write-behind: nothing that was fetched before a write is kept over it") {
-    struct world *world = world_behind();
-    ask(world, &world->b, "GET k\r\n");
-    uint64_t flight = event_at(world, 0)->ticket;
-    arm(world, flight);
-    ask(world, &world->a, "SET k new\r\n");
-    fill(world, flight, "$3\r\nold\r\n");
-    EXPECT(says(world, &world->b, "$3\r\nold\r\n"));
-    carry_out(world);
-    ask(world, &world->b, "GET k\r\n");
-    EXPECT(world->serve.event_count == 2);
-    world_end(world);
-}
-
 TEST("write-behind: when the queue is full a writer waits, or hears that the upstream is not there") {
     struct world *world = world_behind();
     static char line[64 + 200000];

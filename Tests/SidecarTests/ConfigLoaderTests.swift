@@ -49,6 +49,7 @@ struct ConfigLoaderTests {
             "connect_timeout": ("\"1s\"", "2s", "3"), "read_timeout": ("1", "2s", "3s"),
             "link_timeout": ("\"1m\"", "2m", "3m"),
             "fence": ("false", "true", "false"), "allow_admin": ("true", "false", "true"),
+            "control_key": ("\"a\"", "b", "c"),
             "local_memory": ("\"33mb\"", "34mb", "35Mi"),
             "eviction": ("\"lfu\"", "random", "lru"), "ttl_default": ("1.5", "2", "3"),
             "serve_stale": ("false", "true", "false"), "stale_max": ("\"1m\"", "2m", "0"),
@@ -57,6 +58,7 @@ struct ConfigLoaderTests {
                 "[{cache = false, pattern = \"c\", stale = \"10m\"}]"
             ),
             "bind": ("[\"::1\"]", "127.0.0.1", "127.0.0.1,::1"), "port": ("1", "2", "3"),
+            "admin_socket": ("\"/a\"", "/b", "/c"),
             "unix_socket": ("\"/a\"", "/b", "/c"), "network": ("\"epoll\"", "io_uring", "auto"),
             "max_clients": ("1", "2", "3"), "idle_timeout": ("1", "2", "3"), "drain_timeout": ("1", "2", "3"),
             "write_behind.memory": ("\"1mb\"", "2mb", "3mb"), "write_behind.retry_for": ("1", "2", "3"),

@@ -21,7 +21,7 @@ struct MetricsServerTests {
             isDraining: { loop.draining.load(ordering: .relaxed) }, logLinesDropped: { 0 }, nowSeconds: { 200 })
         let socket = try MetricsSocket(.init(enabled: true, bind: "127.0.0.1", port: 0))
         let port = try #require(UInt16(socket.description.split(separator: ":").last ?? ""))
-        let server = try await MetricsServer(socket, pages)
+        let server = try await HTTPServer(socket.fd, pages)
         let result: Result<Void, any Error>
         do { result = .success(try await body(port, loop)) } catch { result = .failure(error) }
         await server.stop()

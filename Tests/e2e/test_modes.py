@@ -1,12 +1,15 @@
-"""Modes: write-through and write-behind, rules by pattern, stale values, missing keys, the breaker, prefetch."""
+"""Modes: write-through and write-behind, rules, stale values, missing keys, the breaker, prefetch, ferritectl."""
 
 import json
+import os
 import signal
+import subprocess
+import tempfile
 import time
 
 from resp import Closed, ReplyError, Status
 from runner import expect, expect_below, expect_error, expect_true, test
-from servers import wait_until
+from servers import ferrite_binary, ferritectl_binary, wait_until
 
 
 def behind(t, upstream, **settings):
@@ -481,3 +484,114 @@ def _(t):
     misses = sidecar.metric("ferrite_keyspace_misses_total")
     client.pipeline([("GET", f"mine:{n}") for n in range(1_000)])
     expect(sidecar.metric("ferrite_keyspace_misses_total"), misses, "misses of what clients had asked for")
+
+
+# ---- the admin socket ----
+
+
+def steer(path, *words):
+    """(exit status, output) of ferritectl."""
+    done = subprocess.run([ferritectl_binary(), *words, "--socket", path], capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout + done.stderr
+
+
+@test("ferritectl flushes, prefetches, bypasses and drains over a socket that only its owner may open")
+def _(t):
+    redis = t.redis()
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+    path = os.path.join(folder, "admin.sock")
+    sidecar = t.sidecar(redis, settings={"admin_socket": path}).wait_until_tracking()
+    expect(os.stat(path).st_mode & 0o777, 0o600, "mode of the socket")
+    client, direct = t.client(sidecar), t.client(redis)
+    for n in range(3_000):
+        direct.send("SET", f"user:{n}", n)
+    for _ in range(3_000):
+        direct.read()
+    direct.call("SET", "other", "v")
+    client.pipeline([("GET", f"user:{n}") for n in range(3_000)] + [("GET", "other")])
+    expect(sidecar.metrics()['ferrite_keys{database="0"}'], 3_001.0)
+    code, text = steer(path, "flush", "user:1*")
+    expect((code, text), (0, "flushed: 1111 keys that match user:1*\n"))
+    expect(sidecar.metrics()['ferrite_keys{database="0"}'], 1_890.0)
+    misses = sidecar.metric("ferrite_keyspace_misses_total")
+    expect(client.pipeline([("GET", "user:2"), ("GET", "other")]), [b"2", b"v"])
+    expect(sidecar.metric("ferrite_keyspace_misses_total"), misses, "misses of what was not flushed")
+    expect(steer(path, "flush")[0], 0)
+    client.call("GET", "other")
+    expect(sidecar.metric("ferrite_keyspace_misses_total"), misses + 1, "misses after a flush")
+    expect(steer(path, "prefetch", "user:2?")[0], 0)
+    wait_until(lambda: sidecar.metrics()['ferrite_keys{database="0"}'] == 11.0, what="ten keys that were fetched")
+    expect(steer(path, "bypass", "on")[0], 0)
+    before = redis.calls_of("GET")
+    for _ in range(5):
+        expect(client.call("GET", "other"), b"v")
+    expect(redis.calls_of("GET") - before, 5, "reads at the upstream under bypass")
+    expect(sidecar.metric("ferrite_sidecar_bypass"), 1.0)
+    steer(path, "bypass", "off")
+    client.call("GET", "other")
+    before = redis.calls_of("GET")
+    client.call("GET", "other")
+    expect(redis.calls_of("GET") - before, 0, "reads at the upstream without bypass")
+    client.close()
+    expect(steer(path, "drain")[0], 0)
+    sidecar.child.wait(5)
+    expect(sidecar.child.returncode, 0, "exit status")
+    expect_true(not os.path.exists(path), "the socket's file is left")
+    code, text = steer(path, "flush")
+    expect_true(code == 69 and "nothing listens" in text, text)
+
+
+@test("ferritectl shows dead letters without their values", once=True)
+def _(t):
+    redis = t.redis()
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+    path = os.path.join(folder, "admin.sock")
+    sidecar = behind(t, redis, admin_socket=path)
+    client, direct = t.client(sidecar), t.client(redis)
+    expect(steer(path, "dead-letters"), (0, "no acknowledged write has been given up\n"))
+    direct.call("ACL", "SETUSER", "default", "-set")
+    client.call("SET", "forbidden key", "secret value")
+    wait_until(lambda: outcomes(sidecar, "refused") == 1, what="the dead letter")
+    direct.call("ACL", "SETUSER", "default", "+@all")
+    code, text = steer(path, "dead-letters")
+    expect_true(code == 0 and '"forbidden key"  NOPERM' in text and "secret value" not in text, text)
+
+
+@test("an admin socket that cannot be had is an error of the start", once=True)
+def _(t):
+    redis = t.redis()
+    done = subprocess.run(
+        [ferrite_binary(), "--sidecar", "--upstream", f"127.0.0.1:{redis.port}", "--port", "0", "--metrics-port", "0",
+         "--set", "admin_socket=/no/such/folder/admin.sock"], capture_output=True, text=True, timeout=10)
+    expect(done.returncode, 69, "exit status")
+    expect_true("admin_socket" in done.stderr and "folder" in done.stderr, done.stderr)
+
+
+@test("one key at the upstream steers every sidecar")
+def _(t):
+    redis = t.redis()
+    pods = [t.sidecar(redis).wait_until_tracking() for _ in range(2)]
+    clients = [t.client(pod) for pod in pods]
+    direct = t.client(redis)
+    direct.call("SET", "k", "v")
+    for client in clients:
+        client.call("GET", "k")
+    direct.call("SET", "ferrite:control", "bypass")
+    for pod in pods:
+        wait_until(lambda pod=pod: pod.metric("ferrite_sidecar_bypass") == 1, 2, what="the bypass")
+    before = redis.calls_of("GET")
+    for client in clients:
+        expect(client.call("GET", "k"), b"v")
+    expect(redis.calls_of("GET") - before, 2, "reads at the upstream")
+    direct.call("DEL", "ferrite:control")
+    for pod in pods:
+        wait_until(lambda pod=pod: pod.metric("ferrite_sidecar_bypass") == 0, 2, what="the end of the bypass")
+    for client in clients:
+        client.call("GET", "k")
+    direct.call("SET", "ferrite:control", "flush")
+    for pod in pods:
+        wait_until(lambda pod=pod: pod.metrics()['ferrite_keys{database="0"}'] == 0, 2, what="an empty cache")
+    late = t.sidecar(redis).wait_until_tracking()
+    direct.call("SET", "ferrite:control", "bypass")
+    pods[0].stop()
+    wait_until(lambda: late.metric("ferrite_sidecar_bypass") == 1, 2, what="the bypass of one that came later")

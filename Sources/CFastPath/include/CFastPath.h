@@ -266,6 +266,15 @@ void fp_drop(fp_engine *engine, const void *key, size_t length);
 /* A null push, or the end of all certainty: drops everything and spoils all flights. */
 void fp_drop_all(fp_engine *engine);
 
+/* While on, nothing is served from the store and nothing kept. Acknowledged writes still answer for their keys. */
+void fp_bypass(fp_engine *engine, bool on);
+
+/* Drops entries whose names match, looking at `steps` places from `cursor` on (0 begins); returns where to go on, 0 at
+ * the end. Fetches under way are not kept. An entry that is moved meanwhile may be missed: walk again until nothing is
+ * dropped. */
+uint64_t fp_drop_matching(fp_engine *engine, const void *pattern, size_t length, uint64_t cursor, uint32_t steps,
+                          uint64_t *dropped);
+
 /* Entries filled from now on belong to `epoch`; entries of other epochs, or all while `trusted` is false or after
  * `until_ns`, are suspect: fetched again before they are served, unless `serve_suspect` (the upstream is unreachable).
  */

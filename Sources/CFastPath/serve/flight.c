@@ -179,7 +179,7 @@ static uint64_t fresh_until(const struct flight *flight) {
 static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
     bool spoiled = flight->spoiled || flight->era != serve->flight_era || serve->sweeps;
     if (spoiled) serve->stats.flights_spoiled++;
-    if (spoiled || !flight->armed || !is_keepable(flight, value)) {
+    if (spoiled || !flight->armed || serve->bypass || !is_keepable(flight, value)) {
         trace_note(serve->trace, flight->hash, spoiled ? FP_TRACE_SPOILED : FP_TRACE_NOT_KEPT, 0);
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
         return false;

@@ -20,7 +20,7 @@ static bool may_be_stale(const struct serve *serve, const struct store_key *key,
 }
 
 bool lookup(struct serve *serve, const struct store_key *key, struct store_value *value) {
-    if (store_get(serve->store, key, serve->now_ms, value) != STORE_HIT) return false;
+    if (unlikely(serve->bypass) || store_get(serve->store, key, serve->now_ms, value) != STORE_HIT) return false;
     bool vouched = is_vouched_for(serve, value), fresh = is_fresh(serve, value);
     if (likely(vouched && fresh)) return true;
     if (!vouched && is_all_there_is(serve, value) && (fresh || may_be_stale(serve, key, value))) return true;
@@ -29,7 +29,7 @@ bool lookup(struct serve *serve, const struct store_key *key, struct store_value
 }
 
 bool lookup_stale(struct serve *serve, const struct store_key *key, struct store_value *value) {
-    return store_get(serve->store, key, serve->now_ms, value) == STORE_HIT &&
+    return !serve->bypass && store_get(serve->store, key, serve->now_ms, value) == STORE_HIT &&
            (is_vouched_for(serve, value) || is_all_there_is(serve, value)) &&
            (is_fresh(serve, value) || may_be_stale(serve, key, value));
 }

@@ -78,6 +78,7 @@ struct serve {
     uint32_t suspect_from; /* entries of epochs before are not served at all: somebody may have read what is newer */
     bool serve_suspect;
     bool held;
+    bool bypass; /* nothing is served from the store, nor kept */
     bool allow_admin;
     struct rules rules;
     uint64_t join_ms;  /* how long a flight takes readers */

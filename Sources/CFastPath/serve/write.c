@@ -1,7 +1,6 @@
 /* write — see write.h. */
 #include "serve/write.h"
 
-#include "serve/flight.h"
 #include "serve/local.h"
 
 /* ---- what is asked ---- */
@@ -90,9 +89,9 @@ static void take(struct serve *serve, const struct pairs *pairs, uint32_t i) {
     const struct resp_arg *arg = key_arg(serve, pairs, i), *value = value_arg(serve, pairs, i);
     struct store_key key = {
         .bytes = arg->bytes, .length = arg->length, .hash = store_hash(serve->store, arg->bytes, arg->length)};
+    /* Nobody would read it: this one stands before it, until it is sent and what is older goes for good. */
     uint32_t dropped = store_drop(serve->store, key.bytes, key.length, key.hash);
     trace_note(serve->trace, key.hash, FP_TRACE_TAKEN, dropped);
-    flights_close(serve, key.hash);
     serve->stats.behind_superseded += behind_find(&serve->behind, &key) != NULL;
     CHECK(behind_put(&serve->behind, &key, value->bytes, value->length, pairs->expire_at_ms, serve->now_ns));
     if (dropped) behind_find(&serve->behind, &key)->is_read = true;
@@ -139,16 +138,14 @@ static bool touches(struct serve *serve, const struct command *command) {
     return false;
 }
 
-/* A script, EXEC or a blocking command may touch any key; so may whatever is unknown. Any other write or message may
- * tell somebody of what this client has written before it. */
+/* A script or EXEC may touch any key; so may whatever is unknown. Any other write, message or blocking command may tell
+ * somebody of what this client has written before it. */
 static bool must_follow(struct serve *serve, struct session *session, const struct command *command) {
     if (!command || command->drops == COMMAND_DROPS_ALL) return true;
     bool is_message = command->keys == COMMAND_KEYS_NONE && command->kind == COMMAND_WRITE;
     if (!is_message && !command_names_its_keys(command)) return true;
-    if (command->kind == COMMAND_STATE || command->kind == COMMAND_ADMIN || command->kind == COMMAND_UNKEYED)
-        return true;
-    bool writes = command->kind == COMMAND_WRITE;
-    return (writes && !behind_is_settled(&serve->behind, session->written_place)) || touches(serve, command);
+    bool tells = command->kind != COMMAND_READ && command->kind != COMMAND_PASS;
+    return (tells && !behind_is_settled(&serve->behind, session->written_place)) || touches(serve, command);
 }
 
 bool write_must_wait(struct serve *serve, struct session *session, const struct command *command) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/glob.h"
 #include "store/eviction.h"
 #include "store/expiry.h"
 #include "store/inside.h"
@@ -284,6 +285,27 @@ void store_drop_all(struct store *store) {
      * that is left of older ones goes; store_tick nearly always has seen to that long before. */
     if (store->generation + 1 - store->sweep.oldest > UINT16_MAX) expiry_sweep_all(store, store->now_ms);
     store->generation++;
+}
+
+uint64_t store_drop_matching(struct store *store, const uint8_t *pattern, size_t length, uint64_t cursor,
+                             uint32_t steps, uint64_t *dropped) {
+    struct slab *slab = &store->slab;
+    uint32_t frame = (uint32_t)(cursor >> 32), place = (uint32_t)cursor;
+    store->lent = NULL;
+    for (; steps > 0 && frame < slab->frame_high; steps--) {
+        const struct run *run = &slab->runs[frame];
+        if (run->state != RUN_HEAD || place >= run->fresh) {
+            frame++;
+            place = 0;
+            continue;
+        }
+        struct entry *entry = slab_entry(slab, frame, place++);
+        if (!(entry->flags & ENTRY_LINKED) || !glob_matches(pattern, length, entry->bytes, entry->key_length)) continue;
+        *dropped += entry_is_current(store, entry);
+        trace_note(&store->trace, entry->hash, FP_TRACE_FLUSHED, 0);
+        store_unlink(store, entry);
+    }
+    return frame < slab->frame_high ? (uint64_t)frame << 32 | place : 0;
 }
 
 /* ---- holds --------------------------------------------------------------------------------------------------- */

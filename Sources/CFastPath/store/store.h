@@ -86,6 +86,10 @@ uint32_t store_drop(struct store *store, const uint8_t *bytes, uint32_t length, 
 uint32_t store_drop_hash(struct store *store, uint64_t hash);
 /* The same, but for entries of this epoch. */
 uint32_t store_drop_hash_of_others(struct store *store, uint64_t hash, uint32_t epoch);
+/* Drops entries whose names match a pattern, of `steps` places from `cursor` on, which is 0 at first and at the end.
+ * What is moved meanwhile may be missed. Counts into *dropped. */
+uint64_t store_drop_matching(struct store *store, const uint8_t *pattern, size_t length, uint64_t cursor,
+                             uint32_t steps, uint64_t *dropped);
 /* Drops everything in O(1); the memory comes back in slices by store_tick or when a put needs it. */
 void store_drop_all(struct store *store);
 

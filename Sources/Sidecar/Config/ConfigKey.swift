@@ -130,6 +130,11 @@ extension ConfigKey {
             "Deliver what comes by another link than the tracked one (pub/sub messages, replies of EXEC, of blocking commands and of scripts) only when every change that the upstream announced before has been applied, at the price of a PING. Off: such a client may read an older value from the cache for some milliseconds."
         ),
         ConfigKey(
+            "control_key", \.controlKey,
+            .text(name: "key", expected: "a key at the upstream, e.g. \"ferrite:control\""), .upstream, namesKey: true,
+            "A key at the upstream by which all sidecars are steered at once, where changes are tracked: its value bypass makes them serve nothing from their caches until it is another or gone, and each time it is set to flush they empty them. Empty: none."
+        ),
+        ConfigKey(
             "allow_admin", \.allowAdmin, .boolean, .upstream,
             "Pass SHUTDOWN, REPLICAOF, FAILOVER, DEBUG, CONFIG SET and other commands that change the server itself. Refused by default: a preStop hook's `redis-cli shutdown` must not stop the central server."
         ),
@@ -179,6 +184,14 @@ extension ConfigKey {
                 check: mistakeInSocketPath),
             .listeners, flag: "--unix-socket",
             "Also listen on this Unix socket, which costs less CPU than TCP. Empty: none. A stale file is replaced."),
+        ConfigKey(
+            "admin_socket", \.adminSocket,
+            .text(
+                name: "path", expected: "an absolute path of at most 107 bytes, e.g. \"/run/ferrite/admin.sock\"",
+                check: mistakeInSocketPath),
+            .listeners,
+            "Unix socket by which ferritectl steers the sidecar (flush, prefetch, bypass, drain, dead-letters), readable by its owner alone. Empty: none. A stale file is replaced."
+        ),
         ConfigKey(
             "network", \.network, .choice, .listeners, flag: "--network",
             "The network engine. auto tries io_uring by a real operation and falls back to epoll; the log, INFO, /stats and ferritectl say which it is and why."

@@ -91,6 +91,10 @@ struct SidecarConfig: Sendable, Equatable {
     var password = Secret("")
     /// Empty: none.
     var passwordFile = ""
+    /// The fleet's switch; empty: none.
+    var controlKey = "ferrite:control"
+    /// Unix socket of the admin pages; empty: none.
+    var adminSocket = ""
     var fence = true
     var allowAdmin = false
 

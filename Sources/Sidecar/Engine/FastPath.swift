@@ -306,6 +306,15 @@ struct FastPath: Orders, @unchecked Sendable {
     @inline(__always)
     func drop(_ key: Bytes) { fp_drop(engine, key.baseAddress, key.count) }
     func dropAll() { fp_drop_all(engine) }
+    /// A slice of a walk over all copies, from 0; `next` is 0 at its end.
+    func drop(matching pattern: [UInt8], from cursor: UInt64, steps: UInt32) -> (next: UInt64, dropped: UInt64) {
+        var dropped: UInt64 = 0
+        let next = pattern.withUnsafeBufferPointer {
+            fp_drop_matching(engine, $0.baseAddress, $0.count, cursor, steps, &dropped)
+        }
+        return (next, dropped)
+    }
+    func bypass(_ isOn: Bool) { fp_bypass(engine, isOn) }
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
         fp_trust(engine, epoch, trusted, untilNs, serveSuspect)
     }

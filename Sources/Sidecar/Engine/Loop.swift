@@ -60,4 +60,10 @@ final class Loop {
     }
 
     func beginDrain() { flow.beginDrain(engine.nowNs) }
+
+    /// Nothing is served from the cache, and nothing kept, while it is on.
+    func bypass(_ isOn: Bool) { flow.setBypass(byHand: isOn) }
+
+    /// False when a prefetch is under way.
+    func prefetch(_ pattern: [UInt8]) -> Bool { flow.beginPrefetch(pattern, engine.nowNs) }
 }

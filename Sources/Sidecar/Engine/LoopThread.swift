@@ -60,6 +60,18 @@ final class LoopHandle: Sendable {
         }
     }
 
+    /// Runs between two turns; nil when the loop has ended.
+    private func ask<Answer: Sendable>(_ job: @escaping @Sendable (Loop) -> Answer) async -> Answer? {
+        await withCheckedContinuation { continuation in
+            let control = services.executor.control
+            let isTaken = services.executor.enqueue { loop in
+                let answer = job(loop)
+                control.run { continuation.resume(returning: answer) }
+            }
+            if !isTaken { continuation.resume(returning: nil) }
+        }
+    }
+
     /// Serves on until no client is connected or drain_timeout has passed; then `finished` returns.
     func beginDrain() { services.executor.enqueue { $0.beginDrain() } }
 
@@ -86,6 +98,46 @@ final class LoopHandle: Sendable {
             return end.waiting
         }
         services.executor.control.run { for continuation in waiting { continuation.resume() } }
+    }
+}
+
+extension LoopHandle: Steered {
+    /// So many entries are looked at between two turns.
+    private static let steps: UInt32 = 2_000
+    /// An entry may be moved from where the walk will come to where it has been.
+    private static let passesMax = 4
+
+    func dropAll() async { _ = await ask { $0.engine.dropAll() } }
+
+    func drop(matching pattern: String) async -> UInt64 {
+        let pattern = Array(pattern.utf8)
+        var total: UInt64 = 0
+        for _ in 0..<Self.passesMax {
+            var cursor: UInt64 = 0
+            var dropped: UInt64 = 0
+            repeat {
+                let from = cursor
+                guard let step = await ask({ $0.engine.drop(matching: pattern, from: from, steps: Self.steps) }) else {
+                    return total
+                }
+                cursor = step.next
+                dropped += step.dropped
+            } while cursor != 0
+            total += dropped
+            if dropped == 0 { break }
+        }
+        return total
+    }
+
+    func prefetch(_ pattern: String) async -> Bool {
+        let pattern = Array(pattern.utf8)
+        return await ask { $0.prefetch(pattern) } ?? false
+    }
+
+    func bypass(_ isOn: Bool) async { _ = await ask { $0.bypass(isOn) } }
+
+    func deadLetters() async -> ([DeadLetter], nowNs: UInt64) {
+        await ask { ($0.flow.writes.deadLetters, nowNs: $0.engine.nowNs) } ?? ([], nowNs: 0)
     }
 }
 
@@ -250,6 +302,9 @@ extension FlowNotice {
             log.error(
                 "\(count == 1 ? "an acknowledged write is" : "\(count) acknowledged writes are") given up, the upstream refuses\(count == 1 ? " it" : ", the last"): \(last.reason)",
                 metadata: ["key": "\(last.key)"])
+        case .bypassed(true): log.warning("bypass is on: nothing is served from the cache")
+        case .bypassed(false): log.notice("bypass is off: the cache serves again")
+        case .flushedByControl: log.warning("the control key says flush: nothing is cached any more")
         case .prefetched(let status):
             let how =
                 switch status.state {

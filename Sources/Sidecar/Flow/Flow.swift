@@ -6,6 +6,7 @@ import Glibc
 ///     ReadThrough     misses and MGETs out, their replies back into the store
 ///     Passthrough     commands on the tracked link and on the shared RESP2 link
 ///     TrackedLink     its life: resolve, connect, handshake, heartbeat, loss
+///     ControlKey      the fleet's switch
 ///     Prefetch        keys by pattern, before anybody asks
 ///     WriteBehind     writes that are acknowledged first and sent then
 ///     Pinning         links of single clients
@@ -49,6 +50,10 @@ struct Flow<Engine: Orders>: ~Copyable {
 
     private var isHeld = false
     private(set) var isCrowded = false
+    /// Nothing is served from the cache: by hand, or by the fleet's control key.
+    var isBypassed = false
+    var isBypassedByHand = false
+    var isBypassedByFleet = false
     /// What commands for a shared link are answered with now; empty: they are sent.
     private var refusal: [UInt8] = []
     private var drainUntilNs: UInt64?
@@ -294,6 +299,14 @@ struct Flow<Engine: Orders>: ~Copyable {
         settle()
     }
 
+    /// By hand; false when one is under way.
+    mutating func beginPrefetch(_ pattern: [UInt8], _ nowNs: UInt64) -> Bool {
+        self.nowNs = nowNs
+        guard prefetch.begin(nowNs, pattern: pattern) else { return false }
+        settle()
+        return true
+    }
+
     var status: UpstreamStatus {
         var status = trackedStatus
         status.state =
@@ -303,6 +316,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         status.links = UInt32(pins.count + [tracked.link, shared.link, probe.link].count { $0 != 0 })
         status.breakerIsOpen = breaker.isOpen
         status.prefetch = prefetch.status
+        status.isBypassed = isBypassed
         status.breakerOpened = breaker.opened
         return status
     }

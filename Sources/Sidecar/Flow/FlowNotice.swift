@@ -17,6 +17,8 @@ enum FlowNotice: Sendable, Equatable {
     /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out.
     case drained(unwritten: Int)
     case prefetched(PrefetchStatus)
+    case bypassed(Bool)
+    case flushedByControl
     /// Since the last such line.
     case turnedAway(TurnedAway)
 }

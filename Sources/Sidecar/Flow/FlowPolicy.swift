@@ -17,6 +17,8 @@ struct FlowPolicy: Sendable {
     /// How long one that is refused for now is tried again.
     var writeRetryNs: UInt64
     var prefetch: Prefetch.Policy
+    /// Empty: none.
+    var controlKey: [UInt8]
     /// What holds for which keys; the last for all that no other matches.
     var rules: [FetchRule]
     /// What comes by another link than the tracked one waits for a fence (rule 3).
@@ -39,6 +41,7 @@ struct FlowPolicy: Sendable {
         linkTimeoutNs = Self.nanoseconds(config.linkTimeoutMs)
         drainTimeoutNs = Self.nanoseconds(config.drainTimeoutMs)
         rules = FetchRule.all(of: config)
+        controlKey = Array(config.controlKey.utf8)
         prefetch = Prefetch.Policy()
         if config.prefetch.enabled {
             prefetch.patterns = config.prefetch.patterns.map { Array($0.utf8) }

@@ -46,6 +46,8 @@ protocol Orders {
     func closeFlights()
     func drop(_ key: Bytes)
     func dropAll()
+    /// Nothing is served from the store, nor kept.
+    func bypass(_ isOn: Bool)
     /// `untilNs`: trusted no longer than that without a word to the contrary.
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool)
     /// How long a fetch takes further readers.

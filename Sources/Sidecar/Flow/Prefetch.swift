@@ -34,6 +34,7 @@ struct Prefetch {
     private(set) var status = PrefetchStatus()
     private var random: Backoff
     private var beganNs: UInt64 = 0
+    private var byHand: [[UInt8]]?
     private var pattern = 0
     private var cursor: [UInt8] = Array("0".utf8)
     private var nextScanNs: UInt64 = 0
@@ -58,6 +59,16 @@ struct Prefetch {
         phase = .waiting(untilNs: nowNs &+ jitterNs)
     }
 
+    /// Of this pattern alone, at once; false when one is under way.
+    mutating func begin(_ nowNs: UInt64, pattern: [UInt8]) -> Bool {
+        guard phase == .resting else { return false }
+        byHand = [pattern]
+        phase = .waiting(untilNs: nowNs)
+        return true
+    }
+
+    private var patterns: [[UInt8]] { byHand ?? policy.patterns }
+
     /// When it wants to go on; UInt64.max: not by itself.
     var deadlineNs: UInt64 {
         switch phase {
@@ -81,11 +92,11 @@ struct Prefetch {
         if nowNs &- beganNs >= policy.timeoutNs { return end(nowNs, .timedOut) }
         if next < ends.count, !fill(nowNs, fetch) { return end(nowNs, .full) }
         guard next == ends.count, !isAsked, nowNs >= nextScanNs else { return .none }
-        guard pattern < policy.patterns.count else { return end(nowNs, .done) }
+        guard pattern < patterns.count else { return end(nowNs, .done) }
         isAsked = true
         nextScanNs = nowNs &+ policy.scanIntervalNs
         status.pages &+= 1
-        return .scan(cursor: cursor, pattern: policy.patterns[pattern])
+        return .scan(cursor: cursor, pattern: patterns[pattern])
     }
 
     private mutating func start(_ nowNs: UInt64) {
@@ -111,6 +122,7 @@ struct Prefetch {
     private mutating func end(_ nowNs: UInt64, _ state: PrefetchStatus.State) -> Step {
         forgetNames()
         phase = .resting
+        byHand = nil
         isAsked = false
         status.state = state
         status.milliseconds = (nowNs &- beganNs) / 1_000_000

@@ -157,6 +157,9 @@ extension Flow {
         case .scan:
             tracked.owed.removeFirst()
             heardScan(bytes)
+        case .control:
+            tracked.owed.removeFirst()
+            heardControl(bytes)
         case .nothing, .settling, .confirmations:
             tracked.owed.removeFirst()
         }
@@ -202,6 +205,7 @@ extension Flow {
             /* Null: everything. What cannot be read is taken for that too. */
             orders.dropAll()
             prefetch.begin(nowNs)
+            askControl()
             return
         }
         var left = count
@@ -211,6 +215,7 @@ extension Flow {
                 return
             }
             orders.drop(key)
+            if isControl(key) { askControl() }
             left &-= 1
         }
     }
@@ -246,7 +251,7 @@ extension Flow {
                 answerOwnInformation(entry)
             case .written:
                 orders.unsendWritesBehind()
-            case .scan:
+            case .scan, .control:
                 break
             case .pong, .commands, .nothing, .settling, .confirmations:
                 break

@@ -215,6 +215,7 @@ extension Flow {
             orders.send(tracked.link, Wire.commands)
             owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .commands, flags: []))
         }
+        askControl()
         notices.append(
             .up(version: machine.serverVersion, tracking: machine.tracking, trackingReason: machine.trackingReason))
     }

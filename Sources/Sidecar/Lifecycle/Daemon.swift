@@ -34,6 +34,14 @@ enum Daemon {
                 fail(error.description)
             }
         }
+        var adminSocket: AdminSocket?
+        if !config.adminSocket.isEmpty {
+            do throws(AdminSocket.Failure) {
+                adminSocket = try AdminSocket(config.adminSocket)
+            } catch {
+                fail(error.description)
+            }
+        }
         let fileLimit = FileLimit.raise(to: FileLimit.needed(clientsMax: config.maxClients))
 
         let output = LogOutput(format: config.logFormat)
@@ -67,7 +75,8 @@ enum Daemon {
             isDraining: { draining.isSet }, logLinesDropped: { output.dropped }, nowSeconds: wallClockSeconds)
         let shutdown = Shutdown()
         Task {
-            await serve(loop, metricsSocket, pages, shutdown)
+            await serve(loop, metricsSocket, pages, adminSocket, shutdown)
+            adminSocket?.remove()
             output.flush()
             exit(draining.isSet ? 0 : ExitCode.software)
         }
@@ -85,15 +94,24 @@ enum Daemon {
     }
 
     private static func serve(
-        _ loop: LoopHandle, _ socket: MetricsSocket?, _ pages: MetricsPages, _ shutdown: Shutdown
+        _ loop: LoopHandle, _ socket: MetricsSocket?, _ pages: MetricsPages, _ adminSocket: AdminSocket?,
+        _ shutdown: Shutdown
     ) async {
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = []
         let log = Logger(label: "ferrite")
         if let socket {
             do {
-                services.append(.init(service: MetricsService(server: try await MetricsServer(socket, pages))))
+                services.append(.init(service: PageService(server: try await HTTPServer(socket.fd, pages))))
             } catch {
                 log.error("the metrics page does not start: \(error)")
+            }
+        }
+        if let adminSocket {
+            let admin = AdminPages(loop: loop, drain: { kill(getpid(), SIGTERM) })
+            do {
+                services.append(.init(service: PageService(server: try await HTTPServer(adminSocket.fd, admin))))
+            } catch {
+                log.error("the admin socket does not start: \(error)")
             }
         }
         /* Asked to stop last to first: the loop drains while the metrics page still answers. */

@@ -14,10 +14,9 @@ struct LoopService: Service {
     }
 }
 
-/// The metrics page as a service: it answers until everything started after it has ended, so that a drain can be
-/// watched.
-struct MetricsService: Service {
-    let server: MetricsServer
+/// Pages as a service: they answer until everything started after them has ended, so that a drain can be watched.
+struct PageService: Service {
+    let server: HTTPServer
 
     func run() async throws {
         try? await gracefulShutdown()

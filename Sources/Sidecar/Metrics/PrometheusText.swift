@@ -86,6 +86,9 @@ struct PrometheusText {
         counter(
             "ferrite_sidecar_fences_total", "PINGs sent so that what came by other links could be delivered",
             String(upstream.fences))
+        gauge(
+            "ferrite_sidecar_bypass", "1 while nothing is served from the cache (ferritectl bypass on)",
+            upstream.isBypassed ? "1" : "0")
         let prefetch = upstream.prefetch
         gauge(
             "ferrite_sidecar_prefetch_running", "1 while keys are fetched ahead", prefetch.state == .running ? "1" : "0"

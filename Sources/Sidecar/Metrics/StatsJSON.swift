@@ -25,6 +25,7 @@ enum StatsJSON {
                     ("read_timeouts", .integer(upstream.timeouts)),
                     ("heartbeats_late", .integer(upstream.heartbeatsLate)),
                     ("fences", .integer(upstream.fences)),
+                    ("bypass", .boolean(upstream.isBypassed)),
                     ("breaker_open", .boolean(upstream.breakerIsOpen)),
                     ("breaker_opened", .integer(upstream.breakerOpened)),
                     ("last_error", .string(upstream.lastError)),

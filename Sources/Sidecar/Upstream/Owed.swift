@@ -23,6 +23,8 @@ enum Awaited: UInt8 {
     case commands
     /// Writes that had been acknowledged, `count` of them.
     case written
+    /// What the fleet's control key says.
+    case control
     /// A page of names to fetch ahead.
     case scan
     /// A reply that nobody wants.

@@ -121,6 +121,7 @@ final class FlowWorld {
         config.upstream = UpstreamAddress(host: "up", port: 1)
         config.maxClients = 4
         config.fence = false
+        config.controlKey = ""
         change(&config)
         return FlowPolicy(config, networkName: "epoll", seed: 1)
     }

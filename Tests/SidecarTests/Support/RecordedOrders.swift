@@ -136,6 +136,7 @@ final class RecordedOrders: Orders {
     func fail(_ flight: FlightID, _ error: Bytes) { note("fail \(flight): \(text(error))") }
     func drop(_ key: Bytes) { note("drop \(text(key))") }
     func dropAll() { note("drop all") }
+    func bypass(_ isOn: Bool) { note("bypass \(isOn)") }
     private(set) var trustedUntilMs: UInt64 = 0
     private var trust = ""
     /* Said again with every PONG, for its time alone. */

@@ -2,8 +2,8 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 
-/// The metrics page over HTTP: one NIO event loop, few connections, small requests, GET and HEAD.
-final class MetricsServer: Sendable {
+/// Pages over HTTP: one NIO event loop, few connections, small requests.
+final class HTTPServer: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let channel: any Channel
 
@@ -13,7 +13,7 @@ final class MetricsServer: Sendable {
     private static let idle = TimeAmount.seconds(60)
 
     /// Takes the socket over. Called on a thread of SCHED_IDLE class, which the event loop's thread inherits.
-    init(_ socket: MetricsSocket, _ pages: MetricsPages) async throws {
+    init(_ fd: Int32, _ pages: any HTTPPages) async throws {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let open = OpenConnections(max: Self.connectionsMax)
         channel = try await ServerBootstrap(group: group)
@@ -24,12 +24,12 @@ final class MetricsServer: Sendable {
                     channel.closeFuture.whenComplete { _ in open.leave(channel) }
                     try pipeline.addHandler(IdleStateHandler(allTimeout: Self.idle))
                     try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: true, withErrorHandling: true)
-                    try pipeline.addHandler(MetricsHandler(pages))
+                    try pipeline.addHandler(PageHandler(pages))
                 }
             }
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 2048))
-            .withBoundSocket(socket.fd)
+            .withBoundSocket(fd)
             .get()
     }
 
@@ -56,17 +56,17 @@ private final class OpenConnections: @unchecked Sendable {
 }
 
 /// One request at a time: the pipelining handler in front holds back the next until the answer is written.
-private final class MetricsHandler: ChannelInboundHandler {
+private final class PageHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
     private static let bodyBytesMax = 4096
 
-    private let pages: MetricsPages
+    private let pages: any HTTPPages
     private var head: HTTPRequestHead?
     private var bodyBytes = 0
 
-    init(_ pages: MetricsPages) { self.pages = pages }
+    init(_ pages: any HTTPPages) { self.pages = pages }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
@@ -96,26 +96,23 @@ private final class MetricsHandler: ChannelInboundHandler {
     }
 
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
-        guard head.method == .GET || head.method == .HEAD else {
-            let page = MetricsPages.Page(
-                status: 405, contentType: "text/plain; charset=utf-8", body: "only GET and HEAD\n")
-            return write(page, head, context)
-        }
-        let path = String(head.uri.prefix { $0 != "?" })
+        let parts = head.uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        let (path, query) = (String(parts[0]), parts.count > 1 ? String(parts[1]) : "")
         let pages = self.pages
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        context.eventLoop.makeFutureWithTask { await pages.page(path) }.whenSuccess { page in
+        context.eventLoop.makeFutureWithTask { await pages.page(head.method.rawValue, path, query: query) }.whenSuccess
+        { page in
             let (handler, context) = bound.value
             if context.channel.isActive { handler.write(page, head, context) }
         }
     }
 
-    private func write(_ page: MetricsPages.Page, _ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+    private func write(_ page: HTTPPage, _ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
         var headers = HTTPHeaders()
         headers.add(name: "Content-Type", value: page.contentType)
         headers.add(name: "Content-Length", value: String(page.body.utf8.count))
         headers.add(name: "Cache-Control", value: "no-store")
-        if page.status == 405 { headers.add(name: "Allow", value: "GET, HEAD") }
+        if page.status == 405 { headers.add(name: "Allow", value: pages.methods) }
         if !head.isKeepAlive { headers.add(name: "Connection", value: "close") }
         let response = HTTPResponseHead(
             version: head.version, status: HTTPResponseStatus(statusCode: page.status), headers: headers)

@@ -1,0 +1,108 @@
+/// AdminPages — what the admin socket answers: what steers a running sidecar, and what is shown to nobody else.
+///
+/// Over HTTP on a Unix socket of mode 0600: who may open the file may steer. What changes something is a POST, so that nobody
+/// does it by looking.
+struct AdminPages: HTTPPages {
+    var loop: any Steered
+    /// As SIGTERM does.
+    var drain: @Sendable () -> Void
+
+    var methods: String { "GET, POST" }
+
+    func page(_ method: String, _ path: String, query: String) async -> HTTPPage {
+        switch (method, path) {
+        case ("GET", "/"):
+            .text(
+                """
+                POST /flush[?pattern=P]   drop what is cached, or the keys that match
+                POST /prefetch?pattern=P  fetch the keys that match
+                POST /bypass?on | ?off    serve nothing from the cache until off
+                POST /drain               as SIGTERM
+                GET  /dead-letters        acknowledged writes that were given up, the latest last\n
+                """)
+        case ("POST", "/flush"): await flush(Self.value(of: "pattern", in: query))
+        case ("POST", "/prefetch"): await prefetch(Self.value(of: "pattern", in: query))
+        case ("POST", "/bypass"): await bypass(query)
+        case ("POST", "/drain"): startDrain()
+        case ("GET", "/dead-letters"): await deadLetters()
+        case (_, "/flush"), (_, "/prefetch"), (_, "/bypass"), (_, "/drain"), (_, "/dead-letters"), (_, "/"):
+            .text("not by \(method); see GET /\n", status: 405)
+        default: .text("not found; see GET /\n", status: 404)
+        }
+    }
+
+    private func flush(_ pattern: String?) async -> HTTPPage {
+        guard let pattern else {
+            await loop.dropAll()
+            return .text("flushed: nothing is cached any more\n")
+        }
+        return .text("flushed: \(await loop.drop(matching: pattern)) keys that match \(pattern)\n")
+    }
+
+    private func prefetch(_ pattern: String?) async -> HTTPPage {
+        guard let pattern, !pattern.isEmpty else { return .text("which keys? ?pattern=user:*\n", status: 400) }
+        return await loop.prefetch(pattern)
+            ? .text("prefetch of \(pattern) has begun; ferritectl stats and the log show how far it is\n")
+            : .text("a prefetch is under way already\n", status: 409)
+    }
+
+    private func bypass(_ query: String) async -> HTTPPage {
+        guard query == "on" || query == "off" else { return .text("?on or ?off\n", status: 400) }
+        await loop.bypass(query == "on")
+        return .text(
+            query == "on"
+                ? "bypass is on: nothing is served from the cache, until ferritectl bypass off\n"
+                : "bypass is off: the cache serves again\n")
+    }
+
+    private func startDrain() -> HTTPPage {
+        drain()
+        return .text("draining: the sidecar ends when no client is connected, or after drain_timeout\n")
+    }
+
+    private func deadLetters() async -> HTTPPage {
+        let (letters, nowNs) = await loop.deadLetters()
+        if letters.isEmpty { return .text("no acknowledged write has been given up\n") }
+        let lines = letters.map { letter in
+            let seconds = (nowNs &- letter.atNs) / 1_000_000_000
+            return "\(TimeSpan.show(seconds * 1_000)) ago  \(TOMLText.quote(letter.key))  \(letter.reason)\n"
+        }
+        return .text(lines.joined())
+    }
+
+    /// "a=b&c=d", percent-encoded.
+    static func value(of name: String, in query: String) -> String? {
+        for part in query.split(separator: "&") {
+            let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            if pair[0] == name { return decoded(pair.count > 1 ? pair[1] : "") }
+        }
+        return nil
+    }
+
+    private static func decoded(_ text: Substring) -> String {
+        var bytes: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%"), rest.count >= 2,
+                let code = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+            {
+                bytes.append(code)
+                rest = rest.dropFirst(2)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+/// What the admin socket may do to the loop; each comes back between two turns.
+protocol Steered: Sendable {
+    func dropAll() async
+    /// Returns how many copies went.
+    func drop(matching pattern: String) async -> UInt64
+    /// False when one is under way.
+    func prefetch(_ pattern: String) async -> Bool
+    func bypass(_ isOn: Bool) async
+    func deadLetters() async -> ([DeadLetter], nowNs: UInt64)
+}

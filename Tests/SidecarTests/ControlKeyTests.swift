@@ -1,0 +1,39 @@
+import Testing
+
+@testable import Sidecar
+
+@Suite("The fleet's control key")
+struct ControlKeyTests {
+    private func world() -> FlowWorld {
+        FlowWorld.connected(FlowWorld.policy { $0.controlKey = "ferrite:control" })
+    }
+
+    @Test("It is read with every new link, and again when it is announced; what it says is done")
+    func bypassAndFlush() {
+        let world = world()
+        let changed = TestEvent.push(1, ">2|$10|invalidate|*1|$15|ferrite:control")
+        let asked = ["drop ferrite:control", "send 1: CLIENT CACHING YES", "send 1: GET ferrite:control"]
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "_")) == [])
+        #expect(world.turn(changed) == asked)
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "$6|bypass")) == ["bypass true"])
+        #expect(world.status.isBypassed)
+        #expect(world.turn(changed) == asked)
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "$5|flush")) == ["bypass false", "drop all"])
+        _ = world.turn(changed)
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "$5|flush")) == ["drop all"])
+        _ = world.turn(changed)
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "-NOPERM no")) == [])
+    }
+
+    @Test("A bypass by hand outlasts the fleet's")
+    func byHand() {
+        let world = world()
+        _ = world.turn(.reply(1, "+OK"), .reply(1, "$6|bypass"))
+        world.flow.setBypass(byHand: true)
+        _ = world.turn(.push(1, ">2|$10|invalidate|*1|$15|ferrite:control"))
+        _ = world.turn(.reply(1, "+OK"), .reply(1, "_"))
+        #expect(world.status.isBypassed)
+        world.flow.setBypass(byHand: false)
+        #expect(!world.status.isBypassed)
+    }
+}
