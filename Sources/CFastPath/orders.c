@@ -128,6 +128,7 @@ void fp_hold(fp_engine *engine, bool held) {
 void fp_refuse(fp_engine *engine, const void *error, size_t length) {
     struct buffer *refusal = &engine->serve.refusal;
     refusal->length = 0;
+    engine->serve.write_moved = true; /* who waits for writes hears that nobody will take them, or goes on */
     if (!buffer_append(refusal, &engine->budget, BUDGET_SLOTS, error, length))
         buffer_free(refusal, &engine->budget, BUDGET_SLOTS);
 }
@@ -297,7 +298,7 @@ uint32_t fp_behind_send(fp_engine *engine, fp_link id, uint32_t count, size_t ba
 fp_name fp_behind_flying(const fp_engine *engine) {
     const struct written *written = behind_flying(&engine->serve.behind);
     if (!written || written->ghost) return (fp_name){0};
-    return (fp_name){.bytes = written->bytes, .length = written->key_length, .acknowledged_ns = written->put_ns};
+    return (fp_name){.bytes = written->bytes, .length = written->key_length, .refused_ns = written->refused_ns};
 }
 
 static void count_outcome(struct stats *stats, fp_outcome outcome) {
@@ -315,7 +316,7 @@ void fp_behind_done(fp_engine *engine, fp_outcome outcome) {
     if (!written) return;
     if (outcome == FP_OUTCOME_CONFIRMED) trace_note(serve->trace, written->hash, FP_TRACE_CONFIRMED, 0);
     if (!written->ghost) count_outcome(&serve->stats, outcome);
-    behind_done(&serve->behind, outcomes[outcome]);
+    behind_done(&serve->behind, outcomes[outcome], serve->now_ns);
     serve->write_moved = true;
 }
 

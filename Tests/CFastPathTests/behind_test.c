@@ -57,7 +57,7 @@ static void answer(struct model *model) {
     const uint32_t *sent = model->sent[model->sent_first++ % 4096];
     bool refused = pick(model, 6) == 0;
     if (!refused) carry_out(model, sent);
-    behind_done(&model->behind, refused ? BEHIND_RETRIED : BEHIND_CONFIRMED);
+    behind_done(&model->behind, refused ? BEHIND_RETRIED : BEHIND_CONFIRMED, 1);
 }
 
 static void lose_link(struct model *model) {
@@ -137,18 +137,19 @@ TEST("write-behind: what was written before a moment is settled when that is, wh
     put(&model, 0); /* the first one flies: this is another */
     put(&model, 1);
     uint64_t place = model.behind.next_place;
-    behind_done(&model.behind, BEHIND_CONFIRMED);
+    behind_done(&model.behind, BEHIND_CONFIRMED, 1);
     EXPECT(!behind_is_settled(&model.behind, place));
     send(&model);
     send(&model);
     put(&model, 0);
     put(&model, 2);
-    behind_done(&model.behind, BEHIND_RETRIED); /* replaced since: it is not sent again, but its successor is awaited */
+    behind_done(&model.behind, BEHIND_RETRIED,
+                1); /* replaced since: it is not sent again, but its successor is awaited */
     EXPECT(!behind_is_settled(&model.behind, place));
-    behind_done(&model.behind, BEHIND_CONFIRMED);
+    behind_done(&model.behind, BEHIND_CONFIRMED, 1);
     EXPECT(!behind_is_settled(&model.behind, place) && model.behind.queued == 2);
     send(&model);
-    behind_done(&model.behind, BEHIND_CONFIRMED);
+    behind_done(&model.behind, BEHIND_CONFIRMED, 1);
     EXPECT(behind_is_settled(&model.behind, place) && model.behind.queued == 1);
     behind_deinit(&model.behind);
 }
@@ -166,7 +167,7 @@ TEST("write-behind: bytes are bounded, and every one is given back") {
     }
     EXPECT(taken > 80 && taken < 100 && model.behind.bytes <= 100000);
     EXPECT(behind_could_hold(&model.behind, 1, 20000) && !behind_could_hold(&model.behind, 1, 30000));
-    while (behind_send(&model.behind)) behind_done(&model.behind, BEHIND_REFUSED);
+    while (behind_send(&model.behind)) behind_done(&model.behind, BEHIND_REFUSED, 1);
     EXPECT(model.behind.bytes == 0 && model.behind.table.live == 0);
     behind_deinit(&model.behind);
     EXPECT(model.budget.used == 0);

@@ -1229,7 +1229,7 @@ static struct world *world_behind(void) {
 /* The oldest is sent and confirmed. */
 static void carry_out(struct world *world) {
     EXPECT(behind_send(&world->serve.behind));
-    behind_done(&world->serve.behind, BEHIND_CONFIRMED);
+    behind_done(&world->serve.behind, BEHIND_CONFIRMED, 1);
 }
 
 TEST("write-behind: SET and its like without conditions are acknowledged at once and read back, by everybody") {
@@ -1330,6 +1330,16 @@ TEST("write-behind: a write does not overtake what its client has sent on anothe
     EXPECT(event_at(world, 0)->lane == FP_LANE_RESP2);
     EXPECT(ask(world, &world->a, "SET k 1\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
     EXPECT(ask(world, &world->b, "SET k 1\r\n") == DISPATCH_DONE);
+    world_end(world);
+}
+
+TEST("write-behind: a read waits for its client's commands on another link, whatever is queued") {
+    struct world *world = world_behind();
+    ask(world, &world->a, "XPENDING s g\r\n");
+    ask(world, &world->b, "SET k 1\r\n");
+    EXPECT(ask(world, &world->a, "GET k\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
+    EXPECT(ask(world, &world->a, "MGET k k\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
+    EXPECT(ask(world, &world->b, "GET k\r\n") == DISPATCH_DONE);
     world_end(world);
 }
 

@@ -169,6 +169,16 @@ struct ConfigLoaderTests {
                 .contains("f.toml:"))
     }
 
+    @Test("rules in the environment are a list and nothing else")
+    func rulesInText() throws {
+        var config = SidecarConfig()
+        let key = try #require(ConfigKey.named("rules"))
+        for text in ["{a = [{pattern = \"x\"}]}", "[]\n[foo]", "[]\nx = 1", "1", "[1]", "[{pattern = \"x\"}", ""] {
+            #expect(throws: ConfigMistake.self, "\(text)") { try key.applyText(text, &config) }
+        }
+        try key.applyText("[]", &config)
+    }
+
     @Test("tables may be headers, dotted keys or inline")
     func tables() throws {
         for toml in [

@@ -62,6 +62,7 @@ struct WriteBehindTests {
         #expect(
             world.flow.writes.deadLetters == [DeadLetter(key: "a", reason: "NOPERM no permission", atNs: 1_000_000_000)]
         )
+        world.orders.refusedMs = ["b": 500]
         world.sleep(ms: 4_500)
         #expect(world.turn(.reply(1, "-OOM full"), .reply(1, "-WRONGTYPE x")).contains("b is refused"))
         #expect(world.flow.writes.deadLetters.map(\.key) == ["a", "b", "c"])

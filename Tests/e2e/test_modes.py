@@ -195,13 +195,53 @@ def _(t):
         answered += 1
     wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
     expect(t.client(redis).call("DBSIZE"), 600)
+    # Half are on their way, and wait for room, when the upstream dies.
+    redis.freeze()
+    for n in range(600):
+        client.send("SET", f"k{n}", value)
+    time.sleep(0.1)
     redis.kill()
-    replies = client.pipeline([("SET", f"k{n}", value) for n in range(600)])
+    replies = [client.read(timeout=5) for _ in range(600)]
     errors = [reply for reply in replies if isinstance(reply, ReplyError)]
     expect_true(300 < len(errors) < 450, f"{len(errors)} of 600 writes failed")
     expect_error(errors[0], "unreachable")
     redis.restart()
     wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+
+
+@test("write-behind: who waits for queued writes hears it when nobody takes them, and INFO waits for nothing")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client, other = t.client(sidecar), t.client(sidecar)
+    redis.kill()
+    client.call("SET", "k", "v")
+    other.send("STRLEN", "k")
+    expect_error(other.read(timeout=3), "unreachable")
+    expect_error(client.ask("MGET", "k", "missing", timeout=3), "unreachable")
+    expect_error(client.ask("INCR", "k", timeout=3), "unreachable")
+    expect(client.call("MGET", "k", "k"), [b"v", b"v"])
+    expect_true(b"# Sidecar" in client.ask("INFO", timeout=3), "INFO without the sidecar's section")
+    redis.restart()
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+
+
+@test("write-behind: retry_for counts from the first refusal, not while nobody is there")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis, **{"write_behind.retry_for": "1"})
+    client = t.client(sidecar)
+    redis.kill()
+    client.pipeline([("SET", f"k{n}", n) for n in range(50)])
+    time.sleep(1.3)
+    redis.arguments += ["--min-replicas-to-write", "1"]
+    redis.restart()
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_write_behind_retries_total") > 50, what="retries")
+    direct = t.client(redis)
+    direct.call("CONFIG", "SET", "min-replicas-to-write", "0")
+    wait_until(lambda: waiting(sidecar) == 0, what="an empty queue")
+    expect(direct.call("DBSIZE"), 50)
+    expect(outcomes(sidecar, "refused"), 0.0)
 
 
 @test("write-behind: SIGTERM sends what is acknowledged, and says so")
@@ -593,5 +633,4 @@ def _(t):
         wait_until(lambda pod=pod: pod.metrics()['ferrite_keys{database="0"}'] == 0, 2, what="an empty cache")
     late = t.sidecar(redis).wait_until_tracking()
     direct.call("SET", "ferrite:control", "bypass")
-    pods[0].stop()
     wait_until(lambda: late.metric("ferrite_sidecar_bypass") == 1, 2, what="the bypass of one that came later")

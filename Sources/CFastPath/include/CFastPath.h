@@ -323,12 +323,12 @@ typedef FP_ENUM(fp_outcome, uint8_t){
     FP_OUTCOME_REFUSED    /* refused for good: given up */
 } fp_outcome;
 
-/* The reply to the write that has been on the way longest: what became of it. Its key is valid until the next order; no
- * length when it was written again meanwhile, so that its outcome is nobody's concern. */
+/* The reply to the write that has been on the way longest: what became of it. Its key is valid until the next order;
+ * NULL when it was written again meanwhile, so that its outcome is nobody's concern. */
 typedef struct fp_name {
     const uint8_t *bytes;
     uint32_t length;
-    uint64_t acknowledged_ns;
+    uint64_t refused_ns; /* when it was first refused for now; 0: it was not */
 } fp_name;
 
 fp_name fp_behind_flying(const fp_engine *engine);

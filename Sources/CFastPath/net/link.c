@@ -78,6 +78,8 @@ static void link_down(struct links *links, struct link *link, int error) {
     fp_event *event = serve_event(links->serve, FP_EVENT_LINK_DOWN);
     event->link = table_id(&link->item);
     event->error = error;
+    /* What it still holds must not arrive behind what is sent elsewhere in its place. */
+    loop_abort(links->loop, &link->conn);
     link_end(links, link);
 }
 

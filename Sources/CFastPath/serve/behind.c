@@ -147,6 +147,7 @@ bool behind_put(struct behind *behind, const struct store_key *key, const uint8_
     written->key_length = key->length;
     written->value_length = length;
     written->expire_at_ms = expire_at_ms;
+    written->refused_ns = 0;
     behind->bytes += cost((size_t)key->length + length);
     return true;
 }
@@ -256,10 +257,11 @@ static void unstick(struct behind *behind, const struct written *written) {
     }
 }
 
-void behind_done(struct behind *behind, enum behind_outcome outcome) {
+void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns) {
     struct written *written = take_flying(behind);
     if (!written) return;
     if (outcome == BEHIND_RETRIED || (outcome == BEHIND_REFUSED && written->ghost)) {
+        if (written->refused_ns == 0) written->refused_ns = now_ns;
         if (written->ghost) stick(behind, written);
         else requeue(behind, &behind->queued_first, written);
         return;

@@ -33,6 +33,7 @@ struct written {
     uint64_t hash;
     uint64_t expire_at_ms; /* absolute, monotonic; STORE_NEVER */
     uint64_t put_ns;       /* when it, or what it replaced in its place, was acknowledged */
+    uint64_t refused_ns;   /* when it was first refused for now; 0: it was not */
     uint32_t key_length, value_length;
     bool ghost, flies;
     bool is_read;   /* somebody wants it: the copy is fetched behind it */
@@ -78,7 +79,7 @@ struct written *behind_send(struct behind *behind);
 
 /* What has become of the one that has flown longest. */
 enum behind_outcome { BEHIND_CONFIRMED, BEHIND_RETRIED, BEHIND_REFUSED };
-void behind_done(struct behind *behind, enum behind_outcome outcome);
+void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns);
 /* The one of which the next outcome will be told; NULL if none flies. */
 const struct written *behind_flying(const struct behind *behind);
 /* The link is lost: all that fly are to be sent again. */

@@ -194,7 +194,8 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     bool refused = serve->refusal.length && lane != FP_LANE_PINNED && kind == FP_EVENT_COMMAND;
     if (unlikely(refused)) return refuse_travel(serve, session, command, serve->refusal.bytes, serve->refusal.length);
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
-    if (unlikely(write_must_wait(serve, session, command))) return dispatch_stall(serve, session, STALL_WRITES);
+    bool waits = kind == FP_EVENT_COMMAND && write_must_wait(serve, session, command);
+    if (unlikely(waits)) return dispatch_stall(serve, session, STALL_WRITES);
     if (!request_fits(serve, length)) return refuse_travel(serve, session, command, spent, sizeof spent - 1);
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {

@@ -44,6 +44,14 @@ static bool append_value(struct serve *serve, struct session *session, const str
     return value_append(serve, slot_sink(session), value);
 }
 
+/* Whatever of this client is unanswered on the tracked link came before that write, or it would not have been sent; on
+ * another link it may come behind it. */
+static struct written *find_written(const struct serve *serve, const struct session *session,
+                                    const struct store_key *key) {
+    if (unlikely(session->lane_count) && session->lane != FP_LANE_TRACKED) return NULL;
+    return write_find(serve, key);
+}
+
 static enum dispatched answer_own(struct serve *serve, struct session *session, struct written *written) {
     struct store_value value = write_value(serve, written);
     trace_note(serve->trace, value.hash, FP_TRACE_OWN, 0);
@@ -55,8 +63,7 @@ static enum dispatched answer_own(struct serve *serve, struct session *session, 
 
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
     struct store_key key = key_of(serve, &serve->args.args[1]);
-    /* Whatever of this client is unanswered came before that write, or it would not have been sent. */
-    struct written *written = write_find(serve, &key);
+    struct written *written = find_written(serve, session, &key);
     if (unlikely(written)) return answer_own(serve, session, written);
     bool behind = is_behind(serve, session, &key);
     struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
@@ -107,7 +114,7 @@ static void release_all(struct serve *serve, const struct store_value *values, u
 static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
-        struct written *written = write_find(serve, &key);
+        struct written *written = find_written(serve, session, &key);
         if (unlikely(written)) {
             values[i] = write_value(serve, written);
             continue;
@@ -175,7 +182,12 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
     /* Only the upstream can read them all at one instant, and it must know of the writes. */
-    if (write_must_wait(serve, session, command)) return dispatch_stall(serve, session, STALL_WRITES);
+    if (write_must_wait(serve, session, command)) {
+        if (!serve->refusal.length) return dispatch_stall(serve, session, STALL_WRITES);
+        serve_count(serve, COMMAND_ID_MGET, true);
+        bool fits = chain_append(slot_sink(session), &serve->blocks, serve->refusal.bytes, serve->refusal.length);
+        return fits ? DISPATCH_DONE : short_of_memory(serve, session);
+    }
     struct flight *leader = start_group(serve, count);
     if (!leader) return short_of_memory(serve, session);
     struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);

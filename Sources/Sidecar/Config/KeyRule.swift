@@ -32,7 +32,9 @@ extension ConfigType where Value == [KeyRule] {
             fromText: { text throws(Mistake) in
                 let document = TOMLDocument(Array("rules = \(text)".utf8))
                 if let problem = document.problems.first { throw Mistake(problem.message) }
-                guard document.entries.count == 1, let entry = document.entries.first else {
+                guard document.tables.isEmpty, document.entries.count == 1, let entry = document.entries.first,
+                    entry.path == ["rules"]
+                else {
                     throw Mistake("\"\(text)\" is no list of tables")
                 }
                 return try read(entry.value, withLines: false)

@@ -345,9 +345,9 @@ struct FastPath: Orders, @unchecked Sendable {
     func sendWritesBehind(_ link: LinkID, count: Int, backlogMax: Int) -> Int {
         Int(fp_behind_send(engine, link, UInt32(clamping: count), backlogMax))
     }
-    func writeBehindFlying() -> (key: Bytes, acknowledgedNs: UInt64) {
+    func writeBehindFlying() -> (key: Bytes?, refusedNs: UInt64) {
         let raw = fp_behind_flying(engine)
-        return (Bytes(start: raw.bytes, count: Int(raw.length)), raw.acknowledged_ns)
+        return (raw.bytes.map { Bytes(start: $0, count: Int(raw.length)) }, raw.refused_ns)
     }
     func writeBehindIs(_ outcome: WriteOutcome) {
         let raw: fp_outcome =

@@ -251,7 +251,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let pin = pins.nextDue { next = min(next, pin.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
-        if tracked.isUp { next = min(next, max(prefetch.deadlineNs, nowNs &+ 2_000_000)) }
+        if mayPrefetch { next = min(next, max(prefetch.deadlineNs, nowNs &+ 2_000_000)) }
         if writes.resumeAtNs > nowNs { next = min(next, writes.resumeAtNs) }
         if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }
         return next

@@ -58,8 +58,9 @@ protocol Orders {
     func writesBehind() -> (queued: Int, flying: Int)
     /// Sends the oldest of them, until so many bytes are unsent on the link; returns how many.
     func sendWritesBehind(_ link: LinkID, count: Int, backlogMax: Int) -> Int
-    /// The one whose reply comes next: its key, empty if it was replaced since, and when it was acknowledged.
-    func writeBehindFlying() -> (key: Bytes, acknowledgedNs: UInt64)
+    /// The one whose reply comes next: its key, nil if it was replaced since, and when it was first refused for now (0: it was
+    /// not).
+    func writeBehindFlying() -> (key: Bytes?, refusedNs: UInt64)
     func writeBehindIs(_ outcome: WriteOutcome)
     /// Those that were sent are to be sent again.
     func unsendWritesBehind()

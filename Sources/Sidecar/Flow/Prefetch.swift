@@ -221,8 +221,10 @@ extension Flow {
         prefetchStep()
     }
 
+    var mayPrefetch: Bool { tracked.isUp && !tracked.heartbeat.isLate && !breaker.isOpen && !isCrowded }
+
     private mutating func prefetchStep() {
-        guard tracked.isUp, !tracked.heartbeat.isLate, !breaker.isOpen, !isCrowded else { return }
+        guard mayPrefetch else { return }
         let orders = orders
         switch prefetch.step(nowNs, fetch: { orders.fetch($0) }) {
         case .none: break

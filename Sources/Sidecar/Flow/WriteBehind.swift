@@ -98,15 +98,15 @@ extension Flow {
             }
             return
         }
-        let (key, acknowledgedNs) = orders.writeBehindFlying()
-        let isOver = nowNs &- acknowledgedNs >= writes.retryNs
-        if case .forNow = Refusal(error), key.isEmpty || !isOver {
+        let (key, refusedNs) = orders.writeBehindFlying()
+        let isOver = refusedNs != 0 && nowNs &- refusedNs >= writes.retryNs
+        if case .forNow = Refusal(error), key == nil || !isOver {
             orders.writeBehindIs(.retried)
             if nowNs >= writes.resumeAtNs { writes.resumeAtNs = nowNs &+ writes.backoff.next() }
             return
         }
         /* Without a key it was replaced before its answer came: nobody minds. */
-        if !key.isEmpty {
+        if let key {
             let letter = DeadLetter(
                 key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self), reason: error,
                 atNs: nowNs)

@@ -163,9 +163,12 @@ final class RecordedOrders: Orders {
         return sent.count
     }
     private var named: [UInt8] = []
-    func writeBehindFlying() -> (key: Bytes, acknowledgedNs: UInt64) {
+    /// When it was first refused, by key; the test's time.
+    var refusedMs: [String: UInt64] = [:]
+    func writeBehindFlying() -> (key: Bytes?, refusedNs: UInt64) {
         named = Array((flyingKeys.first ?? "").utf8)
-        return (named.withUnsafeBufferPointer { Bytes(rebasing: $0[...]) }, 0)
+        let refused = refusedMs[flyingKeys.first ?? ""] ?? 0
+        return (named.withUnsafeBufferPointer { Bytes(rebasing: $0[...]) }, refused * 1_000_000)
     }
     func writeBehindIs(_ outcome: WriteOutcome) {
         let key = flyingKeys.removeFirst()
