@@ -32,7 +32,9 @@ extension World {
         }
         /* Nothing is served for longer than its ttl, nor what changed while a link was silent; a clock counts in
            milliseconds. */
-        let isSlow = nowNs - asked.atNs >= plan.config.readTimeoutMs * millisecond || pod.slowNs >= asked.atNs
+        /* Who joins a fetch shares its deadline. */
+        let sinceNs = min(asked.atNs, asked.flightsSinceNs.min() ?? asked.atNs)
+        let isSlow = nowNs - sinceNs >= plan.config.readTimeoutMs * millisecond || pod.slowNs >= asked.atNs
         let staleMs = isSlow || !isStrict ? plan.staleMaxMs : 0
         let bound = (plan.ttlMaxMs + staleMs + 2) * millisecond
         let unheard = isStrict ? 1_502 * millisecond : .max
