@@ -129,7 +129,11 @@ extension Flow {
         switch entry.pointee.awaited {
         case .value:
             orders.fill(entry.pointee.ticket, bytes)
-            if nowNs &- entry.pointee.sentNs < policy.readTimeoutNs { breaker.succeeded() }
+            if nowNs &- entry.pointee.sentNs < policy.readTimeoutNs {
+                breaker.succeeded()
+            } else {
+                breaker.late(sentNs: entry.pointee.sentNs, nowNs)
+            }
             tracked.owed.removeFirst()
         case .expiry:
             heardExpiry(entry, Reply(bytes))
