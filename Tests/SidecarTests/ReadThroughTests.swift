@@ -145,4 +145,20 @@ struct ReadThroughTests {
         _ = world.turn(.reply(1, "$1|x"), .reply(1, "+OK"), .reply(1, ":1"), .reply(1, "$1|v"))
         #expect(world.deadlineMs == 1_070)
     }
+
+    @Test("The breaker that a silent link has opened is closed by the next link")
+    func breakerOfAnotherLink() {
+        let world = FlowWorld.connected()
+        for round in 0..<UInt64(Breaker.failuresMax) {
+            _ = world.turn(.miss(100 + round, "k"))
+            _ = world.pass(ms: 60)
+        }
+        #expect(world.status.breakerIsOpen)
+        #expect(world.turn(.miss(7, "k")).first?.contains("does not answer reads") ?? false)
+        _ = world.turn(.down(1, 110))
+        _ = world.pass(ms: 20)
+        world.connect(link: 2)
+        #expect(!world.status.breakerIsOpen)
+        #expect(world.turn(.miss(8, "k")).first == "send 2: CLIENT CACHING YES")
+    }
 }

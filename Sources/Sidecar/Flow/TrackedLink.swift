@@ -197,6 +197,8 @@ extension Flow {
         reach.isRefused = false
         reach.isBusy = false
         reach.waitUntilNs = 0
+        /* What was late was so on another link. */
+        breaker.succeeded()
         reach.lastHeardNs = nowNs
         if trackedStatus.epoch > 0 { trackedStatus.reconnects &+= 1 } else { prefetch.begin(nowNs) }
         trackedStatus.epoch &+= 1
