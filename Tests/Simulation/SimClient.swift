@@ -151,5 +151,7 @@ final class SimClient {
         hasState = false
         queued = nil
         queuedWrites = []
+        /* Order is a connection's. */
+        ownServed = ownServed.map { _ in 0 }
     }
 }
