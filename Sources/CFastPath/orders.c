@@ -233,12 +233,7 @@ void fp_rules(fp_engine *engine, const fp_rule *rules, uint32_t count) {
 
 fp_behind fp_behind_look(const fp_engine *engine) {
     const struct behind *behind = &engine->serve.behind;
-    return (fp_behind){
-        .queued = behind->queued,
-        .flying = behind->flying,
-        .bytes = behind->bytes,
-        .oldest_ns = behind_oldest_ns(behind),
-    };
+    return (fp_behind){.queued = behind->queued, .flying = behind->flying};
 }
 
 static void send_text(fp_engine *engine, struct link *link, const char *text) {

@@ -306,8 +306,6 @@ void fp_rules(fp_engine *engine, const fp_rule *rules, uint32_t count);
 /* How many writes wait to be sent, and how many have been sent and not answered. */
 typedef struct fp_behind {
     uint32_t queued, flying;
-    uint64_t bytes;     /* of both, as bounded by behind_bytes_max */
-    uint64_t oldest_ns; /* when the oldest was acknowledged; 0: there is none */
 } fp_behind;
 
 fp_behind fp_behind_look(const fp_engine *engine);
@@ -348,7 +346,7 @@ typedef FP_ENUM(fp_trace_kind, uint8_t){
     FP_TRACE_PREFETCH,      /* a flight begins though nobody has asked */
     FP_TRACE_BEHIND_WRITE,  /* a flight begins behind a write of the key (write-through) */
     FP_TRACE_SUSPECT,       /* there is a copy, but it is suspect; number: its epoch */
-    FP_TRACE_STALE,         /* there is a copy, but ttl_default is over */
+    FP_TRACE_STALE,         /* there is a copy, but its ttl is over */
     FP_TRACE_STALE_HIT,     /* answered from such a copy, the upstream not answering */
     FP_TRACE_FILLED,        /* a copy is kept; number: bytes of the value */
     FP_TRACE_ABSENT,        /* that there is no such key is kept */

@@ -117,7 +117,7 @@ static uint8_t *copy(struct behind *behind, const struct store_key *key, const u
 }
 
 bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
-                uint64_t expire_at_ms, uint64_t now_ns) {
+                uint64_t expire_at_ms) {
     struct written *old = behind_find(behind, key);
     uint8_t *bytes = copy(behind, key, value, length);
     if (!bytes) return false;
@@ -137,7 +137,6 @@ bool behind_put(struct behind *behind, const struct store_key *key, const uint8_
         }
         written->hash = key->hash;
         written->place = behind->next_place++;
-        written->put_ns = now_ns;
         written->is_read = old && old->is_read;
         written->bucket_next = *bucket_of(behind, key->hash);
         *bucket_of(behind, key->hash) = written->item.index;
@@ -168,15 +167,6 @@ static bool flies_in_disorder(const struct behind *behind, uint64_t place) {
 bool behind_is_settled(const struct behind *behind, uint64_t place) {
     return begins_at(behind, behind->flying_first, place) && begins_at(behind, behind->queued_first, place) &&
            begins_at(behind, behind->stuck_first, place) && !(behind->disordered && flies_in_disorder(behind, place));
-}
-
-uint64_t behind_oldest_ns(const struct behind *behind) {
-    uint64_t oldest_ns = UINT64_MAX;
-    for (int i = 0; i < 2; i++) {
-        const struct written *first = at(behind, i ? behind->flying_first : behind->queued_first);
-        if (first && first->put_ns < oldest_ns) oldest_ns = first->put_ns;
-    }
-    return oldest_ns == UINT64_MAX ? 0 : oldest_ns;
 }
 
 /* ---- sending ---- */

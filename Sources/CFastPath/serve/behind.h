@@ -32,7 +32,6 @@ struct written {
     uint64_t place;
     uint64_t hash;
     uint64_t expire_at_ms; /* absolute, monotonic; STORE_NEVER */
-    uint64_t put_ns;       /* when it, or what it replaced in its place, was acknowledged */
     uint64_t refused_ns;   /* when it was first refused for now; 0: it was not */
     uint32_t key_length, value_length;
     bool ghost, flies;
@@ -69,7 +68,7 @@ bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes
 
 /* Takes a write; false when the budget is spent. Copies. */
 bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
-                uint64_t expire_at_ms, uint64_t now_ns);
+                uint64_t expire_at_ms);
 
 /* All writes with places below this have been carried out, or given up. */
 bool behind_is_settled(const struct behind *behind, uint64_t place);
@@ -84,8 +83,5 @@ void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t no
 const struct written *behind_flying(const struct behind *behind);
 /* The link is lost: all that fly are to be sent again. */
 void behind_unsend(struct behind *behind);
-
-/* When the oldest was acknowledged; 0 if there is none. */
-uint64_t behind_oldest_ns(const struct behind *behind);
 
 #endif

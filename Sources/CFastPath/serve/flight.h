@@ -25,7 +25,7 @@ struct flight {
     uint32_t group_next; /* the next flight of the same MGET, TABLE_NONE */
     uint32_t fetch_next; /* the next whose event is for the next batch, TABLE_NONE */
     bool closed, spoiled, armed;
-    bool unasked; /* nobody has asked for it: a refresh, or behind a write */
+    bool unasked; /* nobody has asked for it: a refresh, behind a write, or ahead */
     bool behind;  /* who began it has an unanswered command of the key: no copy answers in its place */
     fp_keep keep;
     bool missing; /* PTTL says that there is no such key */
