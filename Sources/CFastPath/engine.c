@@ -230,7 +230,7 @@ static bool listen_on(fp_engine *engine, const struct socket_address *address, c
     return false;
 }
 
-bool fp_listen_tcp(fp_engine *engine, const char *text, uint16_t port, uint16_t *bound, fp_error *error) {
+bool fp_listen_tcp(fp_engine *engine, const char *text, uint16_t port, bool fresh, uint16_t *bound, fp_error *error) {
     struct socket_address address;
     int fd;
     char what[96];
@@ -242,6 +242,7 @@ bool fp_listen_tcp(fp_engine *engine, const char *text, uint16_t port, uint16_t 
     }
     if (!listen_on(engine, &address, what, &fd, error)) return false;
     *bound = (uint16_t)socket_port(fd);
+    if (fresh) engine->fresh_listeners |= 1u << (engine->listeners - 1);
     return true;
 }
 
@@ -259,7 +260,7 @@ bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error) {
 
 void fp_unlisten(fp_engine *engine) {
     for (uint32_t tag = 0; tag < engine->listeners; tag++) loop_unlisten(engine->loop, tag);
-    engine->listeners = 0;
+    engine->listeners = engine->fresh_listeners = 0;
     if (engine->unix_path[0]) unlink(engine->unix_path);
     engine->unix_path[0] = 0;
 }
@@ -283,7 +284,7 @@ void fp_destroy(fp_engine *engine) {
 
 static void handle(fp_engine *engine, const struct loop_event *event) {
     if (event->kind == LOOP_ACCEPTED) {
-        client_accept(&engine->clients, event->fd);
+        client_accept(&engine->clients, event->fd, engine->fresh_listeners >> event->tag & 1);
         set_client_shares(engine);
         return;
     }

@@ -18,6 +18,7 @@ struct fp_engine {
     struct clock clock;
     uint64_t traced_ns; /* when the trace was last taken */
     uint32_t listeners;
+    uint32_t fresh_listeners; /* a bit for each: what their clients read is not answered from the cache */
     char unix_path[108];
     char network_reason[256];
     char error[256];

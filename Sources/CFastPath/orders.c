@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "serve/flight.h"
 #include "serve/lookup.h"
+#include "serve/read.h"
 #include "serve/write.h"
 
 /* ---- orders to links ---- */
@@ -224,6 +225,8 @@ void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns
 
 void fp_joinable(fp_engine *engine, uint64_t joinable_ms) { engine->serve.join_ms = joinable_ms; }
 
+void fp_audit(fp_engine *engine, uint64_t every) { read_audit(&engine->serve, every); }
+
 void fp_rules(fp_engine *engine, const fp_rule *rules, uint32_t count) {
     rules_set(&engine->serve.rules, rules, count);
     store_keep_stale(engine->store, engine->serve.rules.stale_ms_max);
@@ -319,4 +322,60 @@ void fp_behind_unsend(fp_engine *engine) {
     engine->serve.stats.behind_retried += engine->serve.behind.flying;
     behind_unsend(&engine->serve.behind);
     engine->serve.write_moved = true;
+}
+
+/* ---- its journal ---- */
+
+void fp_journal_on(fp_engine *engine, uint64_t next) {
+    struct behind *behind = &engine->serve.behind;
+    if (behind->next_place < next) behind->next_place = next;
+    journal_turn_on(&behind->journal);
+}
+
+bool fp_journal_take(fp_engine *engine, fp_journal_batch *batch) {
+    struct behind *behind = &engine->serve.behind;
+    if (!journal_take(&behind->journal)) return false;
+    *batch = (fp_journal_batch){
+        .bytes = behind->journal.writing.bytes,
+        .length = behind->journal.writing.length,
+        .oldest = behind_oldest(behind),
+        .next = behind->next_place,
+    };
+    return true;
+}
+
+static void noted(fp_engine *engine, uint64_t number) {
+    behind_noted(&engine->serve.behind, number);
+    journal_passed(&engine->serve, number);
+    engine->serve.write_moved = true;
+}
+
+void fp_journal_written(fp_engine *engine) {
+    struct journal *journal = &engine->serve.behind.journal;
+    if (!journal->is_writing) return;
+    journal_written(journal);
+    noted(engine, journal->filling_number - 1);
+}
+
+bool fp_journal_is_short(const fp_engine *engine) { return engine->serve.behind.journal.is_short; }
+
+void fp_journal_off(fp_engine *engine) {
+    journal_turn_off(&engine->serve.behind.journal);
+    behind_unnote(&engine->serve.behind);
+    engine->serve.write_moved = true; /* who waits for room in the queue travels instead */
+}
+
+void fp_journal_gone(fp_engine *engine) { noted(engine, UINT64_MAX); }
+
+void fp_journal_forsake(fp_engine *engine) { journal_forsaken(&engine->serve); }
+
+bool fp_journal_restore(fp_engine *engine, uint64_t place, const void *name, size_t key_length, const void *value,
+                        size_t value_length, uint64_t expire_at_ms) {
+    struct serve *serve = &engine->serve;
+    struct store_key key = {.bytes = name, .length = (uint32_t)key_length};
+    key.hash = store_hash(serve->store, key.bytes, key.length);
+    if (!behind_has_room(&serve->behind, 1, key_length + value_length)) return false;
+    if (!behind_restore(&serve->behind, place, &key, value, (uint32_t)value_length, expire_at_ms)) return false;
+    serve->write_taken = true;
+    return true;
 }

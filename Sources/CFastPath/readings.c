@@ -109,7 +109,8 @@ const char *fp_sim_unsound(const fp_engine *engine) {
     if (budget->used > budget->total) return "more is used than the budget has";
     if (engine->clients.table.live) return NULL;
     if (engine->serve.slots.live) return "slots are left though no client is connected";
-    if (engine->serve.fenced_first) return "fences are waited for though no client is connected";
+    if (engine->serve.fenced.first || engine->serve.journaled.first)
+        return "fences are waited for though no client is connected";
     if (engine->serve.dirty || engine->serve.runnable)
         return "sessions are left in lists though no client is connected";
     if (engine->clients.large_bytes || engine->clients.turn_first)

@@ -13,6 +13,7 @@ import threading
 import time
 
 import kernel
+import modes
 import truth
 from report import Samples, Section, mib, number
 from servers import Client, ErrorReply, Failure, Ferrite, Nutcracker, Redis
@@ -672,4 +673,4 @@ def redis_benchmark(options):
 
 SUITES = {"hit": hit, "miss": miss, "absent": absent, "pass": passed, "tail": tail, "size": size, "memory": memory,
           "start": start, "freshness": freshness, "staleness": truth.staleness, "fence": truth.fence,
-          "flight": flight, "down": down, "standard": standard}
+          "flight": flight, "down": down, "modes": modes.modes, "cold": modes.cold, "standard": standard}

@@ -846,7 +846,7 @@ TEST("what has come by another link is delivered when its fence has passed, and 
     EXPECT(says(world, &world->a, ":1\r\n+PONG\r\n") && says(world, &world->b, ""));
     fence_passed(&world->serve, 2);
     EXPECT(says(world, &world->b, ":2\r\n"));
-    EXPECT(!world->serve.fenced_first && !world->serve.fenced_last && world->a.held_bytes == 0);
+    EXPECT(!world->serve.fenced.first && !world->serve.fenced.last && world->a.held_bytes == 0);
     world_end(world);
 }
 
@@ -929,11 +929,11 @@ TEST("a client that goes leaves no fence behind, and one that reads nothing is e
     answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 1);
     world->serve.out_bytes_max = 10;
     tell(world, &world->a, "+a message that is too long\r\n", 1);
-    EXPECT(world->a.closing && world->a.slot_count == 0 && !world->serve.fenced_first);
+    EXPECT(world->a.closing && world->a.slot_count == 0 && !world->serve.fenced.first);
     tell(world, &world->b, "+m\r\n", 1);
-    EXPECT(world->serve.fenced_first);
+    EXPECT(world->serve.fenced.first);
     session_deinit(&world->serve, &world->b);
-    EXPECT(!world->serve.fenced_first);
+    EXPECT(!world->serve.fenced.first);
     session_init(&world->b, 2);
     fence_passed(&world->serve, 1);
     world_end(world);
@@ -1321,6 +1321,26 @@ TEST("write-behind: a command does not take over what the one before it has wait
     EXPECT(ask(world, &world->a, "PUBLISH news j\r\n") == DISPATCH_STALL);
     carry_out(world);
     EXPECT(ask(world, &world->a, "PUBLISH news j\r\n") == DISPATCH_DONE);
+    world_end(world);
+}
+
+TEST("write-behind: a read waits for its client's command that was sent though another write of the key is queued") {
+    struct world *world = world_behind();
+    ask(world, &world->b, "SET k 1\r\n");
+    EXPECT(ask(world, &world->a, "STRLEN k\r\n") == DISPATCH_STALL);
+    EXPECT(behind_send(&world->serve.behind));
+    ask(world, &world->b, "SET k 2\r\n");
+    behind_done(&world->serve.behind, BEHIND_CONFIRMED, 1);
+    EXPECT(ask(world, &world->a, "STRLEN k\r\n") == DISPATCH_DONE);
+    /* It may be carried out behind that write, and behind what others write then. */
+    EXPECT(ask(world, &world->a, "GET k\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
+    EXPECT(ask(world, &world->a, "MGET k k\r\n") == DISPATCH_STALL);
+    /* What is written after it was sent is behind it. */
+    ask(world, &world->b, "SET j 1\r\n");
+    EXPECT(ask(world, &world->a, "GET j\r\n") == DISPATCH_DONE);
+    answer_behind(world, event_at(world, 0)->ticket, ":1\r\n", 0);
+    EXPECT(ask(world, &world->a, "GET k\r\n") == DISPATCH_DONE);
+    EXPECT(says(world, &world->a, ":1\r\n$1\r\n1\r\n$1\r\n2\r\n"));
     world_end(world);
 }
 

@@ -61,6 +61,9 @@ struct ConfigLoaderTests {
             "admin_socket": ("\"/a\"", "/b", "/c"),
             "unix_socket": ("\"/a\"", "/b", "/c"), "network": ("\"epoll\"", "io_uring", "auto"),
             "max_clients": ("1", "2", "3"), "idle_timeout": ("1", "2", "3"), "drain_timeout": ("1", "2", "3"),
+            "journal": ("\"/a\"", "/b", "/c"), "journal_fsync": ("\"always\"", "no", "everysec"),
+            "tracking": ("\"off\"", "optin", "broadcast"), "tracking_prefixes": ("[\"a:\"]", "b:", "c:,d:"),
+            "audit": ("0.001", "1", "0"), "fresh_port": ("21", "22", "23"),
             "write_behind.memory": ("\"1mb\"", "2mb", "3mb"), "write_behind.retry_for": ("1", "2", "3"),
             "metrics.enabled": ("false", "true", "false"), "metrics.bind": ("\"::1\"", "127.0.0.1", "::"),
             "metrics.port": ("11", "12", "13"), "log_level": ("\"debug\"", "trace", "error"),
@@ -75,7 +78,8 @@ struct ConfigLoaderTests {
         for key in ConfigKey.all {
             let sample = try #require(samples[key.name])
             let base = key.name == "upstream" ? "" : "upstream = \"x\"\n"
-            let more = key.name == "username" ? "password = \"p\"\n" : ""
+            let needs = ["username": "password = \"p\"\n", "tracking_prefixes": "tracking = \"broadcast\"\n"]
+            let more = needs[key.name, default: ""]
             let toml = "[sidecar]\n\(base)\(more)\(key.name) = \(sample.file)\n"
             func shown(_ loader: ConfigLoader) throws -> String {
                 let resolved = try loader.load()

@@ -19,7 +19,7 @@ struct LinkMachineTests {
 
     @Test("A modern server: RESP3, tracked")
     func modern() {
-        var machine = LinkMachine(.tracked, somebody)
+        var machine = LinkMachine(.tracked(.optIn), somebody)
         #expect(text(machine.begin()).contains("$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n$7\r\nSETNAME\r\n"))
         #expect(hear(&machine, FlowWorld.hello, "+OK", "$10|run_id:abc", "+PONG") == .ready)
         #expect(machine.protocolVersion == 3)
@@ -29,7 +29,7 @@ struct LinkMachineTests {
 
     @Test("Tracking refused: TTL only, and the reason is kept")
     func noTracking() {
-        var machine = LinkMachine(.tracked, nobody)
+        var machine = LinkMachine(.tracked(.optIn), nobody)
         _ = machine.begin()
         #expect(hear(&machine, FlowWorld.hello, "-ERR Unknown CLIENT subcommand", "-NOPERM", "+PONG") == .ready)
         #expect(!machine.tracking)
@@ -38,7 +38,7 @@ struct LinkMachineTests {
 
     @Test("A server before HELLO: RESP2, AUTH, no tracking though it was answered OK")
     func old() {
-        var machine = LinkMachine(.tracked, somebody)
+        var machine = LinkMachine(.tracked(.optIn), somebody)
         _ = machine.begin()
         let outcome = hear(
             &machine, "-ERR unknown command `HELLO`", "+OK", "-NOAUTH Authentication required.",
@@ -69,7 +69,7 @@ struct LinkMachineTests {
 
     @Test("HELLO 3 that is answered in RESP2 gives a RESP2 link")
     func answeredInRESP2() {
-        var machine = LinkMachine(.tracked, nobody)
+        var machine = LinkMachine(.tracked(.optIn), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*2|$5|proto|:2", "+OK", "$0|", "+PONG") == .ready)
         #expect(machine.protocolVersion == 2)
@@ -80,7 +80,7 @@ struct LinkMachineTests {
         "What makes the link useless is told in the server's words",
         arguments: ["-NOAUTH HELLO must be called …", "-WRONGPASS invalid", "-ERR max number of clients reached"])
     func refused(_ reply: String) {
-        var machine = LinkMachine(.tracked, somebody)
+        var machine = LinkMachine(.tracked(.optIn), somebody)
         _ = machine.begin()
         #expect(hear(&machine, reply) == .failed(.init(reason: String(reply.dropFirst()), isRefusal: true)))
     }
@@ -94,7 +94,7 @@ struct LinkMachineTests {
         machine = LinkMachine(.plain(protocolVersion: 3), nobody)
         _ = machine.begin()
         #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), isRefusal: true)))
-        machine = LinkMachine(.tracked, nobody)
+        machine = LinkMachine(.tracked(.optIn), nobody)
         _ = machine.begin()
         #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), isRefusal: true)))
     }
@@ -118,7 +118,7 @@ struct LinkMachineTests {
         var machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "$0|", "-BUSY Redis is busy") == .ready)
-        machine = LinkMachine(.tracked, nobody)
+        machine = LinkMachine(.tracked(.optIn), nobody)
         _ = machine.begin()
         let busy = "-BUSY Redis is busy"
         #expect(
@@ -166,7 +166,7 @@ struct LinkMachineTests {
         ]
         for first in replies {
             for second in replies {
-                var machine = LinkMachine(.tracked, somebody)
+                var machine = LinkMachine(.tracked(.optIn), somebody)
                 _ = machine.begin()
                 _ = hear(&machine, first, second, first, second, "+PONG", first)
             }

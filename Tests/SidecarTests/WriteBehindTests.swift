@@ -93,13 +93,13 @@ struct WriteBehindTests {
         world.flow.beginDrain(1_000_000_000)
         #expect(!world.isFinished)
         _ = world.turn(.reply(1, "+OK"))
-        #expect(world.isFinished && world.flow.notices.last == .drained(unwritten: 0))
+        #expect(world.isFinished && world.flow.notices.last == .drained(unwritten: 0, isJournaled: false))
         let other = self.world()
         other.orders.queuedKeys = ["a", "b"]
         other.orders.clients = 0
         _ = other.turn()
         other.flow.beginDrain(1_000_000_000)
         _ = other.pass(ms: 5_000)
-        #expect(other.isFinished && other.flow.notices.last == .drained(unwritten: 2))
+        #expect(other.isFinished && other.flow.notices.last == .drained(unwritten: 2, isJournaled: false))
     }
 }

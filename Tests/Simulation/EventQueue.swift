@@ -33,6 +33,16 @@ struct EventQueue<Event> {
         items[hole] = item
     }
 
+    mutating func removeAll(where isOver: (Event) -> Bool) {
+        items.removeAll { item in
+            guard let event = events[Int(item.place)], isOver(event) else { return false }
+            events[Int(item.place)] = nil
+            free.append(item.place)
+            return true
+        }
+        items.sort { $0.isBefore($1) }
+    }
+
     mutating func pop() -> (timeNs: UInt64, event: Event)? {
         guard let first = items.first, let last = items.popLast() else { return nil }
         var hole = 0

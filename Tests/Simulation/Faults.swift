@@ -105,6 +105,13 @@ extension World {
             return seenThenGone(pod, length)
         case .ownFetch:
             return ownFetch(pod)
+        case .killed:
+            guard pod.disk != nil else { return false }
+            crash(pod)
+        case .diskFull(let length):
+            guard let disk = pod.disk else { return false }
+            disk.isFull = true
+            queue.push(nowNs + length, .heal(fault))
         case .lag(let extra, let length):
             guard let wire = victim(pod) else { return false }
             wire.toEngine.extraNs = extra
@@ -146,6 +153,7 @@ extension World {
             for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
         case .loading: model.isLoading = false
         case .misconf: model.cannotSave = false
+        case .diskFull: for pod in pods { pod.disk?.isFull = false }
         case .password: model.password = nil
         case .trackingRefused:
             model.refusesTracking = false
@@ -180,6 +188,7 @@ extension World {
         for index in writers.indices where writers[index].isClosed { writers[index] = model.connect() }
         for client in clients { client.commandsLeft = 0 }
         for pod in pods {
+            pod.disk?.isFull = false
             pod.stalledUntilNs = 0
             pod.mutedUntilNs = 0
             /* What is half open and owes nothing is found by TCP's keepalive, in 45 s; here sooner. */

@@ -45,6 +45,10 @@ struct Plan {
         case clientGone(reset: Bool)
         /// A client does not read for this long.
         case clientDeaf(UInt64)
+        /// A pod's process is killed, and started again at once.
+        case killed
+        /// The disk of its journal is full for this long.
+        case diskFull(UInt64)
     }
 
     var pods: Int
@@ -111,7 +115,11 @@ struct Plan {
         for _ in 0..<2 + chance.below(3) {
             faults.append((chance.between(second / 2, lengthNs - second / 2), Self.fault(&chance)))
         }
-        if ahead.oneIn(5) { makeBehind(&ahead) }
+        if ahead.oneIn(5) {
+            let chance = ahead
+            makeBehind(&ahead)
+            keepJournal(chance)
+        }
         if ahead.oneIn(3) { faults.append((ahead.between(second / 2, lengthNs - second / 2), .ownFetch)) }
     }
 
@@ -131,6 +139,24 @@ struct Plan {
             default: break
             }
         }
+    }
+
+    /// What is acknowledged survives the process, which is killed now and then.
+    private mutating func keepJournal(_ other: Chance) {
+        var draw = other
+        var chance = Chance(seed: draw.next() ^ 0x4A6F_7572)
+        guard chance.oneIn(2) else { return }
+        config.journal = "/simulated"
+        config.journalFsync = chance.pick([.always, .everysec, .no])
+        /* What the kernel may hold of its file is taken out of it. */
+        localMemory = 8 << 20
+        config.localMemory = localMemory
+        for _ in 0..<1 + chance.below(4) {
+            faults.append((chance.between(second / 2, lengthNs - second / 2), .killed))
+        }
+        guard chance.oneIn(3) else { return }
+        let length = chance.between(100 * millisecond, 3 * second)
+        faults.append((chance.between(second / 2, lengthNs - second / 2), .diskFull(length)))
     }
 
     /// Modes, rules and stale values, by draws of their own.

@@ -43,8 +43,15 @@ final class Wire {
 /// A sidecar: the whole of CFastPath and the flow, on a simulated network. And what its clients have been told.
 final class Pod {
     let index: Int
-    let sim: OpaquePointer
-    let loop: Loop
+    private(set) var sim: OpaquePointer
+    private(set) var loop: Loop
+    /// Of its journal; nil: it has none.
+    let disk: Disk?
+    private(set) var journal: Journal?
+    /// What the journal's thread is at.
+    var journalWork: JournalWork?
+    /// How often it was killed.
+    private(set) var life = 0
     var wires: [Wire?] = []
     /// The time for which its next turn is planned.
     var wakeNs = UInt64.max
@@ -78,18 +85,48 @@ final class Pod {
 
     init(_ index: Int, _ plan: Plan, seed: UInt64, nowNs: UInt64) throws {
         self.index = index
-        sim = fp_sim_create()
+        var chance = Chance(seed: seed)
+        disk = plan.config.journal.isEmpty ? nil : Disk(&chance)
+        journal = try disk?.open()
+        (sim, loop, _) = try Self.begin(plan, seed: seed, nowNs: nowNs, journal)
+        read = Array(repeating: 0, count: plan.keys + 1)
+        served = read
+        written = read
+    }
+
+    private static func begin(
+        _ plan: Plan, seed: UInt64, nowNs: UInt64, _ journal: Journal?
+    ) throws -> (OpaquePointer, Loop, [FlowNotice]) {
+        guard let sim = fp_sim_create() else { throw JournalFailure("no memory") }
         fp_sim_time(sim, nowNs)
         var settings = EngineSettings(plan.config)
         settings.simulation = sim
         settings.seed = seed | 1
         let engine = try FastPath(settings)
         try engine.attach()
-        loop = Loop(engine: engine, policy: FlowPolicy(plan.config, networkName: "sim", seed: seed))
-        read = Array(repeating: 0, count: plan.keys + 1)
-        served = read
-        written = read
+        let notices = try journal?.restore(to: engine, Disk.clockMs) ?? []
+        let loop = Loop(engine: engine, policy: FlowPolicy(plan.config, networkName: "sim", seed: seed))
+        return (sim, loop, notices)
     }
+
+    /// The process is gone, and another one begins; what it has found in its journal.
+    func restart(_ plan: Plan, seed: UInt64, nowNs: UInt64) throws -> [FlowNotice] {
+        destroy()
+        life += 1
+        wires = []
+        wakeNs = .max
+        journalWork = nil
+        missedKeys = []
+        isUnreachable = false
+        journal = nil /* its lock goes with it */
+        journal = try disk?.open()
+        let notices: [FlowNotice]
+        (sim, loop, notices) = try Self.begin(plan, seed: seed, nowNs: nowNs, journal)
+        return notices
+    }
+
+    /// Whether it is of the present process.
+    func owns(_ wire: Wire) -> Bool { self.wire(wire.number) === wire }
 
     func destroy() {
         loop.engine.destroy()

@@ -41,6 +41,13 @@ struct Registers {
         floor[key] = max(floor[key], sentAt)
     }
 
+    /// A process has died: what was only seen, in its queue, may be gone with it.
+    mutating func forgetUnacknowledged() {
+        for key in floor.indices {
+            floor[key] = writes[key].lazy.filter { $0.heardAt != .max }.map(\.sentAt).max() ?? 0
+        }
+    }
+
     /// They are refused: nobody may ever see them.
     mutating func refuse(_ key: Int, sentAt: Int) { writes[key].removeAll { $0.sentAt == sentAt } }
 

@@ -24,6 +24,7 @@ final class World {
         case tell(Int)
         case slow(losses: [UInt64], faults: Int)
         case heal(Plan.Fault)
+        case journal(Pod, Int)
         case time
     }
 
@@ -181,11 +182,14 @@ final class World {
             if nowNs < pod.stalledUntilNs { wake(pod, at: pod.stalledUntilNs) } else { turn(pod) }
         case .pickUp(let pod, let wire):
             pickUp(pod, wire)
+        case .journal(let pod, let life): didJournal(pod, life)
         case .toEngine(let pod, let wire, let bytes):
+            guard pod.owns(wire) else { return }
             bytes.withUnsafeBytes { fp_sim_deliver(pod.sim, wire.number, $0.baseAddress, bytes.count) }
             lookAsItHears(pod, wire)
             stir(pod)
         case .endToEngine(let pod, let wire, let error):
+            guard pod.owns(wire) else { return }
             wire.isOver = true
             if error != 0, wire.deadNs == 0 { wire.deadNs = nowNs }
             fp_sim_end(pod.sim, wire.number, error)
@@ -277,6 +281,7 @@ final class World {
         if pod.loop.flow.tracked.isUp, heartbeat.isLate, !heartbeat.isSilent {
             cover("rule 3: trust waits for a fence")
         }
+        journalOn(pod)
         wake(pod, at: max(nowNs + 1, pod.loop.flow.deadlineNs))
     }
 

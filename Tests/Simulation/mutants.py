@@ -14,6 +14,7 @@ ENGINE = "Sources/CFastPath/engine.c"
 ORDERS = "Sources/CFastPath/orders.c"
 COMMANDS = "Sources/CFastPath/resp/"
 FLOW = "Sources/Sidecar/Flow/"
+JOURNAL = "Sources/Sidecar/Journal/"
 WRITE = "Sources/CFastPath/serve/write.c"
 BEHIND = "Sources/CFastPath/serve/behind.c"
 HEARTBEAT = "Sources/Sidecar/Upstream/Heartbeat.swift"
@@ -29,7 +30,7 @@ MUTANTS = [
      "        tracked.heartbeat.pinged(nowNs)\n"
      "        orders.passFence(tracked.heartbeat.sent)\n"),
     ("fence: scripts on the tracked link have none", FLOW + "Passthrough.swift",
-     "if event.mayWriteUnknownKeys, fence() != 0 { flags = .fenced }",
+     "if event.mayWriteUnknownKeys, policy.tracking.isBroadcast ? policy.fence : fence() != 0 { flags = .fenced }",
      "_ = event.mayWriteUnknownKeys"),
     ("fence: trust comes back with the first PONG", HEARTBEAT,
      "if answered >= trustedAt { isLate = false }",
@@ -247,9 +248,12 @@ MUTANTS = [
      "        if case .ready = session.pointee.phase {\n"
      "            _ = client\n"),
     ("write-behind: reads do not look at what is written", READ,
-     "if (unlikely(written)) return answer_own(serve, session, written);", "(void)written;"),
+     "    if (unlikely(written)) {\n        if (is_passed", "    if (0) {\n        if (is_passed"),
+    ("write-behind: a read is answered in front of its client's command that was sent behind the write", READ,
+     "    return unlikely(session->filtered) && written->place < session->passed_place &&",
+     "    return 0 && written->place < session->passed_place &&"),
     ("write-behind: MGET does not look at what is written", READ,
-     "        if (unlikely(written)) {\n            values[i]", "        if (0) {\n            values[i]"),
+     "        if (unlikely(written) && !is_passed(session, written)) {", "        if (0 && is_passed(session, written)) {"),
     ("write-behind: what touches a written key does not wait", WRITE,
      " || touches(serve, command);", " || (0 && touches(serve, command));"),
     ("write-behind: what a client writes or tells behind a write does not wait", WRITE,
@@ -272,4 +276,20 @@ MUTANTS = [
      "!(behind->disordered && flies_in_disorder(behind, place));", "!(0 && flies_in_disorder(behind, place));"),
     ("write-behind: what a given-up link still holds is sent", FLOW + "TrackedLink.swift",
      "        orders.abortLink(tracked.link)\n", "        orders.closeLink(tracked.link)\n"),
+    ("journal: acknowledged before it is written", WRITE,
+     "bool is_noted = journal->state == JOURNAL_ON;", "bool is_noted = 0;"),
+    ("journal: what waits for a write does not wait for the journal to say that it is done", BEHIND,
+     "    journal_done(&behind->journal, written->place);\n",
+     "    journal_done(&behind->journal, written->place);\n    if (1) {\n        end(behind, written);\n"
+     "        return;\n    }\n"),
+    ("journal: what is done is not noted", BEHIND,
+     "    journal_done(&behind->journal, written->place);\n", ""),
+    ("journal: of two writes of a key the first is restored as if it were not replaced", BEHIND,
+     "    if (old) {\n        leave_queue(behind, old);", "    if (0) {\n        leave_queue(behind, old);"),
+    ("journal: a file that cannot be written stays", JOURNAL + "JournalWriter.swift",
+     "            case .clear: try clear()\n", "            case .clear: break\n"),
+    ("journal: who waits for it is answered when it cannot be written", ORDERS,
+     "    behind_unnote(&engine->serve.behind);\n", "    journal_passed(&engine->serve, UINT64_MAX);\n"),
+    ("journal: a torn frame is taken for whole", JOURNAL + "JournalFile.swift",
+     "        guard found == crc else { return nil }\n", "        _ = found == crc\n"),
 ]

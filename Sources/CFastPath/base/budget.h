@@ -20,6 +20,7 @@ enum budget_owner {
     BUDGET_SLOTS,    /* slots and the key hashes they carry */
     BUDGET_FLIGHTS,  /* flights */
     BUDGET_BEHIND,   /* writes that are acknowledged and not yet carried out */
+    BUDGET_JOURNAL,  /* what is to be written to the journal, and what the kernel holds of its file */
     BUDGET_SWIFT,    /* Swift's heap, charged through the ABI */
     BUDGET_TABLES,   /* page tables */
     BUDGET_ARRIVALS, /* what clients that are not read from may still send into the kernel */

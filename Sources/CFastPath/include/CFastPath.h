@@ -85,8 +85,9 @@ const char *fp_network_name(const fp_engine *engine);
 const char *fp_network_reason(const fp_engine *engine);
 
 /* Listens on a numeric IPv4 or IPv6 address (port 0: the kernel's choice, returned in *bound) or on a Unix socket,
- * whose stale file is replaced. Waits up to a second for an address that is taken. False and *error otherwise. */
-bool fp_listen_tcp(fp_engine *engine, const char *address, uint16_t port, uint16_t *bound, fp_error *error);
+ * whose stale file is replaced. Clients of a `fresh` one are never answered from the cache. Waits up to a second for an
+ * address that is taken. False and *error otherwise. */
+bool fp_listen_tcp(fp_engine *engine, const char *address, uint16_t port, bool fresh, uint16_t *bound, fp_error *error);
 bool fp_listen_unix(fp_engine *engine, const char *path, fp_error *error);
 /* Closes the listeners (and removes the Unix socket's file). Clients stay. */
 void fp_unlisten(fp_engine *engine);
@@ -297,6 +298,10 @@ typedef struct fp_rule {
     bool writes_behind; /* SET and its like are acknowledged before they are carried out: write-behind */
 } fp_rule;
 
+/* Behind one hit in `every`, on average, the upstream is asked for the same key: ferrite_sidecar_audit_total tells what
+ * came of it. 0: never. */
+void fp_audit(fp_engine *engine, uint64_t every);
+
 /* The first rule that matches a key holds; the last one holds for every key, whatever its pattern. Copied. Once, before
  * the first turn. */
 void fp_rules(fp_engine *engine, const fp_rule *rules, uint32_t count);
@@ -335,6 +340,40 @@ void fp_behind_done(fp_engine *engine, fp_outcome outcome);
 /* The link is lost: what was sent on it and not answered is queued again, in its order. */
 void fp_behind_unsend(fp_engine *engine);
 
+/* ---- write-behind's journal: acknowledged writes that survive the process --------------------------------------- */
+
+/* From now on a write is acknowledged when it is in the journal's file; nothing may be acknowledged and not carried out
+ * yet. No record of the file has the place `next`, or a higher one. */
+void fp_journal_on(fp_engine *engine, uint64_t next);
+
+/* The records that are to be written next, for a file that is read by Swift (serve/journal.h tells their form). */
+typedef struct fp_journal_batch {
+    const uint8_t *bytes; /* valid, for any thread, until fp_journal_written or fp_journal_off */
+    size_t length;
+    uint64_t oldest; /* with this batch in the file, places before this one are of no use in it */
+    uint64_t next;   /* the first place that no record has yet */
+} fp_journal_batch;
+
+/* False when nothing is to be written, or the last batch is not written yet. */
+bool fp_journal_take(fp_engine *engine, fp_journal_batch *batch);
+/* The batch that was taken is in the file: what waited for it goes on. */
+void fp_journal_written(fp_engine *engine);
+
+/* A record has found no memory: what is written of it no longer tells the truth. */
+bool fp_journal_is_short(const fp_engine *engine);
+/* It cannot be written: no write is acknowledged before it is carried out, until it is on again. Who waits for the file
+ * waits on, until there is no file any more, or until he is forsaken. A batch that was taken is not read any more. */
+void fp_journal_off(fp_engine *engine);
+/* While it is off: everything acknowledged has been carried out, and the file is gone. */
+void fp_journal_gone(fp_engine *engine);
+/* Clients who wait for an acknowledgement are closed: the fate of their writes is unknown. */
+void fp_journal_forsake(fp_engine *engine);
+
+/* A write of an earlier process, with its place, behind fp_journal_on, in the order of places. Its expiry on the
+ * engine's clock in ms, UINT64_MAX: none. False when write_behind.memory, or the budget, cannot hold it. */
+bool fp_journal_restore(fp_engine *engine, uint64_t place, const void *key, size_t key_length, const void *value,
+                        size_t value_length, uint64_t expire_at_ms);
+
 /* ---- one key's life --------------------------------------------------------------------------------------------- */
 
 typedef FP_ENUM(fp_trace_kind, uint8_t){
@@ -344,6 +383,8 @@ typedef FP_ENUM(fp_trace_kind, uint8_t){
     FP_TRACE_JOIN,          /* asked for while a flight is under way */
     FP_TRACE_REFRESH,       /* answered from the copy, whose time is nearly over: a flight begins behind the answer */
     FP_TRACE_PREFETCH,      /* a flight begins though nobody has asked */
+    FP_TRACE_AUDIT,         /* answered from the copy, which is compared with the upstream behind the answer */
+    FP_TRACE_AUDIT_STALE,   /* and it was another value, though nothing had announced a change */
     FP_TRACE_BEHIND_WRITE,  /* a flight begins behind a write of the key (write-through) */
     FP_TRACE_SUSPECT,       /* there is a copy, but it is suspect; number: its epoch */
     FP_TRACE_STALE,         /* there is a copy, but its ttl is over */

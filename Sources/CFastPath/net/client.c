@@ -181,7 +181,7 @@ static bool has_room(const struct clients *clients) {
     return fixed + room + CLIENT_ROOM_BYTES <= budget->total - budget->total / STORE_SHARE_MIN;
 }
 
-void client_accept(struct clients *clients, int fd) {
+void client_accept(struct clients *clients, int fd, bool fresh) {
     struct serve *serve = clients->serve;
     if (clients->table.live >= clients->clients_max) {
         refuse(clients, fd, "-ERR max number of clients reached\r\n");
@@ -206,6 +206,7 @@ void client_accept(struct clients *clients, int fd) {
     session_init(&client->session, table_id(&client->item));
     client->session.number = ++clients->next_number;
     client->session.opened_ns = serve->now_ns;
+    client->session.fresh = fresh;
     idle_append(clients, client);
     serve->stats.clients_opened++;
     serve->stats.clients++;

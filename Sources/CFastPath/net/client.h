@@ -79,8 +79,8 @@ struct clients {
 bool clients_init(struct clients *clients, struct serve *serve, struct loop *loop, uint32_t clients_max);
 void clients_deinit(struct clients *clients);
 
-/* Takes an accepted socket over, or refuses it in Redis' words. */
-void client_accept(struct clients *clients, int fd);
+/* Takes an accepted socket over, or refuses it in Redis' words. `fresh`: nothing is answered from the cache. */
+void client_accept(struct clients *clients, int fd, bool fresh);
 void client_data(struct clients *clients, struct client *client, const uint8_t *bytes, size_t length);
 void client_closed(struct clients *clients, struct client *client, int error);
 void client_writable(struct clients *clients, struct client *client);

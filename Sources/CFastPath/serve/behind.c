@@ -12,8 +12,9 @@ bool behind_init(struct behind *behind, struct budget *budget, size_t bytes_max)
     behind->budget = budget;
     behind->bytes_max = bytes_max;
     behind->queued_first = behind->queued_last = behind->flying_first = behind->flying_last = TABLE_NONE;
-    behind->stuck_first = TABLE_NONE;
+    behind->stuck_first = behind->done_first = behind->done_last = TABLE_NONE;
     behind->next_place = 1;
+    journal_init(&behind->journal, budget);
     if (bytes_max == 0) return true;
     if (!budget_take(budget, BUDGET_BEHIND, BUCKETS * sizeof(uint32_t))) return false;
     behind->buckets = malloc(BUCKETS * sizeof(uint32_t));
@@ -60,6 +61,7 @@ static void end(struct behind *behind, struct written *written) {
 }
 
 void behind_deinit(struct behind *behind) {
+    journal_deinit(&behind->journal);
     if (behind->bytes_max == 0) return;
     for (uint32_t i = 0; i < behind->table.used; i++) {
         struct written *written = table_record(&behind->table, i);
@@ -72,7 +74,7 @@ void behind_deinit(struct behind *behind) {
 
 /* ---- finding ---- */
 
-struct written *behind_find(const struct behind *behind, const struct store_key *key) {
+static struct written *find_last(const struct behind *behind, const struct store_key *key) {
     struct written *written = at(behind, *bucket_of(behind, key->hash));
     for (; written; written = at(behind, written->bucket_next)) {
         if (written->hash == key->hash && written->key_length == key->length &&
@@ -80,6 +82,11 @@ struct written *behind_find(const struct behind *behind, const struct store_key 
             return written;
     }
     return NULL;
+}
+
+struct written *behind_find(const struct behind *behind, const struct store_key *key) {
+    struct written *written = find_last(behind, key);
+    return written && !written->done ? written : NULL;
 }
 
 bool behind_has_hash(const struct behind *behind, uint64_t hash) {
@@ -116,17 +123,18 @@ static uint8_t *copy(struct behind *behind, const struct store_key *key, const u
     return bytes;
 }
 
-bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
-                uint64_t expire_at_ms) {
-    struct written *old = behind_find(behind, key);
+/* `place`: of a new one. */
+static struct written *take(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
+                            uint64_t expire_at_ms, uint64_t place) {
+    struct written *old = find_last(behind, key);
     uint8_t *bytes = copy(behind, key, value, length);
-    if (!bytes) return false;
+    if (!bytes) return NULL;
     bool replaces = old && !old->flies;
     struct written *written = replaces ? old : table_take(&behind->table);
     if (!written) {
         free(bytes);
         budget_give(behind->budget, BUDGET_BEHIND, held_bytes(key->length, length));
-        return false;
+        return NULL;
     }
     if (replaces) {
         free_bytes(behind, written);
@@ -136,7 +144,8 @@ bool behind_put(struct behind *behind, const struct store_key *key, const uint8_
             leave_bucket(behind, old);
         }
         written->hash = key->hash;
-        written->place = behind->next_place++;
+        written->place = place;
+        if (behind->next_place <= place) behind->next_place = place + 1;
         written->is_read = old && old->is_read;
         written->bucket_next = *bucket_of(behind, key->hash);
         *bucket_of(behind, key->hash) = written->item.index;
@@ -148,7 +157,14 @@ bool behind_put(struct behind *behind, const struct store_key *key, const uint8_
     written->expire_at_ms = expire_at_ms;
     written->refused_ns = 0;
     behind->bytes += cost((size_t)key->length + length);
-    return true;
+    return written;
+}
+
+bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
+                uint64_t expire_at_ms) {
+    const struct written *written = take(behind, key, value, length, expire_at_ms, behind->next_place);
+    if (written) journal_put(&behind->journal, written->place, key, value, length, expire_at_ms);
+    return written;
 }
 
 /* ---- order ---- */
@@ -166,7 +182,22 @@ static bool flies_in_disorder(const struct behind *behind, uint64_t place) {
 
 bool behind_is_settled(const struct behind *behind, uint64_t place) {
     return begins_at(behind, behind->flying_first, place) && begins_at(behind, behind->queued_first, place) &&
-           begins_at(behind, behind->stuck_first, place) && !(behind->disordered && flies_in_disorder(behind, place));
+           begins_at(behind, behind->stuck_first, place) && begins_at(behind, behind->done_first, place) &&
+           !(behind->disordered && flies_in_disorder(behind, place));
+}
+
+static uint64_t lower(const struct behind *behind, uint32_t first, uint64_t place) {
+    return begins_at(behind, first, place) ? place : at(behind, first)->place;
+}
+
+uint64_t behind_oldest(const struct behind *behind) {
+    uint64_t place = lower(behind, behind->queued_first, behind->next_place);
+    place = lower(behind, behind->stuck_first, place);
+    for (uint32_t i = behind->flying_first; i != TABLE_NONE; i = at(behind, i)->next) {
+        place = lower(behind, i, place);
+        if (!behind->disordered) break;
+    }
+    return place;
 }
 
 /* ---- sending ---- */
@@ -219,13 +250,45 @@ static bool same_key(const struct written *one, const struct written *other) {
            memcmp(one->bytes, other->bytes, one->key_length) == 0;
 }
 
+/* It is over: gone at once, or when the journal says so. */
+static void retire(struct behind *behind, struct written *written) {
+    if (behind->journal.state == JOURNAL_NONE) {
+        end(behind, written);
+        return;
+    }
+    journal_done(&behind->journal, written->place);
+    written->done = true;
+    written->noted_by = journal_number(&behind->journal);
+    /* Nearly always behind the last. */
+    struct written *last = at(behind, behind->done_last);
+    uint32_t *link = last && last->place < written->place ? &last->next : &behind->done_first;
+    for (struct written *other; (other = at(behind, *link)) && other->place < written->place;) link = &other->next;
+    written->next = *link;
+    *link = written->item.index;
+    if (written->next == TABLE_NONE) behind->done_last = written->item.index;
+}
+
+void behind_noted(struct behind *behind, uint64_t number) {
+    struct written *written;
+    while ((written = at(behind, behind->done_first)) && written->noted_by <= number) {
+        behind->done_first = written->next;
+        end(behind, written);
+    }
+    if (behind->done_first == TABLE_NONE) behind->done_last = TABLE_NONE;
+}
+
+void behind_unnote(struct behind *behind) {
+    for (struct written *written = at(behind, behind->done_first); written; written = at(behind, written->next))
+        written->noted_by = UINT64_MAX;
+}
+
 /* A ghost's successor stands for it from now on, and its place is kept until that is carried out. Of several of one key
  * the oldest place is enough. */
 static void stick(struct behind *behind, struct written *ghost) {
     uint32_t *link = &behind->stuck_first;
     for (struct written *other; (other = at(behind, *link)); link = &other->next) {
         if (same_key(other, ghost) && other->place < ghost->place) {
-            end(behind, ghost);
+            retire(behind, ghost);
             return;
         }
         if (other->place > ghost->place) break;
@@ -243,8 +306,33 @@ static void unstick(struct behind *behind, const struct written *written) {
             continue;
         }
         *link = ghost->next;
-        end(behind, ghost);
+        retire(behind, ghost);
     }
+}
+
+static void leave_queue(struct behind *behind, struct written *written) {
+    struct written *before = NULL;
+    uint32_t *link = &behind->queued_first;
+    while (*link != written->item.index) {
+        before = at(behind, *link);
+        link = &before->next;
+    }
+    *link = written->next;
+    if (behind->queued_last == written->item.index) behind->queued_last = before ? before->item.index : TABLE_NONE;
+    behind->queued--;
+}
+
+/* Two of one key: the first was on its way, or was to be sent no more, when the second was taken. */
+bool behind_restore(struct behind *behind, uint64_t place, const struct store_key *key, const uint8_t *value,
+                    uint32_t length, uint64_t expire_at_ms) {
+    struct written *old = find_last(behind, key);
+    if (old) {
+        leave_queue(behind, old);
+        leave_bucket(behind, old);
+        old->ghost = true;
+        stick(behind, old);
+    }
+    return take(behind, key, value, length, expire_at_ms, place);
 }
 
 void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns) {
@@ -257,7 +345,7 @@ void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t no
         return;
     }
     unstick(behind, written);
-    end(behind, written);
+    retire(behind, written);
 }
 
 void behind_unsend(struct behind *behind) {

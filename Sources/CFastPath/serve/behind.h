@@ -1,6 +1,6 @@
 /* behind — write-behind: writes that have been acknowledged here and are still to be carried out upstream.
  *
- *   dispatch ─► behind_put ─► queued ──► flying ──► confirmed: gone
+ *   dispatch ─► behind_put ─► queued ──► flying ──► confirmed ──► done: gone when the journal says so too
  *                               ▲           │
  *                               └── retry ──┘        (a link lost, a server that refuses for now)
  *
@@ -13,9 +13,10 @@
  *
  * Every write has a *place*, which counts up; queued and stuck ones each stand in the order of their places, and flying
  * ones do unless some were refused for now and sent again. So "all that was written before now has been carried out" is
- * three comparisons: behind_is_settled. Whatever is not itself written behind and may touch these keys waits for that
+ * four comparisons: behind_is_settled. Whatever is not itself written behind and may touch these keys waits for that
  * (dispatch.c), so nothing that touches a key overtakes a write of it, nor is sent between a write and its second
- * sending.
+ * sending. With a journal it waits until that says so as well, since what the journal does not know to be carried out
+ * is sent again by the process that comes after this one.
  *
  * Reads look here first: nothing that comes from the upstream is newer. Memory: owner BUDGET_BEHIND, at most bytes_max.
  * Loop thread only. */
@@ -23,6 +24,7 @@
 #define FERRITE_SERVE_BEHIND_H
 
 #include "base/table.h"
+#include "serve/journal.h"
 #include "store/store.h"
 
 struct written {
@@ -35,8 +37,10 @@ struct written {
     uint64_t refused_ns;   /* when it was first refused for now; 0: it was not */
     uint32_t key_length, value_length;
     bool ghost, flies;
-    bool is_read;   /* somebody wants it: the copy is fetched behind it */
-    uint8_t *bytes; /* key, then value */
+    bool done;         /* waits for the journal only */
+    uint64_t noted_by; /* done: the number of the batch that says so */
+    bool is_read;      /* somebody wants it: the copy is fetched behind it */
+    uint8_t *bytes;    /* key, then value */
 };
 
 struct behind {
@@ -44,18 +48,22 @@ struct behind {
     uint32_t *buckets; /* by hash: those that are no ghosts */
     uint32_t bucket_mask;
     uint32_t queued_first, queued_last, flying_first, flying_last, stuck_first;
+    uint32_t done_first, done_last; /* in the order of their places */
     uint32_t queued, flying;
     bool disordered; /* those that fly do not all stand in the order of their places */
     uint64_t next_place;
     size_t bytes, bytes_max;
     struct budget *budget;
+    struct journal journal;
 };
 
 /* Of a zeroed struct; 0: no write is ever taken. False when the budget cannot hold the fixed parts. */
 bool behind_init(struct behind *behind, struct budget *budget, size_t bytes_max);
 void behind_deinit(struct behind *behind);
 
-static inline bool behind_is_empty(const struct behind *behind) { return behind->queued == 0 && behind->flying == 0; }
+static inline bool behind_is_empty(const struct behind *behind) {
+    return behind->queued == 0 && behind->flying == 0 && behind->done_first == TABLE_NONE;
+}
 
 /* The key's last write that is not confirmed, NULL if none. Its bytes are valid until it is replaced or done. */
 struct written *behind_find(const struct behind *behind, const struct store_key *key);
@@ -70,8 +78,18 @@ bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes
 bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
                 uint64_t expire_at_ms);
 
-/* All writes with places below this have been carried out, or given up. */
+/* The same for one that an earlier process has taken, with the place that it had; in the order of places. */
+bool behind_restore(struct behind *behind, uint64_t place, const struct store_key *key, const uint8_t *value,
+                    uint32_t length, uint64_t expire_at_ms);
+
+/* All writes with places below this have been carried out, or given up, and the journal says so. */
 bool behind_is_settled(const struct behind *behind, uint64_t place);
+/* The lowest place of those that are not done; next_place if all are. */
+uint64_t behind_oldest(const struct behind *behind);
+/* The journal's file has this batch, and all before. */
+void behind_noted(struct behind *behind, uint64_t number);
+/* It will have no further one: those that wait for a batch wait until there is no file. */
+void behind_unnote(struct behind *behind);
 
 /* The next one to be sent, which flies from now on; NULL if none is queued. Valid until it is confirmed. */
 struct written *behind_send(struct behind *behind);

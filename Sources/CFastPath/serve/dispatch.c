@@ -106,6 +106,7 @@ static bool note_effects(struct serve *serve, struct session *session, struct sl
                          const struct command *command) {
     slot->filtered = true;
     session->filtered++;
+    session->passed_place = serve->behind.next_place;
     if (!command || !command_names_its_keys(command)) session->filter = UINT64_MAX;
     if (!command) return true;
     slot->looks_around = looks_around(command);
@@ -344,7 +345,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
     if (unlikely(waiting >= serve->out_bytes_high)) return dispatch_stall(serve, session, STALL_OUT);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
-    if (likely(is_get && session->lane != FP_LANE_PINNED && length < LARGE_REQUEST_BYTES))
+    if (likely(is_get && session->lane != FP_LANE_PINNED && length < LARGE_REQUEST_BYTES && !session->fresh))
         return read_get(serve, session, command);
     bool arity_fits = command && command_arity_fits(command, serve->args.count);
     if (arity_fits && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
@@ -363,7 +364,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
         refuse_arity(serve, session, command);
         return DISPATCH_DONE;
     case COMMAND_READ:
-        if (arity_fits && command->id == COMMAND_ID_MGET && length < LARGE_REQUEST_BYTES) {
+        if (arity_fits && command->id == COMMAND_ID_MGET && length < LARGE_REQUEST_BYTES && !session->fresh) {
             bool handled;
             enum dispatched done = read_mget(serve, session, command, raw, length, &handled);
             if (handled) return done;

@@ -49,12 +49,29 @@ void flight_announce(struct serve *serve, struct flight *flight, fp_event_kind k
     serve->request_bytes += 2 * flight->key_length; /* of PTTL, and of GET or EXISTS */
 }
 
-bool flight_send(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
+static struct flight *send_unasked(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
     struct flight *flight = flight_start(serve, key, FLIGHT_SINGLE);
-    if (!flight) return false;
+    if (!flight) return NULL;
     flight->unasked = true;
     trace_note(serve->trace, key->hash, why, 0);
     flight_announce(serve, flight, FP_EVENT_MISS);
+    return flight;
+}
+
+bool flight_send(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
+    return send_unasked(serve, key, why);
+}
+
+uint64_t flight_digest(const struct serve *serve, const uint8_t *bytes, uint32_t length, bool absent) {
+    return absent ? 0 : store_hash(serve->store, bytes, length) | 1;
+}
+
+bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t served) {
+    struct flight *flight = send_unasked(serve, key, FP_TRACE_AUDIT);
+    if (!flight) return false;
+    /* The copy is registered already: a push from now on tells of a change that was under way. */
+    flight->audits = flight->armed = true;
+    flight->served = served;
     return true;
 }
 
@@ -250,10 +267,24 @@ static void fill_group(struct serve *serve, struct flight *leader, const uint8_t
     }
 }
 
+/* A change that was announced meanwhile may have been made before or behind the answer: it says nothing. */
+static void audit(struct serve *serve, const struct flight *flight, const struct resp_element *value) {
+    bool absent = is_null(value);
+    if (!absent && value->type != '$' && value->type != '-') absent = true; /* what is no string is served to nobody */
+    if (value->type == '-') return;
+    if (flight->served == flight_digest(serve, value->bytes, value->length, absent)) serve->stats.audits_same++;
+    else if (flight->spoiled || flight->era != serve->flight_era) serve->stats.audits_changed++;
+    else {
+        serve->stats.audits_stale++;
+        trace_note(serve->trace, flight->hash, FP_TRACE_AUDIT_STALE, 0);
+    }
+}
+
 static void fill_single(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
     struct resp_element element;
     bool whole = resp_element(reply, length, &element);
     if (!whole) element = (struct resp_element){.type = '-'};
+    if (unlikely(flight->audits)) audit(serve, flight, &element);
     bool kept = keep_or_drop(serve, flight, &element);
     if (!kept || length < VALUE_LENT_BYTES || !answer_large(serve, flight))
         answer_waiters(serve, flight, reply, length, whole && is_null(&element));

@@ -44,12 +44,17 @@ static bool append_value(struct serve *serve, struct session *session, const str
     return value_append(serve, slot_sink(session), value);
 }
 
-/* Whatever of this client is unanswered on the tracked link came before that write, or it would not have been sent; on
- * another link it may come behind it. */
+/* What it has sent on another link may come behind that write. */
 static struct written *find_written(const struct serve *serve, const struct session *session,
                                     const struct store_key *key) {
     if (unlikely(session->lane_count) && session->lane != FP_LANE_TRACKED) return NULL;
     return write_find(serve, key);
+}
+
+/* A command of the client that touches the key is unanswered, and was sent behind that write (what it waited for came
+ * before it): it may show what is newer. */
+static bool is_passed(const struct session *session, const struct written *written) {
+    return unlikely(session->filtered) && written->place < session->passed_place && is_filtered(session, written->hash);
 }
 
 static enum dispatched answer_own(struct serve *serve, struct session *session, struct written *written) {
@@ -61,10 +66,27 @@ static enum dispatched answer_own(struct serve *serve, struct session *session, 
     return append_value(serve, session, &value) ? DISPATCH_DONE : short_of_memory(serve, session);
 }
 
+/* How many hits until the next audit: evenly between one and nearly twice the mean, lest it fall in with the
+ * application's own period. */
+void read_audit(struct serve *serve, uint64_t every) {
+    serve->audit_every = every;
+    serve->random = serve->random * 6364136223846793005u + 1442695040888963407u;
+    serve->audit_left = every ? 1 + (serve->random >> 20) % (2 * every - 1) : UINT64_MAX;
+}
+
+/* A copy that is suspect says of itself that it may be old. */
+static void audit(struct serve *serve, const struct store_key *key, uint64_t served) {
+    read_audit(serve, serve->audit_every);
+    if (serve->trusted && !serve->held && !flight_find(serve, key)) flight_audit(serve, key, served);
+}
+
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
     struct store_key key = key_of(serve, &serve->args.args[1]);
     struct written *written = find_written(serve, session, &key);
-    if (unlikely(written)) return answer_own(serve, session, written);
+    if (unlikely(written)) {
+        if (is_passed(session, written)) return dispatch_stall(serve, session, STALL_LANE);
+        return answer_own(serve, session, written);
+    }
     bool behind = is_behind(serve, session, &key);
     struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
     struct store_value value;
@@ -74,7 +96,10 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
         serve->stats.keyspace_hits++;
         serve_count(serve, COMMAND_ID_GET, false);
         bool ripe = lookup_is_ripe(serve, &value);
+        bool is_audited = --serve->audit_left == 0;
+        uint64_t served = unlikely(is_audited) ? flight_digest(serve, value.bytes, value.length, value.absent) : 0;
         if (unlikely(!append_value(serve, session, &value))) return short_of_memory(serve, session);
+        if (unlikely(is_audited)) audit(serve, &key, served);
         if (unlikely(ripe) && !flight_find(serve, &key))
             serve->stats.refreshes += flight_send(serve, &key, FP_TRACE_REFRESH);
         return DISPATCH_DONE;
@@ -115,11 +140,11 @@ static bool hold_all(struct serve *serve, struct session *session, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
         struct written *written = find_written(serve, session, &key);
-        if (unlikely(written)) {
+        if (unlikely(written) && !is_passed(session, written)) {
             values[i] = write_value(serve, written);
             continue;
         }
-        bool hit = !is_behind(serve, session, &key) && !flight_ahead(serve, session, &key) &&
+        bool hit = !written && !is_behind(serve, session, &key) && !flight_ahead(serve, session, &key) &&
                    lookup(serve, &key, &values[i]) && store_hold(serve->store, values[i].entry);
         if (hit) continue;
         release_all(serve, values, i);
@@ -199,6 +224,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     /* The reply is the upstream's at a later instant than now: later reads of these keys must not be older. */
     slot->filtered = true;
     session->filtered++;
+    session->passed_place = serve->behind.next_place;
     serve->stats.commands_miss++;
     serve->stats.keyspace_misses += count;
     announce_group(serve, session, leader, raw, length);

@@ -9,6 +9,9 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
 enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
                           const uint8_t *raw, size_t length, bool *handled);
 
+/* Behind one hit of GET in `every`, on average, the copy is compared with what the upstream has; 0: never. */
+void read_audit(struct serve *serve, uint64_t every);
+
 /* The lane of a command and whether it must wait: see dispatch.c. */
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane);
 enum dispatched dispatch_stall(struct serve *serve, struct session *session, enum stall why);

@@ -32,6 +32,7 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     uint32_t slots_max =
         clients_max < SLOTS_MAX / SERVE_SLOTS_A_CLIENT ? clients_max * SERVE_SLOTS_A_CLIENT : SLOTS_MAX;
     uint32_t flights_max = slots_max < FLIGHTS_MIN ? FLIGHTS_MIN : slots_max;
+    serve->audit_left = UINT64_MAX;
     return resp_args_init(&serve->args, budget) && behind_init(&serve->behind, budget, behind_bytes_max) &&
            table_init(&serve->slots, sizeof(struct slot), slots_max, budget, BUDGET_SLOTS) &&
            table_init(&serve->flights, sizeof(struct flight), flights_max, budget, BUDGET_FLIGHTS);

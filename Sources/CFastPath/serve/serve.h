@@ -56,7 +56,9 @@ struct serve {
      * fetched meanwhile answers who waits and is not kept. */
     uint32_t sweeps;
 
-    struct slot *fenced_first, *fenced_last; /* slots that wait for a fence */
+    struct slot_list {
+        struct slot *first, *last;
+    } fenced, journaled; /* slots that wait for a fence, or for a batch of the journal; the lowest number first */
 
     fp_event *events;
     uint32_t event_count;
@@ -84,8 +86,9 @@ struct serve {
     uint64_t join_ms;  /* how long a flight takes readers */
     uint64_t fetch_ns; /* how long fetches take, a mean over the last ones */
     uint64_t random;
-    size_t out_bytes_high; /* a client with this much unsent is not read from; 0: nobody is */
-    size_t out_bytes_max;  /* a client with this much due to it is closed, lest it take everybody's memory */
+    uint64_t audit_every, audit_left; /* one hit in so many is audited, on average; hits until the next */
+    size_t out_bytes_high;            /* a client with this much unsent is not read from; 0: nobody is */
+    size_t out_bytes_max;             /* a client with this much due to it is closed, lest it take everybody's memory */
     /* upstream replies, a mean that leans to the large, in 64ths: what an unanswered command may bring */
     uint64_t reply_bytes_mean_x64;
 

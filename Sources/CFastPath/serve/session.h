@@ -34,6 +34,7 @@ struct session {
     uint32_t lane_count;    /* of the slots: those travelling in `lane` */
     uint64_t written_place; /* what it has written behind has places below this */
     uint64_t awaited_place; /* stalled until all below this are carried out; 0: not */
+    uint64_t passed_place;  /* writes behind with places below this came before the last command that it has sent */
 
     /* Rule 5: bits of the key hashes of unanswered commands that are not flights. Reset when none is left, so it errs
      * only towards asking the upstream. */
@@ -47,6 +48,7 @@ struct session {
     uint8_t stall;    /* enum stall */
     bool closing;     /* no further command is read; closes when all is sent */
     bool is_dirty, is_runnable;
+    bool fresh;              /* nothing is answered from the cache */
     bool pin_refused;        /* the command in hand asked for a link that could not be had */
     bool in_multi;           /* between MULTI and EXEC on its pinned link */
     bool multi_refused;      /* something between was refused by us: EXEC must not carry out the rest */

@@ -202,20 +202,26 @@ static void release_held(struct session *session, struct slot *slot) {
 
 /* ---- the fence ---- */
 
+static struct slot_list *list_of(struct serve *serve, const struct slot *slot) {
+    return slot->journaled ? &serve->journaled : &serve->fenced;
+}
+
 /* Fences come in their order but for those of the tracked link's own replies, whose PING was sent with the command. */
 static void wait_for_fence(struct serve *serve, struct slot *slot, uint64_t fence) {
-    struct slot *before = serve->fenced_last;
+    struct slot_list *list = list_of(serve, slot);
+    struct slot *before = list->last;
     while (before && before->fence > fence) before = before->wait_prev;
     slot->fence = fence;
     slot->wait_prev = before;
-    slot->wait_next = before ? before->wait_next : serve->fenced_first;
-    *(before ? &before->wait_next : &serve->fenced_first) = slot;
-    *(slot->wait_next ? &slot->wait_next->wait_prev : &serve->fenced_last) = slot;
+    slot->wait_next = before ? before->wait_next : list->first;
+    *(before ? &before->wait_next : &list->first) = slot;
+    *(slot->wait_next ? &slot->wait_next->wait_prev : &list->last) = slot;
 }
 
 static void leave_fence(struct serve *serve, struct slot *slot) {
-    *(slot->wait_prev ? &slot->wait_prev->wait_next : &serve->fenced_first) = slot->wait_next;
-    *(slot->wait_next ? &slot->wait_next->wait_prev : &serve->fenced_last) = slot->wait_prev;
+    struct slot_list *list = list_of(serve, slot);
+    *(slot->wait_prev ? &slot->wait_prev->wait_next : &list->first) = slot->wait_next;
+    *(slot->wait_next ? &slot->wait_next->wait_prev : &list->last) = slot->wait_prev;
     slot->wait_prev = slot->wait_next = NULL;
     slot->fence = 0;
 }
@@ -367,9 +373,9 @@ void session_tell(struct serve *serve, struct session *session, const uint8_t *b
     else if (!waits) session_mark_dirty(serve, session);
 }
 
-void fence_passed(struct serve *serve, uint64_t fence) {
-    while (serve->fenced_first && serve->fenced_first->fence <= fence) {
-        struct slot *slot = serve->fenced_first;
+static void pass(struct serve *serve, struct slot_list *list, uint64_t fence) {
+    while (list->first && list->first->fence <= fence) {
+        struct slot *slot = list->first;
         leave_fence(serve, slot);
         drop_looked_at(serve, slot);
         if (slot->looks_around) forget_suspects(serve);
@@ -377,6 +383,39 @@ void fence_passed(struct serve *serve, uint64_t fence) {
         if (slot->session->first == slot) deliver(serve, slot->session);
     }
 }
+
+void fence_passed(struct serve *serve, uint64_t fence) { pass(serve, &serve->fenced, fence); }
+
+/* ---- the journal ---- */
+
+/* The last slot when it waits for the same batch and nothing is behind it. */
+static struct slot *same_batch(const struct session *session, uint64_t number) {
+    struct slot *last = session->last;
+    return last && last->journaled && last->fence == number && !last->after.bytes ? last : NULL;
+}
+
+bool slot_may_acknowledge(const struct session *session, uint64_t number) {
+    return session->slot_count < SERVE_SLOTS_A_CLIENT || same_batch(session, number);
+}
+
+void slot_acknowledge(struct serve *serve, struct session *session, const struct command *command, uint64_t number) {
+    static const char ok[] = "+OK\r\n";
+    struct slot *slot = same_batch(session, number);
+    if (slot) {
+        serve_count(serve, command->id, false);
+        slot_answer_more(serve, slot, (const uint8_t *)ok, sizeof ok - 1, true);
+        return;
+    }
+    slot = slot_open(serve, session, FP_LANE_TRACKED, command);
+    if (!slot) {
+        session_starve(serve, session);
+        return;
+    }
+    slot->journaled = true;
+    slot_answer(serve, slot, (const uint8_t *)ok, sizeof ok - 1, false, number);
+}
+
+void journal_passed(struct serve *serve, uint64_t number) { pass(serve, &serve->journaled, number); }
 
 void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value) {
     struct session *session = slot->session;
@@ -408,6 +447,10 @@ static void close_behind(struct serve *serve, struct session *session, struct sl
     forget_slots(serve, session, kept);
     session->closing = true;
     session_mark_dirty(serve, session);
+}
+
+void journal_forsaken(struct serve *serve) {
+    while (serve->journaled.first) close_behind(serve, serve->journaled.first->session, NULL);
 }
 
 void session_close(struct serve *serve, struct session *session) { close_behind(serve, session, session->ripe); }

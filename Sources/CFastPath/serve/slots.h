@@ -10,7 +10,10 @@
  *
  * The fence (rule 3): what has come by another link than the tracked one stays in its slot until every push that the
  * upstream sent before it has been applied. A message that answers nothing takes a slot of its own meanwhile. Slots
- * that wait for a fence stand in serve.fenced, the lowest fence first. */
+ * that wait for a fence stand in serve.fenced, the lowest fence first.
+ *
+ * The journal: in the same way a write that is acknowledged here waits in serve.journaled until the batch that has it
+ * is in the file. One slot holds the acknowledgements of all that a client has in a batch. */
 #ifndef FERRITE_SERVE_SLOTS_H
 #define FERRITE_SERVE_SLOTS_H
 
@@ -33,8 +36,9 @@ struct slot {
     bool after_held;   /* `after` is complete and counts in session.held_bytes */
     struct session *session;
     struct slot *next;
-    struct slot *wait_prev, *wait_next; /* other waiters of `flight`; once answered, of a fence */
+    struct slot *wait_prev, *wait_next; /* other waiters of `flight`; once answered, of a fence or batch */
     uint64_t fence;                     /* answered, and held until this has passed; 0: none */
+    bool journaled;                     /* which is a batch of the journal */
     struct chain answer, after;
     uint64_t started_ns;
     uint32_t flight;        /* GET and MGET: the flight it waits for; TABLE_NONE */
@@ -78,6 +82,14 @@ void slot_answer_more(struct serve *serve, struct slot *slot, const uint8_t *rep
 void session_tell(struct serve *serve, struct session *session, const uint8_t *bytes, size_t length, uint64_t fence);
 /* All fences up to this one: what waited for them is delivered. */
 void fence_passed(struct serve *serve, uint64_t fence);
+/* A write of the session is acknowledged: it hears +OK when this batch of the journal is in the file. Ask first whether
+ * the client may have so much unanswered. */
+bool slot_may_acknowledge(const struct session *session, uint64_t number);
+void slot_acknowledge(struct serve *serve, struct session *session, const struct command *command, uint64_t number);
+/* All batches up to this one are. */
+void journal_passed(struct serve *serve, uint64_t number);
+/* They never will be, and nobody knows what becomes of these writes: who waits for one is closed. */
+void journal_forsaken(struct serve *serve);
 /* A stored value. */
 void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value);
 /* A null in the client's protocol. */

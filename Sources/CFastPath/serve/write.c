@@ -2,6 +2,7 @@
 #include "serve/write.h"
 
 #include "serve/local.h"
+#include "serve/slots.h"
 
 /* ---- what is asked ---- */
 
@@ -101,8 +102,9 @@ bool write_is_taken(struct serve *serve, struct session *session, const struct c
                     enum dispatched *done) {
     struct pairs pairs;
     size_t bytes;
-    if (serve->behind.bytes_max == 0 || !read_pairs(serve, command, &pairs) || !rules_say_so(serve, &pairs, &bytes) ||
-        !behind_could_hold(&serve->behind, pairs.count, bytes))
+    struct journal *journal = &serve->behind.journal;
+    if (serve->behind.bytes_max == 0 || journal->state == JOURNAL_OFF || !read_pairs(serve, command, &pairs) ||
+        !rules_say_so(serve, &pairs, &bytes) || !behind_could_hold(&serve->behind, pairs.count, bytes))
         return false;
     *done = DISPATCH_STALL;
     /* What this client has sent on another link would be overtaken. */
@@ -110,19 +112,29 @@ bool write_is_taken(struct serve *serve, struct session *session, const struct c
         session->stall = STALL_LANE;
         return true;
     }
-    if (!behind_has_room(&serve->behind, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes)) {
-        /* Full: the client waits, unless nothing will be taken out soon. */
-        if (serve->refusal.length) return false;
+    bool is_full = !behind_has_room(&serve->behind, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
+    /* The client waits, unless nothing will be taken out soon. */
+    if (is_full && (serve->refusal.length || behind_is_empty(&serve->behind))) return false;
+    if (is_full || !journal_has_room(journal, pairs.count, bytes)) {
         session->stall = STALL_WRITES;
         serve->write_waiters++;
+        return true;
+    }
+    bool is_noted = journal->state == JOURNAL_ON;
+    if (is_noted && !slot_may_acknowledge(session, journal_number(journal))) {
+        session->stall = STALL_SLOTS;
         return true;
     }
     for (uint32_t i = 0; i < pairs.count; i++) take(serve, &pairs, i);
     serve->write_taken = true;
     session->written_place = serve->behind.next_place;
     serve->stats.commands_behind++;
-    serve_count(serve, command->id, false);
-    local_reply(serve, session, "+OK\r\n");
+    if (is_noted) {
+        slot_acknowledge(serve, session, command, journal_number(journal));
+    } else {
+        serve_count(serve, command->id, false);
+        local_reply(serve, session, "+OK\r\n");
+    }
     *done = session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
     return true;
 }

@@ -32,6 +32,26 @@ enum ConfigCombinations {
                 "metrics.port", with: ["port"], "\(config.metrics.port) is also the port for clients",
                 "two different ports, e.g. 6379 and 9091")
         }
+        if !config.trackingPrefixes.isEmpty, config.tracking != .broadcast {
+            refuse(
+                "tracking_prefixes", with: ["tracking"], "is for tracking = \"broadcast\" only",
+                "tracking = \"broadcast\", or no tracking_prefixes")
+        }
+        if config.freshPort != 0, config.bind.isEmpty {
+            refuse(
+                "fresh_port", with: ["bind"], "\(config.freshPort) has no address to listen on", "an address in bind")
+        }
+        if config.freshPort != 0, !config.bind.isEmpty {
+            if config.freshPort == config.port {
+                refuse(
+                    "fresh_port", with: ["port"], "\(config.freshPort) is also the port for clients",
+                    "two different ports, e.g. 6379 and 6380")
+            } else if config.metrics.enabled, config.freshPort == config.metrics.port {
+                refuse(
+                    "fresh_port", with: ["metrics.port"], "\(config.freshPort) is also the port of the metrics page",
+                    "two different ports, e.g. 6380 and 9091")
+            }
+        }
         if !config.password.isEmpty, !config.passwordFile.isEmpty {
             refuse("password_file", with: ["password"], "is given together with password", "one of the two")
         }
@@ -50,7 +70,7 @@ enum ConfigCombinations {
                 "\(config.upstream) is where this sidecar's metrics page would listen",
                 "the central server, or another port for the metrics page, e.g. --metrics-port 9092")
         }
-        if config.usesWriteBehind, config.writeBehind.memory > config.localMemory / 4 {
+        if config.mayWriteBehind, config.writeBehind.memory > config.localMemory / 4 {
             refuse(
                 "write_behind.memory", with: ["local_memory"],
                 "\(ByteSize.show(config.writeBehind.memory)) is more than a quarter of local_memory, \(ByteSize.show(config.localMemory))",

@@ -126,6 +126,20 @@ extension ConfigKey {
             "A link on which the upstream has been silent for this long while it owed an answer to a heartbeat is closed and made again."
         ),
         ConfigKey(
+            "tracking", \.tracking, .choice, .cache,
+            "How changes made elsewhere are heard of. auto: the upstream announces those of what is kept here (CLIENT TRACKING, OPTIN) or, if it cannot, a copy lives for its ttl. optin: the same, and what the upstream cannot announce is not kept. broadcast: the upstream announces every change under tracking_prefixes to every sidecar (BCAST), which costs it no memory, and is for few writes; what has another prefix is not kept. off: by ttl alone."
+        ),
+        ConfigKey(
+            "tracking_prefixes", \.trackingPrefixes,
+            .list(name: "list of prefixes", expected: "a list of prefixes of keys, e.g. [\"user:\", \"config:\"]"),
+            .cache,
+            "With tracking = \"broadcast\": beginnings of the keys that are kept. One that begins with another is left out. Empty: all keys."
+        ),
+        ConfigKey(
+            "audit", \.audit, .share(example: 0.0001), .cache,
+            "A running proof: behind this share of hits of GET the key is read again at the upstream, and ferrite_sidecar_audit_total tells whether it was the same, a change was being announced just then, or the answer was stale. Costs a fetch each. 0: none."
+        ),
+        ConfigKey(
             "fence", \.fence, .boolean, .upstream,
             "Deliver what comes by another link than the tracked one (pub/sub messages, replies of EXEC, of blocking commands and of scripts) only when every change that the upstream announced before has been applied, at the price of a PING. Off: such a client may read an older value from the cache for some milliseconds."
         ),
@@ -178,6 +192,10 @@ extension ConfigKey {
             "port", \.port, .number(0...65535, example: 6379), .listeners, flag: "--port",
             "TCP port for clients. 0: the kernel chooses, and the start line tells."),
         ConfigKey(
+            "fresh_port", \.freshPort, .number(0...65535, example: 6380), .listeners,
+            "A second TCP port for the one call that must be exact: the same commands, answers and identity, and never an answer from the cache; a key with a queued write is read when that is upstream. 0: none."
+        ),
+        ConfigKey(
             "unix_socket", \.unixSocket,
             .text(
                 name: "path", expected: "an absolute path of at most 107 bytes, e.g. \"/run/ferrite/sidecar.sock\"",
@@ -209,6 +227,18 @@ extension ConfigKey {
             "After SIGTERM clients are served until none is connected or this time has passed; then the sidecar exits with 0."
         ),
 
+        ConfigKey(
+            "journal", \.journal,
+            .text(
+                name: "path", expected: "an absolute path of a directory, e.g. \"/var/lib/ferrite/journal\"",
+                check: { $0.isEmpty || $0.hasPrefix("/") ? nil : "\"\($0)\" is not absolute" }),
+            .writeBehind,
+            "With write-behind: directory of the journal, made if it is not there; of this sidecar alone. A write is acknowledged when it is in the journal, and what was not carried out when the process ended is sent by the next, which may overwrite what others have written meanwhile. When it cannot be written (disk full) writes are acknowledged once the upstream has carried them out, until it can. Empty: none, and with the process goes what it has acknowledged and not sent."
+        ),
+        ConfigKey(
+            "journal_fsync", \.journalFsync, .choice, .writeBehind,
+            "When the journal is brought to the disk, as Redis' appendfsync. always: before a write is acknowledged, many at a time; it survives the node. everysec: once a second; it survives the process and the container, and a crash of the node loses a second. no: when the kernel likes, and at each MiB."
+        ),
         ConfigKey(
             "write_behind.memory", \.writeBehind.memory, .size((256 << 10)...localMemoryMax, example: "8mb"),
             .writeBehind,

@@ -242,9 +242,9 @@ struct ConfigLoader {
     private func warnings(_ state: State) -> [String] {
         var warnings = state.warnings + misspeltVariables()
         let config = state.config
-        if config.usesWriteBehind {
+        if config.usesWriteBehind, config.journal.isEmpty {
             warnings.append(
-                "write-behind acknowledges writes before the upstream has them: those of the last moments are lost when this process, the pod or the node dies"
+                "write-behind acknowledges writes before the upstream has them: those of the last moments are lost when this process, the pod or the node dies; journal keeps them"
             )
         }
         if config.prefetch.enabled, config.prefetch.patterns.isEmpty {

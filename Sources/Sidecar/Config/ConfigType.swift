@@ -65,6 +65,30 @@ extension ConfigType where Value: FixedWidthInteger {
     }
 }
 
+extension ConfigType where Value == Double {
+    /// From nothing to all; what is not nothing is at least a millionth of a millionth.
+    static func share(example: Double) -> Self {
+        let check: @Sendable (Double) throws(Mistake) -> Double = { share throws(Mistake) in
+            guard share == 0 || (1e-12...1).contains(share) else { throw Mistake("\(share) is out of range") }
+            return share
+        }
+        return Self(
+            name: "share", expected: "a decimal number from 0 to 1, e.g. \(example)",
+            fromText: { text throws(Mistake) in
+                guard let share = Double(text) else { throw Mistake("\"\(text)\" is not a number") }
+                return try check(share)
+            },
+            fromTOML: { value throws(Mistake) in
+                switch value {
+                case .float(let share): return try check(share)
+                case .integer(let number): return try check(Double(number))
+                default: throw wrongKind(value)
+                }
+            },
+            show: { $0 == 0 ? "0" : $0 == 1 ? "1" : "\($0)" })
+    }
+}
+
 extension ConfigType where Value == UInt64 {
     static func size(_ range: ClosedRange<UInt64>, example: String) -> Self {
         let check: @Sendable (UInt64) throws(Mistake) -> UInt64 = { bytes throws(Mistake) in

@@ -24,6 +24,15 @@ struct SidecarConfig: Sendable, Equatable {
         case pretty, json
     }
 
+    /// As Redis' appendfsync.
+    enum JournalFsync: String, Sendable, CaseIterable {
+        case always, everysec, no
+    }
+
+    enum Tracking: String, Sendable, CaseIterable {
+        case auto, optin, broadcast, off
+    }
+
     struct Prefetch: Sendable, Equatable {
         var enabled = false
         /// Glob patterns of keys.
@@ -51,6 +60,8 @@ struct SidecarConfig: Sendable, Equatable {
         var port: UInt16 = 9091
     }
 
+    /// There may be acknowledged writes to send: of this process, or in the journal.
+    var mayWriteBehind: Bool { usesWriteBehind || !journal.isEmpty }
     var usesWriteBehind: Bool { mode == .writeBehind || rules.contains { $0.mode == .writeBehind } }
 
     /// False is refused at start: the injector's word, not ours.
@@ -62,6 +73,9 @@ struct SidecarConfig: Sendable, Equatable {
     var eviction = Eviction.lru
     /// How long a filled value is fresh.
     var ttlDefaultMs: UInt64 = 300_000
+    var tracking = Tracking.auto
+    /// With broadcast: beginnings of the keys that are kept; empty: of all.
+    var trackingPrefixes: [String] = []
     var serveStale = true
     /// How long past its ttl.
     var staleMaxMs: UInt64 = 3_600_000
@@ -80,6 +94,8 @@ struct SidecarConfig: Sendable, Equatable {
     var bind: [String] = ["127.0.0.1"]
     /// 0: the kernel's choice.
     var port: UInt16 = 6379
+    /// Its clients are never answered from the cache; 0: there is none.
+    var freshPort: UInt16 = 0
     /// Empty: none.
     var unixSocket = ""
     var network = Network.auto
@@ -96,6 +112,8 @@ struct SidecarConfig: Sendable, Equatable {
     /// Unix socket of the admin pages; empty: none.
     var adminSocket = ""
     var fence = true
+    /// Share of hits that are compared with the upstream.
+    var audit = 0.0
     var allowAdmin = false
 
     var logLevel = LogLevel.info
@@ -103,6 +121,9 @@ struct SidecarConfig: Sendable, Equatable {
     var logFormat = LogFormat.pretty
 
     var writeBehind = WriteBehind()
+    /// Directory of the journal; empty: none.
+    var journal = ""
+    var journalFsync = JournalFsync.everysec
     var prefetch = Prefetch()
     var metrics = Metrics()
 }

@@ -204,15 +204,18 @@ struct FastPath: Orders, @unchecked Sendable {
         guard fp_attach(engine, &error) else { throw EngineError(error, while: "starting the network engine") }
     }
 
-    /// Listens on a numeric address; returns the port, the kernel's choice for 0.
-    func listen(address: String, port: UInt16) throws(EngineError) -> UInt16 {
+    /// Listens on a numeric address; returns the port, the kernel's choice for 0. `isFresh`: its clients are never answered
+    /// from the cache.
+    func listen(address: String, port: UInt16, isFresh: Bool = false) throws(EngineError) -> UInt16 {
         var error: fp_error?
         var bound: UInt16 = 0
-        guard fp_listen_tcp(engine, address, port, &bound, &error) else {
+        guard fp_listen_tcp(engine, address, port, isFresh, &bound, &error) else {
             throw EngineError(
                 error, while: "listening on \(address) port \(port)",
-                ifTaken: "another process has that port; choose another with port (--port)",
-                else: "bind (--bind) and port (--port) say where")
+                ifTaken: isFresh
+                    ? "another process has that port; choose another with fresh_port"
+                    : "another process has that port; choose another with port (--port)",
+                else: "bind (--bind) and \(isFresh ? "fresh_port" : "port (--port)") say where")
         }
         return bound
     }
@@ -320,6 +323,7 @@ struct FastPath: Orders, @unchecked Sendable {
     }
     func setJoinable(ms: UInt64) { fp_joinable(engine, ms) }
 
+    func setAudit(every: UInt64) { fp_audit(engine, every) }
     func setRules(_ rules: [FetchRule]) {
         let patterns = rules.flatMap(\.pattern)
         patterns.withUnsafeBufferPointer { bytes in
@@ -359,6 +363,24 @@ struct FastPath: Orders, @unchecked Sendable {
         fp_behind_done(engine, raw)
     }
     func unsendWritesBehind() { fp_behind_unsend(engine) }
+
+    // MARK: its journal
+
+    func restoreWrite(place: UInt64, _ key: [UInt8], _ value: [UInt8], expireAtMs: UInt64) -> Bool {
+        fp_journal_restore(engine, place, key, key.count, value, value.count, expireAtMs)
+    }
+    func journalOn(next: UInt64) { fp_journal_on(engine, next) }
+    func takeJournal() -> JournalWork? {
+        var batch = fp_journal_batch()
+        guard fp_journal_take(engine, &batch) else { return nil }
+        return .write(
+            UnsafeRawBufferPointer(start: batch.bytes, count: batch.length), oldest: batch.oldest, next: batch.next)
+    }
+    func journalWritten() { fp_journal_written(engine) }
+    var journalIsShort: Bool { fp_journal_is_short(engine) }
+    func journalOff() { fp_journal_off(engine) }
+    func journalGone() { fp_journal_gone(engine) }
+    func forsakeJournal() { fp_journal_forsake(engine) }
 
     // MARK: one key's life
 

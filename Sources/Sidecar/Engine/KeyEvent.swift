@@ -21,6 +21,8 @@ struct KeyEvent: Sendable, CustomStringConvertible {
         case .FP_TRACE_STALE: "there is a copy, but its ttl is over"
         case .FP_TRACE_STALE_HIT: "answered from the copy past its time: the upstream does not answer"
         case .FP_TRACE_REFRESH: "its time is nearly over: fetched again behind the answer"
+        case .FP_TRACE_AUDIT: "compared with the upstream behind the answer"
+        case .FP_TRACE_AUDIT_STALE: "the copy was old, though no change had been announced"
         case .FP_TRACE_PREFETCH: "fetched ahead"
         case .FP_TRACE_BEHIND_WRITE: "fetched behind the write"
         case .FP_TRACE_ABSENT: "kept: there is no such key"

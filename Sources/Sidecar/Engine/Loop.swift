@@ -5,11 +5,12 @@ final class Loop {
     private(set) var flow: Flow<FastPath>
     private let isTracing: Bool
 
-    init(engine: FastPath, policy: FlowPolicy, traceKey: String = "") {
+    init(engine: FastPath, policy: FlowPolicy, traceKey: String = "", journal: JournalStatus = JournalStatus()) {
         self.engine = engine
         isTracing = !traceKey.isEmpty
         engine.trace(Array(traceKey.utf8))
         flow = Flow(orders: engine, policy: policy, nowNs: engine.nowNs)
+        flow.journaling.status = journal
     }
 
     func run(with services: LoopServices) {
@@ -18,8 +19,16 @@ final class Loop {
             serveWishes(services)
             services.sawTurn(turn(until: flow.deadlineNs))
         }
+        services.journal?.wait()
         services.executor.close(self)
+        if let journal = services.journal { finish(journal) }
         serveWishes(services)
+    }
+
+    /// What has been carried out is told; when all has been, there is nothing to tell.
+    private func finish(_ journal: JournalWriter) {
+        while let work = nextJournalWork() { journalDid(journal.finish(work)) }
+        journal.finish(flow.unwritten == 0 ? .clear : .sync)
     }
 
     /// Returns the time of the turn.
@@ -34,6 +43,11 @@ final class Loop {
     /// A turn that does what there is to do at this moment, for who holds the clock: the simulator.
     func turnNow() -> UInt64 { turn(until: 0) }
 
+    /// What the journal's thread is to do next, asked after every turn; and what came of it.
+    @inline(__always)
+    func nextJournalWork() -> JournalWork? { flow.nextJournalWork() }
+    func journalDid(_ outcome: JournalOutcome) { flow.journalDid(outcome, nowNs: engine.nowNs) }
+
     func forgetNotices() { flow.notices.removeAll() }
 
     /* What the flow wants from others. Rare: a link that comes or goes. */
@@ -43,6 +57,11 @@ final class Loop {
             flow.wantsAddresses = false
             services.resolve { [executor = services.executor] resolution in
                 executor.enqueue { $0.flow.resolved(resolution, nowNs: $0.engine.nowNs) }
+            }
+        }
+        if let journal = services.journal, let work = nextJournalWork() {
+            journal.run(work) { [executor = services.executor] outcome in
+                executor.enqueue { $0.journalDid(outcome) }
             }
         }
         if isTracing {

@@ -10,14 +10,28 @@ enum LoopThread {
     static func start(
         config: SidecarConfig, log: Logger, announce: (LoopHandle) -> Void = { _ in }
     ) throws -> LoopHandle {
+        let journal = try journal(config)
         let engine = try FastPath(EngineSettings(config))
-        let start = LoopStart(engine: engine, config: config)
+        let start = LoopStart(engine: engine, config: config, journal: journal)
         ControlThread.start(name: "ferrite-loop") { start.run() }
         let facts = try start.wait()
-        let handle = LoopHandle(facts, services: LoopServices(engine: engine, config: config, log: log))
+        let handle = LoopHandle(
+            facts, services: LoopServices(engine: engine, config: config, log: log, journal: journal))
         announce(handle)
+        for notice in facts.notices { notice.write(to: log, upstream: config.upstream.description) }
         start.go(handle)
         return handle
+    }
+
+    private static func journal(_ config: SidecarConfig) throws(EngineError) -> JournalWriter? {
+        guard !config.journal.isEmpty else { return nil }
+        do throws(JournalFailure) {
+            /* Copying must leave it much smaller: what is still to be carried out is no more than memory holds. */
+            let bytesMax = max(64 << 20, 4 * Int(clamping: config.writeBehind.memory))
+            return try JournalWriter(config.journal, fsync: config.journalFsync, bytesMax: bytesMax)
+        } catch {
+            throw EngineError(error.description)
+        }
     }
 }
 
@@ -152,7 +166,11 @@ final class LoopServices: Sendable {
     private let writeLog: @Sendable (FlowNotice) -> Void
     private let writeTrace: @Sendable (KeyEvent) -> Void
 
-    init(engine: FastPath, config: SidecarConfig, log: Logger) {
+    /// nil: there is none.
+    let journal: JournalWriter?
+
+    init(engine: FastPath, config: SidecarConfig, log: Logger, journal: JournalWriter?) {
+        self.journal = journal
         executor = LoopExecutor(control: ControlWorker(name: "ferrite-control"), wake: { engine.wake() })
         upstream = config.upstream
         writeLog = { $0.write(to: log, upstream: config.upstream.description) }
@@ -183,16 +201,20 @@ private final class LoopStart: Sendable {
         var bound: [String] = []
         var networkName = ""
         var networkReason = ""
+        /// What the journal's files have shown.
+        var notices: [FlowNotice] = []
     }
 
     private let engine: FastPath
     private let config: SidecarConfig
+    private let journal: JournalWriter?
     private let ready = Semaphore()
     private let granted = Semaphore()
     private let outcome = Mutex<Result<Facts, EngineError>?>(nil)
     private let handle = Mutex<LoopHandle?>(nil)
 
-    init(engine: FastPath, config: SidecarConfig) {
+    init(engine: FastPath, config: SidecarConfig, journal: JournalWriter?) {
+        self.journal = journal
         self.engine = engine
         self.config = config
     }
@@ -221,9 +243,18 @@ private final class LoopStart: Sendable {
     private func listen() throws(EngineError) -> Facts {
         try engine.attach()
         var facts = Facts()
+        do throws(JournalFailure) {
+            facts.notices = try journal?.restore(to: engine) ?? []
+        } catch {
+            throw EngineError(error.description)
+        }
         for address in config.bind {
             let port = try engine.listen(address: address, port: config.port)
             facts.bound.append(UpstreamAddress(host: address, port: port).description)
+        }
+        for address in config.bind where config.freshPort != 0 {
+            let port = try engine.listen(address: address, port: config.freshPort, isFresh: true)
+            facts.bound.append(UpstreamAddress(host: address, port: port).description + " (fresh)")
         }
         if !config.unixSocket.isEmpty {
             try engine.listen(unixSocket: config.unixSocket)
@@ -244,7 +275,8 @@ private final class LoopStart: Sendable {
             let policy = FlowPolicy(
                 config, networkName: facts.networkName, networkReason: facts.networkReason,
                 seed: SystemRandomNumberGenerator.seed())
-            let loop = Loop(engine: engine, policy: policy, traceKey: config.traceKey)
+            let loop = Loop(
+                engine: engine, policy: policy, traceKey: config.traceKey, journal: journal?.status ?? JournalStatus())
             loop.run(with: handle.services)
             last = loop.snapshot()
         }
@@ -269,7 +301,7 @@ extension EngineSettings {
             linksMax: config.maxClients + 8, idleTimeoutMs: UInt32(clamping: config.idleTimeoutMs),
             linkTimeoutMs: UInt32(clamping: min(config.linkTimeoutMs, UInt64(Int32.max))),
             network: config.network, eviction: config.eviction, allowAdmin: config.allowAdmin,
-            behindBytesMax: config.usesWriteBehind ? config.writeBehind.memory : 0,
+            behindBytesMax: config.mayWriteBehind ? config.writeBehind.memory : 0,
             prefetchBytesMax: config.localMemory / 100 * UInt64(config.prefetch.share),
             username: config.username, password: config.password)
     }
@@ -315,8 +347,25 @@ extension FlowNotice {
             log.notice(
                 "prefetch has fetched \(status.fetched) of \(status.names) keys in \(TimeSpan.show(status.milliseconds))\(how)",
                 metadata: ["pages": "\(status.pages)", "errors": "\(status.errors)"])
-        case .drained(let unwritten):
-            if unwritten > 0 {
+        case .journalRestored(let writes):
+            log.notice("\(writes) writes that were acknowledged before the start are in the journal and are sent now")
+        case .journalTorn(let bytes):
+            log.warning(
+                "the journal's last \(bytes) bytes were not written whole and are cut; nobody was told that they were")
+        case .journalDamaged(let path):
+            log.error("a file of the journal is damaged and may lack acknowledged writes; it is kept as \(path)")
+        case .journalFailed(let reason):
+            log.error(
+                "\(reason); until it can be written again, writes are acknowledged when the upstream has carried them out"
+            )
+        case .journalIsBack:
+            log.notice("the journal is written again")
+        case .drained(let unwritten, let isJournaled):
+            if unwritten > 0, isJournaled {
+                log.warning(
+                    "\(unwritten) acknowledged writes have not been carried out within drain_timeout; the journal has them, and the next start sends them"
+                )
+            } else if unwritten > 0 {
                 log.error(
                     "\(unwritten) acknowledged writes are lost: the upstream did not take them within drain_timeout")
             } else {

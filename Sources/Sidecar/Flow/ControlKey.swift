@@ -8,8 +8,10 @@
 extension Flow {
     mutating func askControl() {
         guard tracked.isUp, tracked.tracking, !policy.controlKey.isEmpty else { return }
-        orders.send(tracked.link, Wire.caching)
-        owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))
+        if !policy.tracking.isBroadcast {
+            orders.send(tracked.link, Wire.caching)
+            owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))
+        }
         orders.send(tracked.link, Wire.get)
         policy.controlKey.withUnsafeBufferPointer { orders.sendBulk(tracked.link, $0) }
         owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .control, flags: []))

@@ -9,6 +9,7 @@ import Glibc
 ///     ControlKey      the fleet's switch
 ///     Prefetch        keys by pattern, before anybody asks
 ///     WriteBehind     writes that are acknowledged first and sent then
+///     Journaling      and noted in a file, so that they survive the process
 ///     Pinning         links of single clients
 ///     Information     INFO with our own section
 ///     TurnedAway      clients that there was no room for
@@ -36,6 +37,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     var reach: Reach
     var breaker = Breaker()
     var writes: WriteBehind
+    var journaling: Journaling
     var prefetch: Prefetch
     var trackedStatus: UpstreamStatus
 
@@ -73,6 +75,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         trackedStatus = UpstreamStatus(address: policy.upstream)
         offsets = InformationOffsets(orders)
         prefetch = Prefetch(policy.prefetch, seed: policy.seed ^ 0x5072_6566)
+        journaling = Journaling(policy.journalFsync)
         writes = WriteBehind(retryNs: policy.writeRetryNs, seed: policy.seed ^ 0x5772_6974)
         var row: UInt16 = 0
         while let name = orders.commandName(row), row < .max {
@@ -85,6 +88,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         let joinableNs = min(policy.readTimeoutNs, Heartbeat.trustedNs)
         orders.setJoinable(ms: joinableNs / 1_000_000)
         orders.setRules(policy.rules)
+        orders.setAudit(every: policy.auditEvery)
         /* An application that starts together with its sidecar waits until this attempt has ended either way. */
         beginAttempt(waitNs: policy.connectTimeoutNs &* 2 &+ policy.handshakeTimeoutNs)
         settle()
@@ -223,7 +227,9 @@ struct Flow<Engine: Orders>: ~Copyable {
         let unwritten = unwritten
         guard !isFinished, nowNs >= untilNs || (orders.clientCount == 0 && unwritten == 0) else { return }
         isFinished = true
-        if policy.writesBehind { notices.append(.drained(unwritten: unwritten)) }
+        if policy.writesBehind {
+            notices.append(.drained(unwritten: unwritten, isJournaled: journaling.state == .on))
+        }
     }
 
     private mutating func expire() {
@@ -318,6 +324,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         status.prefetch = prefetch.status
         status.isBypassed = isBypassed
         status.breakerOpened = breaker.opened
+        status.journal = journaling.status
         return status
     }
 

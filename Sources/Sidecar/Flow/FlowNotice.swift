@@ -14,8 +14,18 @@ enum FlowNotice: Sendable, Equatable {
     case learnt(commands: UInt32)
     /// Acknowledged writes that are given up, since the last such line.
     case deadLetters(count: Int, last: DeadLetter)
-    /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out.
-    case drained(unwritten: Int)
+    /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out, and whether
+    /// the journal has it.
+    case drained(unwritten: Int, isJournaled: Bool)
+    /// What an earlier process has acknowledged and not carried out.
+    case journalRestored(writes: Int)
+    /// The end of its last file, which a crash has torn: cut.
+    case journalTorn(bytes: Int)
+    /// A copy of the file is kept there.
+    case journalDamaged(path: String)
+    /// It cannot be written: writes are acknowledged when they have been carried out.
+    case journalFailed(reason: String)
+    case journalIsBack
     case prefetched(PrefetchStatus)
     case bypassed(Bool)
     case flushedByControl

@@ -14,6 +14,8 @@ struct FlowPolicy: Sendable {
     var drainTimeoutNs: UInt64
     /// Some keys' writes are acknowledged before they are carried out.
     var writesBehind: Bool
+    /// nil: there is no journal.
+    var journalFsync: SidecarConfig.JournalFsync?
     /// How long one that is refused for now is tried again.
     var writeRetryNs: UInt64
     var prefetch: Prefetch.Policy
@@ -21,6 +23,11 @@ struct FlowPolicy: Sendable {
     var controlKey: [UInt8]
     /// What holds for which keys; the last for all that no other matches.
     var rules: [FetchRule]
+    var tracking: LinkMachine.Tracking
+    /// What nothing announces is kept for its ttl; else it is not kept.
+    var keepsUntracked: Bool
+    /// One hit in so many is compared with the upstream; 0: none.
+    var auditEvery: UInt64
     /// What comes by another link than the tracked one waits for a fence (rule 3).
     var fence: Bool
     var clientsMax: Int
@@ -50,8 +57,17 @@ struct FlowPolicy: Sendable {
             prefetch.jitterNs = Self.nanoseconds(config.prefetch.jitterMs)
             prefetch.timeoutNs = Self.nanoseconds(config.prefetch.timeoutMs)
         }
-        writesBehind = config.usesWriteBehind
+        writesBehind = config.mayWriteBehind
+        journalFsync = config.journal.isEmpty ? nil : config.journalFsync
         writeRetryNs = Self.nanoseconds(config.writeBehind.retryMs)
+        keepsUntracked = config.tracking == .auto || config.tracking == .off
+        tracking =
+            switch config.tracking {
+            case .auto, .optin: .optIn
+            case .broadcast: .broadcast(prefixes: Self.prefixes(config))
+            case .off: .off
+            }
+        auditEvery = config.audit > 0 ? UInt64((1 / config.audit).rounded()) : 0
         fence = config.fence
         clientsMax = Int(config.maxClients)
         self.seed = seed
@@ -59,8 +75,32 @@ struct FlowPolicy: Sendable {
         self.networkReason = networkReason
     }
 
+    /// Those that no other covers, which the upstream would refuse; the control key's with them.
+    private static func prefixes(_ config: SidecarConfig) -> [[UInt8]] {
+        if config.trackingPrefixes.isEmpty { return [] }
+        let all = (config.trackingPrefixes + [config.controlKey]).filter { !$0.isEmpty }.map { Array($0.utf8) }
+        var kept: [[UInt8]] = []
+        for prefix in all.sorted(by: { $0.lexicographicallyPrecedes($1) })
+        where !(kept.last.map { prefix.starts(with: $0) } ?? false) {
+            kept.append(prefix)
+        }
+        return kept
+    }
+
     /* A day is for ever here, and sums of deadlines must not overflow. */
     private static func nanoseconds(_ milliseconds: UInt64) -> UInt64 { min(milliseconds, 86_400_000) * 1_000_000 }
+}
+
+extension LinkMachine.Tracking {
+    /// All changes are announced, not only those of what was read.
+    @inline(__always)
+    var isBroadcast: Bool { if case .broadcast = self { true } else { false } }
+
+    /// With broadcast: whether changes of this key are announced.
+    func announces(_ key: Bytes) -> Bool {
+        guard case .broadcast(let prefixes) = self else { return false }
+        return prefixes.isEmpty || prefixes.contains { key.starts(with: $0) }
+    }
 }
 
 /// FetchRule — a rule in the fast path's terms.

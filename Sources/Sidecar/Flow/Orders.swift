@@ -52,6 +52,8 @@ protocol Orders {
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool)
     /// How long a fetch takes further readers.
     func setJoinable(ms: UInt64)
+    /// One hit in so many is compared with the upstream; 0: none.
+    func setAudit(every: UInt64)
     func setRules(_ rules: [FetchRule])
 
     /// What is acknowledged and not carried out: waiting to be sent, and sent.
@@ -64,6 +66,21 @@ protocol Orders {
     func writeBehindIs(_ outcome: WriteOutcome)
     /// Those that were sent are to be sent again.
     func unsendWritesBehind()
+
+    /// A write of an earlier process, in the order in which they were acknowledged; false when it does not fit.
+    func restoreWrite(place: UInt64, _ key: [UInt8], _ value: [UInt8], expireAtMs: UInt64) -> Bool
+    /// From now on a write is acknowledged when it is in the journal. `next`: no record has this place yet.
+    func journalOn(next: UInt64)
+    /// What is to be written next; nil when there is nothing, or the last is not written yet.
+    func takeJournal() -> JournalWork?
+    func journalWritten()
+    /// What is written no longer tells the truth: a record found no memory.
+    var journalIsShort: Bool { get }
+    func journalOff()
+    /// While it is off: everything has been carried out, and there is no file.
+    func journalGone()
+    /// Who waits for an acknowledgement is closed.
+    func forsakeJournal()
 
     func learnCommands(_ reply: Bytes) -> UInt32
     /// Lower-case name of a row of the command table, "client|id" for a subcommand's; nil past the end.

@@ -54,7 +54,8 @@ extension Flow {
         }
         orders.send(tracked.link, event.bytes)
         var flags: OwedReply.Flags = event.isPureRead ? .pureRead : []
-        if event.mayWriteUnknownKeys, fence() != 0 { flags = .fenced }
+        /* Under broadcast it is asked for when the reply has come. */
+        if event.mayWriteUnknownKeys, policy.tracking.isBroadcast ? policy.fence : fence() != 0 { flags = .fenced }
         owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .answer, flags: flags))
     }
 

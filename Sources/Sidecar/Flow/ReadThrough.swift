@@ -12,6 +12,9 @@
 /// and GET for each. Their registration is EXISTS, so it is EXISTS's reply that arms them all; PTTL's reply then only
 /// tells the time to live. 2n + 2 commands instead of 3n.
 ///
+/// Under BCAST all changes are announced, of keys with the prefixes asked for: PTTL and GET, and what has no such prefix is
+/// not kept.
+///
 /// Without tracking there is no registration: PTTL and GET, and the TTL is the only bound. A key that is not kept, by its
 /// rule, needs GET alone.
 extension Flow {
@@ -24,7 +27,7 @@ extension Flow {
             if isProbe { fetchAlone(batch[start]) }
             return refuseFetches(batch, isProbe ? start &+ 1 : start, end, reach.slowError)
         }
-        if !tracked.tracking || end &- start == 1 {
+        if !tracked.tracking || end &- start == 1 || policy.tracking.isBroadcast {
             for index in start..<end { fetchAlone(batch[index]) }
         } else {
             var first = start
@@ -38,12 +41,15 @@ extension Flow {
 
     @inline(__always)
     private mutating func fetchAlone(_ event: Event) {
-        if event.isUncached, event.kind == .miss {
+        let isBroadcast = tracked.tracking && policy.tracking.isBroadcast
+        let isAnnounced = isBroadcast && policy.tracking.announces(event.bytes)
+        if event.kind == .miss, event.isUncached || (isBroadcast && !isAnnounced) {
             owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .value, flags: .wantsValue))
             orders.send(tracked.link, Wire.get)
             return orders.sendBulk(tracked.link, event.bytes)
         }
-        guard tracked.tracking else { return fetchMember(event, [.tracked]) }
+        if isBroadcast { return fetchMember(event, isAnnounced ? .tracked : []) }
+        guard tracked.tracking else { return fetchMember(event, policy.keepsUntracked ? .tracked : []) }
         orders.send(tracked.link, Wire.caching)
         let flags: OwedReply.Flags = event.kind == .miss ? .wantsValue : []
         owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .caching, flags: flags))
@@ -142,8 +148,7 @@ extension Flow {
         case .registration:
             heardRegistration(entry, Reply(bytes))
         case .answer:
-            let fence = entry.pointee.flags.contains(.fenced) ? tracked.heartbeat.fenceBehind : 0
-            orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3, fence: fence)
+            orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3, fence: fence(of: entry))
             tracked.owed.removeFirst()
         case .information:
             let asked = entry.pointee
@@ -167,6 +172,13 @@ extension Flow {
         case .nothing, .settling, .confirmations:
             tracked.owed.removeFirst()
         }
+    }
+
+    /* Broadcasts come when the upstream has carried out all that it had received, a PING right behind the command too. */
+    @inline(__always)
+    private mutating func fence(of entry: UnsafeMutablePointer<OwedReply>) -> FenceID {
+        guard entry.pointee.flags.contains(.fenced) else { return 0 }
+        return policy.tracking.isBroadcast ? fence() : tracked.heartbeat.fenceBehind
     }
 
     @inline(__always)

@@ -49,7 +49,7 @@ struct TrackedLink: ~Copyable {
     var runID: Int?
 
     init(_ policy: FlowPolicy, nowNs: UInt64) {
-        machine = LinkMachine(.tracked, policy.credentials)
+        machine = LinkMachine(.tracked(policy.tracking), policy.credentials)
         heartbeat = Heartbeat(linkTimeoutNs: policy.linkTimeoutNs, nowNs: nowNs)
         backoff = Backoff(seed: policy.seed)
     }
@@ -165,7 +165,7 @@ extension Flow {
 
     mutating func connectedTracked() {
         guard case .connecting = tracked.phase else { return }
-        tracked.machine = LinkMachine(.tracked, policy.credentials)
+        tracked.machine = LinkMachine(.tracked(policy.tracking), policy.credentials)
         tracked.phase = .greeting(deadlineNs: nowNs &+ policy.handshakeTimeoutNs)
         orders.send(tracked.link, tracked.machine.begin())
     }

@@ -5,13 +5,15 @@ import Glibc
 struct Signals {
     private var set = sigset_t()
 
-    /// Blocks them for the calling thread and all it makes from now on. A write to a closed pipe becomes an error.
+    /// Blocks them for the calling thread and all it makes from now on. A write to a closed pipe becomes an error, as does
+    /// one that would make a file larger than it may be.
     init() {
         sigemptyset(&set)
         sigaddset(&set, SIGTERM)
         sigaddset(&set, SIGINT)
         pthread_sigmask(SIG_BLOCK, &set, nil)
         signal(SIGPIPE, SIG_IGN)
+        signal(SIGXFSZ, SIG_IGN)
     }
 
     /// Waits for the next one.

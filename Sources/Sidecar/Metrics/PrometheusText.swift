@@ -97,6 +97,21 @@ struct PrometheusText {
         gauge("ferrite_sidecar_prefetch_fetched", "Keys that it has fetched, or had", String(prefetch.fetched))
         gauge("ferrite_sidecar_prefetch_scans", "SCAN calls that it took", String(prefetch.pages))
         gauge("ferrite_sidecar_prefetch_errors", "Of which failed", String(prefetch.errors))
+        let journal = upstream.journal
+        gauge(
+            "ferrite_sidecar_journal_on", "1 while acknowledged writes are noted in the journal",
+            journal.isOn ? "1" : "0")
+        gauge("ferrite_sidecar_journal_bytes", "Bytes of the journal's files", String(journal.bytes))
+        counter(
+            "ferrite_sidecar_journal_batches_total", "Batches of acknowledgements written to the journal",
+            String(journal.batches))
+        counter("ferrite_sidecar_journal_syncs_total", "Calls of fdatasync for the journal", String(journal.syncs))
+        counter(
+            "ferrite_sidecar_journal_failures_total", "Times that the journal could not be written",
+            String(journal.failures))
+        counter(
+            "ferrite_sidecar_journal_restored_total", "Writes of an earlier process that were found in the journal",
+            String(journal.restored))
         gauge("ferrite_sidecar_upstream_epoch", "Times a tracked link has come up", String(upstream.epoch))
         gauge(
             "ferrite_sidecar_upstream_round_trip_seconds", "Round trip of the last PING, 0 before the first",

@@ -42,6 +42,16 @@ enum StatsJSON {
                 ])
             ),
             (
+                "journal",
+                .object([
+                    ("on", .boolean(upstream.journal.isOn)),
+                    ("bytes", .integer(UInt64(clamping: upstream.journal.bytes))),
+                    ("batches", .integer(upstream.journal.batches)), ("syncs", .integer(upstream.journal.syncs)),
+                    ("failures", .integer(upstream.journal.failures)),
+                    ("restored", .integer(upstream.journal.restored)),
+                ])
+            ),
+            (
                 "process",
                 .object([
                     ("resident_bytes", .integer(report.process.residentBytes)),

@@ -33,6 +33,7 @@ struct UpstreamStatus: Sendable, Equatable {
     /// PINGs sent so that what came by other links could be delivered (rule 3).
     var fences: UInt64 = 0
     var prefetch = PrefetchStatus()
+    var journal = JournalStatus()
     /// Nothing is served from the cache.
     var isBypassed = false
     /// Reads are not answered in time, and only few are sent.

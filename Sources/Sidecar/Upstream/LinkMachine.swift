@@ -1,7 +1,7 @@
 /// LinkMachine — the handshake of one link, pipelined, but every answer looked at. Pure: replies in, bytes to send or a
 /// verdict out.
 ///
-///     round 1   HELLO <p> [AUTH u p] [SETNAME name]   [CLIENT TRACKING ON OPTIN]   INFO server   PING
+///     round 1   HELLO <p> [AUTH u p] [SETNAME name]   [CLIENT TRACKING ON …]   INFO server   PING
 ///     round 2   HELLO without SETNAME, and the same            when the server knows HELLO but not all of its words
 ///     round 3   [AUTH]                                         when it does not know HELLO or the protocol: RESP2
 ///
@@ -11,11 +11,20 @@ struct LinkMachine {
     /// What the link is for.
     enum Purpose: Sendable {
         /// The shared link of cacheable reads and plain writes.
-        case tracked
+        case tracked(Tracking)
         /// A link of one fixed protocol version, 2 or 3: shared RESP2, or a client's own.
         case plain(protocolVersion: UInt8)
         /// Only to see whether the upstream lives.
         case probe
+    }
+
+    /// What is asked of the upstream.
+    enum Tracking: Sendable, Equatable {
+        /// Changes of what we read and say that we keep.
+        case optIn
+        /// Changes of all keys that begin so; none: of all keys. No prefix begins with another.
+        case broadcast(prefixes: [[UInt8]])
+        case off
     }
 
     struct Failure: Equatable {
@@ -74,8 +83,21 @@ struct LinkMachine {
         if case .plain(protocolVersion: 2) = purpose { credentials.isEmpty } else { false }
     }
 
-    private var needsTracking: Bool {
+    /// Everything plain travels on it.
+    private var isTracked: Bool {
         if case .tracked = purpose { true } else { false }
+    }
+
+    /// Empty: nothing is asked.
+    private var trackingRequest: [UInt8] {
+        guard case .tracked(let tracking) = purpose else { return [] }
+        let words = ["CLIENT", "TRACKING", "ON"].map { Array($0.utf8) }
+        return switch tracking {
+        case .optIn: Credentials.encode(words + [Array("OPTIN".utf8)])
+        case .broadcast(let prefixes):
+            Credentials.encode(words + [Array("BCAST".utf8)] + prefixes.flatMap { [Array("PREFIX".utf8), $0] })
+        case .off: []
+        }
     }
 
     private var wanted: UInt8 {
@@ -91,9 +113,12 @@ struct LinkMachine {
         helloRefusal = nil
         var bytes = credentials.hello(protocolVersion: wanted, name: round == 1 ? name : [])
         steps = [.hello]
-        if needsTracking {
-            bytes += Credentials.encode("CLIENT", "TRACKING", "ON", "OPTIN")
+        let request = trackingRequest
+        if !request.isEmpty {
+            bytes += request
             steps.append(.tracking)
+        } else if isTracked {
+            trackingReason = "tracking = \"off\""
         }
         bytes += Credentials.encode("INFO", "server") + Credentials.encode("PING")
         steps += [.information, .ping]
@@ -168,7 +193,7 @@ struct LinkMachine {
             return Failure(reason: error, isRefusal: true)
         }
         guard Self.isBusy(error) else { return nil }
-        if error.hasPrefix("BUSY"), !needsTracking { return nil } /* SCRIPT KILL must find a way */
+        if error.hasPrefix("BUSY"), !isTracked { return nil } /* SCRIPT KILL must find a way */
         /* A replica without its master reads no key, and does all else. */
         if error.hasPrefix("MASTERDOWN"), case .plain = purpose { return nil }
         return Failure(reason: error, isBusy: true)

@@ -114,6 +114,7 @@ final class FlowWorld {
     var deadlineMs: UInt64 { flow.deadlineNs / 1_000_000 }
     var wantsAddresses: Bool { flow.wantsAddresses }
     var isFinished: Bool { flow.isFinished }
+    var isConnecting: Bool { flow.isConnecting }
     var pinCount: Int { flow.pins.count }
 
     static func policy(_ change: (inout SidecarConfig) -> Void = { _ in }) -> FlowPolicy {
@@ -181,6 +182,14 @@ final class FlowWorld {
 
     /// Time passes without a turn.
     func sleep(ms: UInt64) { nowMs += ms }
+
+    func journalWork() -> JournalWork? { flow.nextJournalWork() }
+
+    /// What was ordered.
+    func journalDid(_ outcome: JournalOutcome) -> [String] {
+        flow.journalDid(outcome, nowNs: nowMs * 1_000_000)
+        return orders.take()
+    }
 
     /// Lets time pass, with a turn at each deadline as the loop would have it; what was ordered meanwhile.
     func pass(ms: UInt64) -> [String] {

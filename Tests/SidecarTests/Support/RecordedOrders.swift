@@ -147,6 +147,7 @@ final class RecordedOrders: Orders {
         trust = now
     }
     func setJoinable(ms: UInt64) { note("joinable \(ms)") }
+    func setAudit(every: UInt64) { if every != 0 { note("audit one in \(every)") } }
     func setRules(_ rules: [FetchRule]) {
         for rule in rules { note("rule \(String(decoding: rule.pattern, as: UTF8.self)): ttl \(rule.ttlMs)") }
     }
@@ -180,6 +181,28 @@ final class RecordedOrders: Orders {
         flyingKeys = []
         note("unsend")
     }
+
+    /// Writes of an earlier process that fit.
+    var restorable = Int.max
+    func restoreWrite(place: UInt64, _ key: [UInt8], _ value: [UInt8], expireAtMs: UInt64) -> Bool {
+        guard restorable > 0 else { return false }
+        restorable -= 1
+        let expiry = expireAtMs == .max ? "" : " until \(expireAtMs)"
+        note("restore \(place): \(String(decoding: key, as: UTF8.self)) \(value.count) bytes\(expiry)")
+        return true
+    }
+    func journalOn(next: UInt64) { note("journal on\(next == 0 ? "" : " from \(next)")") }
+    /// What there is to be written, by its oldest place.
+    var records: [UInt64] = []
+    func takeJournal() -> JournalWork? {
+        guard !records.isEmpty else { return nil }
+        return .write(UnsafeRawBufferPointer(start: nil, count: 0), oldest: records.removeFirst(), next: 0)
+    }
+    func journalWritten() { note("journal written") }
+    var journalIsShort = false
+    func journalOff() { note("journal off") }
+    func journalGone() { note("journal gone") }
+    func forsakeJournal() { note("forsake") }
 
     func learnCommands(_ reply: Bytes) -> UInt32 {
         note("learn \(text(reply))")

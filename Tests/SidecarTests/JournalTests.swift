@@ -1,0 +1,357 @@
+import Glibc
+import Testing
+
+@testable import Sidecar
+
+/// A journal of its own in a temporary directory, on a clock that is set.
+private final class Directory {
+    let path: String
+
+    init() {
+        var template = Array("/tmp/ferrite-journal-XXXXXX".utf8CString)
+        path = template.withUnsafeMutableBufferPointer { buffer in
+            guard let base = buffer.baseAddress, let made = mkdtemp(base) else { return "" }
+            return String(cString: made)
+        }
+    }
+
+    deinit {
+        for name in names { unlink(path + "/" + name) }
+        rmdir(path)
+    }
+
+    var names: [String] {
+        guard let entries = opendir(path) else { return [] }
+        defer { closedir(entries) }
+        var names: [String] = []
+        while let entry = readdir(entries) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if !name.hasPrefix(".") { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    func open(
+        fsync: SidecarConfig.JournalFsync = .no, bytesMax: Int = 1 << 30, fileBytesMax: Int = 1 << 20,
+        clockMs: Int64 = 1_000_000
+    ) throws -> Journal {
+        try Journal(path, fsync: fsync, bytesMax: bytesMax, fileBytesMax: fileBytesMax, clockMs: { clockMs })
+    }
+
+    /// Changes bytes of a file.
+    func edit(_ name: String, _ body: (inout [UInt8]) -> Void) throws {
+        let fd = Glibc.open(path + "/" + name, O_RDWR)
+        defer { close(fd) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 22)
+        let count = pread(fd, &bytes, bytes.count, 0)
+        bytes.removeLast(bytes.count - count)
+        body(&bytes)
+        ftruncate(fd, 0)
+        #expect(pwrite(fd, bytes, bytes.count, 0) == bytes.count)
+    }
+}
+
+extension Journal {
+    fileprivate func put(_ place: UInt64, _ key: String, _ value: String, oldest: UInt64 = 1) throws {
+        let write = JournaledWrite(place: place, expireAtMs: nil, key: Array(key.utf8), value: Array(value.utf8))
+        try append(JournalRecord.put(write, clockMs: 0), oldest: oldest, next: place + 1)
+    }
+
+    fileprivate func done(_ place: UInt64, oldest: UInt64, next: UInt64) throws {
+        try append([UInt8(ascii: "D")] + JournalFrame.bytes(place), oldest: oldest, next: next)
+    }
+
+    fileprivate func append(_ records: [UInt8], oldest: UInt64, next: UInt64) throws {
+        var failure: JournalFailure?
+        records.withUnsafeBytes { bytes in
+            do throws(JournalFailure) { try append(bytes, oldest: oldest, next: next) } catch { failure = error }
+        }
+        if let failure { throw failure }
+    }
+
+    /// "1 a x": place, key and value.
+    fileprivate func live() throws -> [String] {
+        var live: [String] = []
+        try remains?.forEach {
+            live.append(
+                "\($0.place) \(String(decoding: $0.key, as: UTF8.self)) \(String(decoding: $0.value, as: UTF8.self))")
+        }
+        return live
+    }
+}
+
+@Suite("Journal")
+struct JournalTests {
+    @Test("What was not carried out is found by the next process, in order, the last of each place")
+    func restores() throws {
+        let directory = Directory()
+        do {
+            let journal = try directory.open()
+            #expect(try journal.live() == [])
+            try journal.put(1, "a", "x")
+            try journal.put(2, "b", "y")
+            try journal.put(1, "a", "z")
+            try journal.put(3, "c", "w")
+            try journal.done(2, oldest: 1, next: 4)
+        }
+        do {
+            let journal = try directory.open()
+            #expect(try journal.live() == ["1 a z", "3 c w"])
+            #expect(journal.remains?.next == 4 && journal.remains?.tornBytes == 0)
+            try journal.done(1, oldest: 3, next: 4)
+            try journal.put(4, "d", "v", oldest: 3)
+        }
+        /* And by the one after that, which finds what this one has done. */
+        #expect(try directory.open().live() == ["3 c w", "4 d v"])
+    }
+
+    @Test("An expiry is told on the wall clock, whatever the engine's clock counts from")
+    func expiry() throws {
+        let directory = Directory()
+        do {
+            let journal = try directory.open(clockMs: 1_000_000)
+            let write = JournaledWrite(place: 1, expireAtMs: 1_005_000, key: [97], value: [98])
+            try journal.append(JournalRecord.put(write, clockMs: 1_000_000), oldest: 1, next: 2)
+        }
+        let journal = try directory.open(clockMs: 1_000_900)
+        let orders = RecordedOrders()
+        #expect(try journal.restore(to: orders, 1_000_900) == [.journalRestored(writes: 1)])
+        #expect(orders.take() == ["journal on from 2", "restore 1: a 1 bytes until 4100"])
+        #expect(journal.status.restored == 1 && journal.status.isOn)
+    }
+
+    @Test("A torn end is cut, at whatever byte, and what is before it is found")
+    func torn() throws {
+        for length in stride(from: 1, through: 60, by: 1) {
+            let directory = Directory()
+            do {
+                let journal = try directory.open()
+                try journal.put(1, "a", "x")
+                try journal.put(2, "b", "some value that is longer")
+            }
+            var cut = 0
+            try directory.edit("0000000001.journal") { bytes in
+                cut = min(length, 16 + 25 + 26)
+                bytes.removeLast(cut)
+            }
+            do {
+                let journal = try directory.open()
+                #expect(try journal.live() == ["1 a x"])
+                #expect(journal.remains?.tornBytes == 67 - cut && journal.remains?.damaged == [])
+                try journal.put(5, "c", "y")
+            }
+            #expect(try directory.open().live() == ["1 a x", "5 c y"])
+        }
+    }
+
+    @Test("A byte that has changed is noticed; a damaged file is kept under another name")
+    func damaged() throws {
+        let directory = Directory()
+        do {
+            let journal = try directory.open(fileBytesMax: 40)
+            try journal.put(1, "a", "x")
+            try journal.put(2, "b", "y")
+        }
+        #expect(directory.names == ["0000000001.journal", "0000000002.journal"])
+        try directory.edit("0000000001.journal") { $0[$0.count - 1] ^= 1 }
+        let journal = try directory.open()
+        #expect(try journal.live() == ["2 b y"])
+        let kept = directory.path + "/0000000001.damaged"
+        let orders = RecordedOrders()
+        #expect(
+            try journal.restore(to: orders, 0) == [.journalDamaged(path: kept), .journalRestored(writes: 1)])
+        #expect(directory.names.contains("0000000001.damaged"))
+    }
+
+    @Test("A head that is no journal's holds nothing, and a file that is not ours is left alone")
+    func foreign() throws {
+        let directory = Directory()
+        do { try directory.open().put(1, "a", "x") }
+        try directory.edit("0000000001.journal") { $0[0] = 0 }
+        let journal = try directory.open()
+        #expect(try journal.live() == [] && journal.remains?.tornBytes == 59)
+    }
+
+    @Test("Files go when all that they tell of is done, the oldest first")
+    func release() throws {
+        let directory = Directory()
+        let journal = try directory.open(fileBytesMax: 100)
+        for place in 1...10 as ClosedRange<UInt64> { try journal.put(place, "k\(place)", "some value") }
+        #expect(directory.names.count == 5)
+        for place in 1...10 as ClosedRange<UInt64> where place != 1 { try journal.done(place, oldest: 1, next: 11) }
+        #expect(directory.names.first == "0000000001.journal")
+        try journal.done(1, oldest: 11, next: 11)
+        try journal.put(11, "k", "v", oldest: 11)
+        #expect(directory.names.count == 1 && journal.status.bytes < 200)
+        let bytes = journal.status.bytes
+        try journal.clear()
+        #expect(directory.names == [] && bytes > 0 && journal.status.bytes == 0)
+        try journal.put(12, "k", "v", oldest: 12)
+        #expect(directory.names.count == 1)
+    }
+
+    @Test("Too much is copied: what is still to be carried out, once")
+    func copies() throws {
+        let directory = Directory()
+        do {
+            let journal = try directory.open(bytesMax: 2_000, fileBytesMax: 500)
+            for round in 0..<200 as Range<UInt64> { try journal.put(1 + round % 3, "k\(round % 3)", "value \(round)") }
+            try journal.done(2, oldest: 1, next: 4)
+            #expect(journal.status.bytes < 2_700)
+            #expect(directory.names.count < 6)
+        }
+        #expect(try directory.open().live() == ["1 k0 value 198", "3 k2 value 197"])
+    }
+
+    @Test("Always: a batch is on the disk before it counts as written; otherwise at each MiB")
+    func syncs() throws {
+        let directory = Directory()
+        let always = try directory.open(fsync: .always)
+        for place in 1...5 as ClosedRange<UInt64> { try always.put(place, "k", "v") }
+        /* And one for the file itself. */
+        #expect(always.status.syncs == 6 && always.status.batches == 5)
+        let other = Directory()
+        let rarely = try other.open(fsync: .everysec, fileBytesMax: 1 << 24)
+        for place in 1...5 as ClosedRange<UInt64> {
+            try rarely.put(place, "k", String(repeating: "v", count: 400_000))
+        }
+        #expect(rarely.status.syncs == 2)
+        #expect(rarely.perform(.sync).failure == nil && rarely.status.syncs == 3)
+        #expect(rarely.perform(.sync).failure == nil && rarely.status.syncs == 3)
+    }
+
+    @Test("A directory belongs to one process at a time, and one that cannot be is named")
+    func locked() throws {
+        let directory = Directory()
+        let journal = try directory.open()
+        #expect(throws: JournalFailure.self) { try directory.open() }
+        withExtendedLifetime(journal) {}
+        #expect {
+            try Journal("/nowhere/at/all", fsync: .no, bytesMax: 1, clockMs: { 0 })
+        } throws: { error in
+            "\(error)" == "journal: making the directory /nowhere/at/all: No such file or directory"
+        }
+    }
+
+    @Test("What does not fit in write_behind.memory is not dropped: the start is refused")
+    func tooMuch() throws {
+        let directory = Directory()
+        do {
+            let journal = try directory.open()
+            try journal.put(1, "a", "x")
+            try journal.put(2, "b", "y")
+        }
+        let journal = try directory.open()
+        let orders = RecordedOrders()
+        orders.restorable = 1
+        #expect(throws: JournalFailure.self) { try journal.restore(to: orders, 0) }
+        #expect(directory.names == ["0000000001.journal"])
+    }
+}
+
+@Suite("Journaling")
+struct JournalingTests {
+    private func world(_ fsync: SidecarConfig.JournalFsync = .always) -> FlowWorld {
+        FlowWorld.connected(
+            FlowWorld.policy {
+                $0.mode = .writeBehind
+                $0.journal = "/a/journal"
+                $0.journalFsync = fsync
+            })
+    }
+
+    private func did(_ world: FlowWorld, _ work: JournalWork?, _ failure: String? = nil) -> [String] {
+        guard let work else { return ["nothing to do"] }
+        return world.journalDid(
+            JournalOutcome(work: work, failure: failure.map { JournalFailure($0) }, status: JournalStatus()))
+    }
+
+    private func kind(_ work: JournalWork?) -> String {
+        switch work {
+        case .write(_, let oldest, _): "write \(oldest)"
+        case .sync: "sync"
+        case .clear: "clear"
+        case .reopen: "reopen"
+        case nil: "nothing"
+        }
+    }
+
+    @Test("A batch at a time is written, and what waits for it goes on")
+    func writes() {
+        let world = world()
+        #expect(kind(world.journalWork()) == "nothing")
+        world.orders.records = [1, 2]
+        let first = world.journalWork()
+        #expect(kind(first) == "write 1")
+        #expect(kind(world.journalWork()) == "nothing")
+        #expect(did(world, first) == ["journal written"])
+        #expect(kind(world.journalWork()) == "write 2")
+    }
+
+    @Test("Every second what was written is brought to the disk, when something was")
+    func eachSecond() {
+        let world = world(.everysec)
+        world.orders.records = [1]
+        _ = did(world, world.journalWork())
+        #expect(kind(world.journalWork()) == "nothing")
+        world.sleep(ms: 1_000)
+        _ = world.turn()
+        let sync = world.journalWork()
+        #expect(kind(sync) == "sync")
+        #expect(did(world, sync) == [])
+        world.sleep(ms: 1_000)
+        _ = world.turn()
+        #expect(kind(world.journalWork()) == "nothing")
+    }
+
+    @Test("When it cannot be written all is carried out, its files go, and who waits hears it; then it is tried again")
+    func diskFull() {
+        let world = world()
+        world.orders.queuedKeys = ["a"]
+        world.orders.records = [1]
+        let write = world.journalWork()
+        #expect(did(world, write, "journal: no space") == ["journal off", "write 1: a"])
+        #expect(world.flow.notices.last == .journalFailed(reason: "journal: no space"))
+        #expect(kind(world.journalWork()) == "nothing")
+        #expect(world.turn(.reply(1, "+OK")) == ["a is confirmed"])
+        let clear = world.journalWork()
+        #expect(kind(clear) == "clear")
+        #expect(did(world, clear) == ["journal gone"])
+        #expect(kind(world.journalWork()) == "nothing")
+        for failure in ["journal: no space", nil] {
+            world.sleep(ms: 1_000)
+            _ = world.turn()
+            let reopen = world.journalWork()
+            #expect(kind(reopen) == "reopen")
+            #expect(did(world, reopen, failure) == (failure == nil ? ["journal on"] : []))
+        }
+        #expect(world.flow.notices.last == .journalIsBack)
+        world.orders.records = [2]
+        #expect(kind(world.journalWork()) == "write 2")
+    }
+
+    @Test("When it cannot be written and the upstream is away, who waits is closed")
+    func forsaken() {
+        let world = world()
+        world.orders.queuedKeys = ["a"]
+        world.orders.records = [1]
+        _ = did(world, world.journalWork(), "journal: no space")
+        _ = world.turn(.down(1, 104))
+        world.sleep(ms: 60)
+        _ = world.turn()
+        while world.isConnecting { _ = world.pass(ms: 60) }
+        _ = world.orders.take()
+        #expect(kind(world.journalWork()) == "nothing")
+        #expect(world.orders.take() == ["forsake"])
+    }
+
+    @Test("A record that found no memory ends it, as a failed write does")
+    func short() {
+        let world = world()
+        world.orders.journalIsShort = true
+        #expect(kind(world.journalWork()) == "clear")
+        #expect(world.orders.take() == ["journal off"])
+    }
+}
