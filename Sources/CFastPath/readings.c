@@ -41,6 +41,17 @@ uint32_t fp_trace_take(fp_engine *engine, const fp_trace_record **records) {
     return count;
 }
 
+/* ---- the hottest copies ---- */
+
+_Static_assert(sizeof(fp_hot_name) == sizeof(struct store_name) &&
+                   offsetof(fp_hot_name, heat) == offsetof(struct store_name, heat),
+               "the ABI shows a name as the store does");
+
+uint64_t fp_hot_names(const fp_engine *engine, uint8_t heat, uint64_t cursor, uint32_t steps, fp_hot_name *names,
+                      uint32_t *count) {
+    return store_names(engine->store, heat, cursor, steps, (struct store_name *)names, count);
+}
+
 /* ---- memory, numbers ---- */
 
 void fp_charge(fp_engine *engine, size_t bytes) { budget_force(&engine->budget, BUDGET_SWIFT, bytes); }

@@ -1,5 +1,5 @@
-"""modes: what a write costs in each mode, here and at the upstream; what a miss costs there, and from which hit ratio on
-the sidecar saves it more than it costs; a cold start."""
+"""modes: what a write costs in each mode, here and at the upstream; what a miss costs there, and from which hit ratio
+on the sidecar saves it more than it costs; a cold start."""
 
 import bisect
 import contextlib
@@ -80,9 +80,11 @@ def modes(bench):
 
 def writes(bench, keys, what, subjects):
     section = Section("modes", f"SET, {what}", [
-        f"{SHAPE.replace(',', ', ')}, TCP, closed loop. Commands: that the upstream carries out for each write, its own count. CPU of "
+        f"{SHAPE.replace(',', ', ')}, TCP, closed loop. Commands: that the upstream carries out for each write, its "
+        f"own count. CPU of "
         "the upstream and of the sidecar for each write. Each way has an upstream of its own; they take turns. A write "
-        "counts as done when it is acknowledged; a round ends when all of it is upstream. The upstream shares its core with "
+        "counts as done when it is acknowledged; a round ends when all of it is upstream. The upstream shares its core "
+        "with "
         "the load.",
     ], ["way", "commands a write", "upstream us a write", "sidecar us a write", "writes/s", "p50 us"])
     with contextlib.ExitStack() as stack:
@@ -101,14 +103,19 @@ def writes(bench, keys, what, subjects):
 
 def misses(bench):
     section = Section("modes", "A miss, and from which hit ratio on a sidecar pays", [
-        "GET of keys that are always new, one at a time and 16 at a time, directly and as misses; a write of a key that the "
-        "sidecar has a copy of (the upstream announces it), and one that nobody has. CPU of the upstream. From these the hit "
-        "ratio at which reads and writes through the sidecar cost the upstream as much as they would directly, for three "
-        "shares of writes (read-through), if each write is of a key that this sidecar has a copy of: above it the sidecar "
+        "GET of keys that are always new, one at a time and 16 at a time, directly and as misses; a write of a key "
+        "that the "
+        "sidecar has a copy of (the upstream announces it), and one that nobody has. CPU of the upstream. From these "
+        "the hit "
+        "ratio at which reads and writes through the sidecar cost the upstream as much as they would directly, for "
+        "three "
+        "shares of writes (read-through), if each write is of a key that this sidecar has a copy of: above it the "
+        "sidecar "
         "saves it work.",
     ], ["load", "GET directly us", "a miss us", "commands a miss", "SET us", "SET of a copied key us",
         *(f"pays from, {share:.0%} writes" for share in WRITE_SHARES)])
-    for name, shape in (("1 connection -P 1", "clients=1,pipeline=1"), ("20 connections -P 16", "clients=20,pipeline=16")):
+    for name, shape in (("1 connection -P 1", "clients=1,pipeline=1"),
+                        ("20 connections -P 16", "clients=20,pipeline=16")):
         with contextlib.ExitStack() as stack:
             bench.say(f"modes: misses, {name}")
             direct = Subject(bench, stack, "directly", None)
@@ -137,8 +144,9 @@ def written(bench, direct, through, shape):
         direct.upstream_us.clear()
         direct.measure(bench, f"set,{shape},keys={KEYS},order=sequence,value=64")
         plain.append(direct.upstream_us[-1])
-        bench.load(through.upstream.tcp, f"set,clients=1,pipeline=50,keys={KEYS},order=sequence,value=64", requests=KEYS)
-        bench.load(through.ferrite.tcp, f"get,clients=1,pipeline=50,keys={KEYS},order=sequence,value=64", requests=KEYS)
+        each = f"clients=1,pipeline=50,keys={KEYS},order=sequence,value=64"
+        bench.load(through.upstream.tcp, f"set,{each}", requests=KEYS)
+        bench.load(through.ferrite.tcp, f"get,{each}", requests=KEYS)
         before = through.upstream.cpu_ns()
         bench.load(through.upstream.tcp, f"set,{shape},keys={KEYS},order=sequence,value=64", requests=KEYS)
         copied.append((through.upstream.cpu_ns() - before) / KEYS / 1000)
@@ -159,15 +167,18 @@ COLD_RATE = 1_000
 def cold(bench):
     seconds = 15 if bench.quick else 60
     section = Section("cold", "The first minute in front of an upstream with 1,000,000 keys", [
-        f"Reads of keys by Zipf's law (exponent 1) over all of them, {COLD_RATE:,}/s from the start on, for {seconds} s. "
-        "Prefetch of key:*, without jitter: as it is by default, and as fast as said. At the upstream: the most SCAN calls "
+        f"Reads of keys by Zipf's law (exponent 1) over all of them, {COLD_RATE:,}/s from the start on, for {seconds} "
+        f"s. "
+        "Prefetch of key:*, without jitter: as it is by default, and as fast as said. At the upstream: the most SCAN "
+        "calls "
         "and fetches of prefetch in any second (its own count of SCAN; of PTTL less the misses of the reads).",
-    ], ["prefetch", "hit ratio of the first 10 s", f"of {seconds} s", "fetched ahead", "SCAN/s at most", "fetches/s at most",
+    ], ["prefetch", "hit ratio of the first 10 s", f"of {seconds} s", "fetched ahead", "SCAN/s at most", "fetches/s at "
+    "most",
         "aim"])
     weights = zipf()
     with bench.redis() as upstream:
-        with Client(upstream.tcp, timeout=60) as client:
-            client.ask("DEBUG", "POPULATE", COLD_KEYS)
+        fill = f"set,clients=10,pipeline=50,order=sequence,keys={COLD_KEYS},value=64"
+        bench.load(upstream.tcp, fill, requests=COLD_KEYS)
         for name, settings in (
             ("none", {}),
             ("100 SCAN/s, 2,000 fetches/s", {"prefetch.enabled": "true", "prefetch.patterns": "key:*",
@@ -203,7 +214,7 @@ def cold_row(section, name, settings, upstream, ferrite, weights, seconds):
     fill_rate = int(settings.get("prefetch.fill_rate", 2_000)) if settings else 0
     # A sample is a second, more or less.
     met = scans <= scan_rate * 1.1 and fetches <= fill_rate * 1.1
-    verdict = section.aim(name, met, f"{scans} SCAN/s, {fetches} fetches/s")
+    verdict = "" if not settings else section.aim(name, met, f"{scans} SCAN/s, {fetches} fetches/s")
     fetched = ferrite.metrics()["ferrite_sidecar_prefetch_fetched"]
     section.row(name, f"{early:.3f}", f"{all_:.3f}", number(fetched), number(scans), number(max(0, fetches)), verdict)
     section.figure(f"{name}, hit ratio", all_)
@@ -231,7 +242,7 @@ def read_zipf(ferrite, weights, seconds):
                 early = ratio(ferrite)
             count = int(now * COLD_RATE) - sent
             for _ in range(count):
-                client.send("GET", f"key:{bisect.bisect_left(weights, chance.random() * weights[-1])}")
+                client.send("GET", f"key:{bisect.bisect_left(weights, chance.random() * weights[-1]):012d}")
             for _ in range(count):
                 client.reply()
             sent += count

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 
+import checker
 import kernel
 import modes
 import truth
@@ -673,4 +674,5 @@ def redis_benchmark(options):
 
 SUITES = {"hit": hit, "miss": miss, "absent": absent, "pass": passed, "tail": tail, "size": size, "memory": memory,
           "start": start, "freshness": freshness, "staleness": truth.staleness, "fence": truth.fence,
-          "flight": flight, "down": down, "modes": modes.modes, "cold": modes.cold, "standard": standard}
+          "flight": flight, "down": down, "modes": modes.modes, "cold": modes.cold, "checker": checker.checker,
+          "standard": standard}

@@ -824,3 +824,47 @@ TEST("that a key does not exist is an entry like others, and counted") {
     EXPECT(stats.entries == 0 && stats.absent == 0);
     end_store(store, &budget);
 }
+
+/* How many names are at least so hot, walked in slices; of those how many begin with the letter. */
+static uint32_t names_of(const struct store *store, uint8_t heat, char letter, uint32_t *matching) {
+    uint64_t cursor = 0;
+    uint32_t total = 0;
+    *matching = 0;
+    do {
+        struct store_name names[17];
+        uint32_t count;
+        cursor = store_names(store, heat, cursor, 17, names, &count);
+        EXPECT(count <= 17);
+        for (uint32_t i = 0; i < count; i++) *matching += names[i].length > 0 && names[i].bytes[0] == letter;
+        total += count;
+    } while (cursor);
+    return total;
+}
+
+TEST("names are walked in slices, and those used lately, or often, are told from the others") {
+    for (enum store_eviction eviction = STORE_LRU; eviction <= STORE_LFU; eviction++) {
+        struct budget budget;
+        struct store *store = make_store(&budget, 8 << 20, eviction);
+        uint32_t hot;
+        EXPECT(names_of(store, 0, 'h', &hot) == 0);
+        char name[16];
+        static uint8_t value[1000];
+        for (int i = 0; i < 1000; i++) {
+            snprintf(name, sizeof name, "%c%d", i < 100 ? 'h' : 'c', i);
+            put(store, name, value, sizeof value);
+        }
+        struct store_key absent = make_key(store, "habsent", 0), dropped = make_key(store, "h0", 0);
+        store_put(store, &absent, NULL, 0, STORE_NEVER, STORE_NEVER, 1, 1000);
+        store_drop(store, dropped.bytes, dropped.length, dropped.hash);
+        EXPECT(names_of(store, 0, 'h', &hot) == 999 && hot == 99);
+        for (int i = 1; i < 100; i++) {
+            snprintf(name, sizeof name, "h%d", i);
+            for (int use = 0; use < 2000; use++) has(store, name);
+        }
+        uint8_t heat = eviction == STORE_LRU ? 254 : 10;
+        EXPECT(names_of(store, heat, 'h', &hot) < 300 && hot == 99);
+        store_drop_all(store);
+        EXPECT(names_of(store, 0, 'h', &hot) == 0);
+        end_store(store, &budget);
+    }
+}

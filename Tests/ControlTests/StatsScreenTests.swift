@@ -127,4 +127,29 @@ struct StatsScreenTests {
     func wrongURLs(_ url: String) {
         #expect(throws: StatsFailure.self) { try StatsServer(url: url) }
     }
+
+    @Test("shows the queue, its journal, the prefetch and the audit where there is one")
+    func more() throws {
+        var screen = StatsScreen(colours: false)
+        let json = Self.sample.replacingOccurrences(
+            of: "\"process\":",
+            with: """
+                "prefetch":{"state":"running","names":4000,"fetched":1234,"pages":40,"errors":1},
+                "journal":{"on":true,"bytes":12582912,"batches":1,"syncs":1,"failures":0,"restored":0},"process":
+                """
+        ).replacingOccurrences(
+            of: "\"metrics\":[",
+            with: """
+                "metrics":[{"name":"ferrite_sidecar_write_behind_queued","labels":{},"value":12},
+                {"name":"ferrite_sidecar_write_behind_bytes","labels":{},"value":2048},
+                {"name":"ferrite_sidecar_write_behind_total","labels":{"outcome":"confirmed"},"value":99},
+                {"name":"ferrite_sidecar_audit_total","labels":{"result":"same"},"value":1000},
+                {"name":"ferrite_sidecar_audit_total","labels":{"result":"stale"},"value":0},
+                """)
+        let lines = screen.render(try StatsReport(json: json)).split(separator: "\n").map(String.init)
+        #expect(lines.contains("queue      12 acknowledged and not upstream, 2.00 KiB; 99 carried out, 0 given up"))
+        #expect(lines.contains("journal    on, 12.0 MiB, 1 batch, 0 failures"))
+        #expect(lines.contains("prefetch   running, 1,234 of 4,000 keys, 1 error"))
+        #expect(lines.contains("audit      1,000 same, 0 stale"))
+    }
 }

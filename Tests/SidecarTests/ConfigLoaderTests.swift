@@ -63,6 +63,7 @@ struct ConfigLoaderTests {
             "max_clients": ("1", "2", "3"), "idle_timeout": ("1", "2", "3"), "drain_timeout": ("1", "2", "3"),
             "journal": ("\"/a\"", "/b", "/c"), "journal_fsync": ("\"always\"", "no", "everysec"),
             "tracking": ("\"off\"", "optin", "broadcast"), "tracking_prefixes": ("[\"a:\"]", "b:", "c:,d:"),
+            "warm_start": ("\"/a\"", "/b", "/c"),
             "audit": ("0.001", "1", "0"), "fresh_port": ("21", "22", "23"),
             "write_behind.memory": ("\"1mb\"", "2mb", "3mb"), "write_behind.retry_for": ("1", "2", "3"),
             "metrics.enabled": ("false", "true", "false"), "metrics.bind": ("\"::1\"", "127.0.0.1", "::"),
@@ -71,7 +72,7 @@ struct ConfigLoaderTests {
             "prefetch.enabled": ("true", "false", "true"),
             "prefetch.scan_rate": ("1", "2", "3"), "prefetch.fill_rate": ("1", "2", "3"),
             "prefetch.share": ("1", "2", "3"), "prefetch.jitter": ("1", "2", "3"),
-            "prefetch.timeout": ("1", "2", "3"),
+            "prefetch.timeout": ("1", "2", "3"), "prefetch.ready_after_prefetch": ("true", "false", "true"),
             "prefetch.patterns": ("[\"a:*\"]", "b:*", "c:*,d:*"),
         ]
         #expect(Set(samples.keys) == Set(ConfigKey.all.map(\.name)))

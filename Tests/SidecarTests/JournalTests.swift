@@ -20,18 +20,7 @@ private final class Directory {
         rmdir(path)
     }
 
-    var names: [String] {
-        guard let entries = opendir(path) else { return [] }
-        defer { closedir(entries) }
-        var names: [String] = []
-        while let entry = readdir(entries) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if !name.hasPrefix(".") { names.append(name) }
-        }
-        return names.sorted()
-    }
+    var names: [String] { (try? JournalRemains.names(in: path)) ?? [] }
 
     func open(
         fsync: SidecarConfig.JournalFsync = .no, bytesMax: Int = 1 << 30, fileBytesMax: Int = 1 << 20,

@@ -29,18 +29,7 @@ final class Disk {
         rmdir(path)
     }
 
-    private var names: [String] {
-        guard let entries = opendir(path) else { return [] }
-        defer { closedir(entries) }
-        var names: [String] = []
-        while let entry = readdir(entries) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if !name.hasPrefix(".") { names.append(name) }
-        }
-        return names.sorted()
-    }
+    private var names: [String] { (try? JournalRemains.names(in: path)) ?? [] }
 
     func open() throws(JournalFailure) -> Journal {
         try Journal(path, fsync: .no, bytesMax: bytesMax, fileBytesMax: fileBytesMax, clockMs: { Self.clockMs })

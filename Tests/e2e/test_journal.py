@@ -184,13 +184,44 @@ def _(t):
     with t.client(sidecar) as client:
         client.pipeline([("SET", f"k{n}", n) for n in range(1_000)])
     expect(sidecar.stop(), 0)
-    wait_for_line(sidecar, "1000 acknowledged writes have not been carried out within drain_timeout; the journal has them")
+    wait_for_line(sidecar, "1000 acknowledged writes have not been carried out within drain_timeout; the journal has")
     again(sidecar)
     redis.thaw()
     wait_until(is_empty(sidecar), 10, what="an empty queue")
     expect(t.client(redis).call("GET", "k999"), b"999")
     expect(sidecar.stop(), 0)
     expect(os.listdir(folder), [], "files of a journal that tells of nothing")
+
+
+@test("journal: SIGTERM with 100,000 dirty keys: they are upstream, or in the journal, and the log says which")
+def _(t):
+    redis = t.redis()
+    direct = t.client(redis)
+    sidecar = journaled(t, redis, folder_of(redis), **{"write_behind.memory": "32mb"}).wait_until_tracking()
+
+    def fill(value):
+        with t.client(sidecar) as client:
+            for start in range(0, 100_000, 5_000):
+                client.pipeline([("SET", f"k{n}", value) for n in range(start, start + 5_000)], timeout=20)
+
+    redis.freeze()
+    fill("first")
+    expect(waiting(sidecar), 100_000.0)
+    expect(sidecar.stop(), 0)
+    wait_for_line(sidecar, "100000 acknowledged writes have not been carried out within drain_timeout; the journal has")
+    redis.thaw()
+    again(sidecar)
+    wait_until(is_empty(sidecar), 20, what="an empty queue")
+    expect(set(direct.call("MGET", *[f"k{n}" for n in range(100_000)], timeout=20)), {b"first"})
+    redis.freeze()
+    fill("second")
+    begun = time.monotonic()
+    thawing = threading.Timer(0.1, redis.thaw)
+    thawing.start()
+    expect(sidecar.stop(), 0)
+    wait_for_line(sidecar, "every acknowledged write has been carried out upstream")
+    t.note(f"100,000 carried out {time.monotonic() - begun - 0.1:.2f} s after the upstream was there again")
+    expect(set(direct.call("MGET", *[f"k{n}" for n in range(100_000)], timeout=20)), {b"second"})
 
 
 @test("journal: always brings each batch to the disk before it is acknowledged")

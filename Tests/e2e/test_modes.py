@@ -504,6 +504,24 @@ def _(t):
     wait_until(lambda: prefetch_state(sidecar)["names"] <= 10 and prefetch_state(sidecar)["state"] == "done", 20)
 
 
+@test("prefetch: with ready_after_prefetch the pod is ready when it has ended, and after ten seconds in any case")
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 400)
+    settings = {"prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0",
+                "prefetch.fill_rate": "400", "prefetch.ready_after_prefetch": "true"}
+    sidecar = t.sidecar(redis, settings=settings)
+    expect(sidecar.page("/readyz"), (503, "prefetching\n"))
+    wait_until(lambda: sidecar.page("/readyz")[0] == 200, 9, what="readiness")
+    expect(prefetch_state(sidecar)["state"], "done")
+    redis.kill()
+    begun = time.monotonic()
+    other = t.sidecar(redis, settings=settings)
+    expect(other.page("/readyz")[0], 503)
+    wait_until(lambda: other.page("/readyz")[0] == 200, 15, what="readiness")
+    expect_true(8 < time.monotonic() - begun < 13, "it is ready sooner or later than after ten seconds")
+
+
 @test("prefetch: it takes no more than its share, and nobody's place", once=True)
 def _(t):
     redis = t.redis()
@@ -524,6 +542,38 @@ def _(t):
     misses = sidecar.metric("ferrite_keyspace_misses_total")
     client.pipeline([("GET", f"mine:{n}") for n in range(1_000)])
     expect(sidecar.metric("ferrite_keyspace_misses_total"), misses, "misses of what clients had asked for")
+
+
+@test("warm start: the hottest keys are hits in the next process before anybody has asked for them")
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 3_000)
+    path = os.path.join(redis.folder, "warm")
+    for eviction in ("lru", "lfu"):
+        sidecar = t.sidecar(redis, settings={
+            "warm_start": path, "eviction": eviction, "drain_timeout": "500ms"}).wait_until_tracking()
+        with t.client(sidecar) as client:
+            client.pipeline([("GET", f"item:{n}") for n in range(1_000)])
+            for _ in range(20):
+                client.pipeline([("GET", f"item:{n}") for n in range(100)])
+        expect(sidecar.stop(), 0)
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+        expect_true(b"7 item:42" in lines and len(lines) > 100, "the names are not in the file")
+        sidecar.spawn()
+        sidecar.wait_until_up()
+        wait_until(lambda: prefetch_state(sidecar)["state"] == "done", what="the end of the prefetch")
+        client = t.client(sidecar)
+        client.pipeline([("GET", f"item:{n}") for n in range(100)])
+        expect(sidecar.metric("ferrite_keyspace_misses_total"), 0.0, "misses")
+        client.call("GET", "item:2999")
+        expect(sidecar.metric("ferrite_keyspace_misses_total"), 1.0, "misses of what was not there")
+        sidecar.stop()
+        os.unlink(path)
+    with open(path, "w") as file:
+        file.write("something else")
+    sidecar = t.sidecar(redis, settings={"warm_start": path}).wait_until_tracking()
+    wait_until(lambda: "is no file of warm_start" in sidecar.log(), what="a warning")
 
 
 # ---- the admin socket ----

@@ -276,6 +276,19 @@ void fp_bypass(fp_engine *engine, bool on);
 uint64_t fp_drop_matching(fp_engine *engine, const void *pattern, size_t length, uint64_t cursor, uint32_t steps,
                           uint64_t *dropped);
 
+/* A copy's name, and how hot it is: how lately it was used (lru; 255: a moment ago) or how often (lfu). With random
+ * eviction nothing tells. Its bytes are valid until the next turn. */
+typedef struct fp_hot_name {
+    const uint8_t *bytes;
+    uint32_t length;
+    uint8_t heat;
+} fp_hot_name;
+
+/* Names of copies that are at least so hot, looking at `steps` places from `cursor` on (0 begins), for which `names`
+ * has room; returns where to go on, 0 at the end. */
+uint64_t fp_hot_names(const fp_engine *engine, uint8_t heat, uint64_t cursor, uint32_t steps, fp_hot_name *names,
+                      uint32_t *count);
+
 /* Entries filled from now on belong to `epoch`; entries of other epochs, or all while `trusted` is false or after
  * `until_ns`, are suspect: fetched again before they are served, unless `serve_suspect` (the upstream is unreachable).
  */

@@ -287,25 +287,60 @@ void store_drop_all(struct store *store) {
     store->generation++;
 }
 
+/* The entry at a place, NULL if there is none, and the place behind it; *cursor is 0 behind the last. */
+static struct entry *next_place(const struct store *store, uint64_t *cursor) {
+    const struct slab *slab = &store->slab;
+    uint32_t frame = (uint32_t)(*cursor >> 32), place = (uint32_t)*cursor;
+    const struct run *run = &slab->runs[frame];
+    struct entry *entry = NULL;
+    if (run->state != RUN_HEAD || place >= run->fresh) {
+        frame++;
+        place = 0;
+    } else {
+        entry = slab_entry(slab, frame, place++);
+    }
+    *cursor = frame < slab->frame_high ? (uint64_t)frame << 32 | place : 0;
+    return entry && entry->flags & ENTRY_LINKED ? entry : NULL;
+}
+
 uint64_t store_drop_matching(struct store *store, const uint8_t *pattern, size_t length, uint64_t cursor,
                              uint32_t steps, uint64_t *dropped) {
-    struct slab *slab = &store->slab;
-    uint32_t frame = (uint32_t)(cursor >> 32), place = (uint32_t)cursor;
     store->lent = NULL;
-    for (; steps > 0 && frame < slab->frame_high; steps--) {
-        const struct run *run = &slab->runs[frame];
-        if (run->state != RUN_HEAD || place >= run->fresh) {
-            frame++;
-            place = 0;
-            continue;
+    for (; steps > 0 && store->slab.frame_high; steps--) {
+        struct entry *entry = next_place(store, &cursor);
+        if (entry && glob_matches(pattern, length, entry->bytes, entry->key_length)) {
+            *dropped += entry_is_current(store, entry);
+            trace_note(&store->trace, entry->hash, FP_TRACE_FLUSHED, 0);
+            store_unlink(store, entry);
         }
-        struct entry *entry = slab_entry(slab, frame, place++);
-        if (!(entry->flags & ENTRY_LINKED) || !glob_matches(pattern, length, entry->bytes, entry->key_length)) continue;
-        *dropped += entry_is_current(store, entry);
-        trace_note(&store->trace, entry->hash, FP_TRACE_FLUSHED, 0);
-        store_unlink(store, entry);
+        if (cursor == 0) break;
     }
-    return frame < slab->frame_high ? (uint64_t)frame << 32 | place : 0;
+    return cursor;
+}
+
+static uint8_t heat_of(const struct store *store, const struct entry *entry) {
+    uint16_t age = store->clock - entry->used;
+    switch (store->eviction) {
+    case STORE_LRU: return age < 255 ? 255 - age : 0;
+    case STORE_LFU: return entry->frequency;
+    default: return 255;
+    }
+}
+
+uint64_t store_names(const struct store *store, uint8_t heat, uint64_t cursor, uint32_t steps, struct store_name *names,
+                     uint32_t *count) {
+    *count = 0;
+    for (; steps > 0 && store->slab.frame_high; steps--) {
+        const struct entry *entry = next_place(store, &cursor);
+        if (entry && entry_is_current(store, entry) && !(entry->flags & ENTRY_ABSENT)) {
+            uint8_t found = heat_of(store, entry);
+            if (found >= heat)
+                names[(*count)++] =
+                    (struct store_name){.bytes = entry->bytes, .length = entry->key_length, .heat = found};
+        }
+        if (cursor == 0) break;
+    }
+    return cursor;
 }
 
 /* ---- holds --------------------------------------------------------------------------------------------------- */

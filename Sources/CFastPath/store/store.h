@@ -90,6 +90,17 @@ uint32_t store_drop_hash_of_others(struct store *store, uint64_t hash, uint32_t 
  * What is moved meanwhile may be missed. Counts into *dropped. */
 uint64_t store_drop_matching(struct store *store, const uint8_t *pattern, size_t length, uint64_t cursor,
                              uint32_t steps, uint64_t *dropped);
+/* What an entry is called, and how hot it is: how lately it was used (lru; 255: since the clock advanced), or how
+ * often (lfu). With random eviction nothing tells, and all are 255. */
+struct store_name {
+    const uint8_t *bytes; /* until the next put */
+    uint32_t length;
+    uint8_t heat;
+};
+/* Names of entries that are at least so hot, of `steps` places from `cursor` on, as above; `names` has room for as
+ * many. Returns where to go on. */
+uint64_t store_names(const struct store *store, uint8_t heat, uint64_t cursor, uint32_t steps, struct store_name *names,
+                     uint32_t *count);
 /* Drops everything in O(1); the memory comes back in slices by store_tick or when a put needs it. */
 void store_drop_all(struct store *store);
 

@@ -31,6 +31,21 @@ struct StatsReport: Decodable, Sendable {
         var logLinesDropped: UInt64
     }
 
+    struct Prefetch: Decodable, Sendable {
+        /// "off", or what it does.
+        var state: String
+        var names: UInt64
+        var fetched: UInt64
+        var errors: UInt64
+    }
+
+    struct Journal: Decodable, Sendable {
+        var on: Bool
+        var bytes: UInt64
+        var batches: UInt64
+        var failures: UInt64
+    }
+
     /// A counter or gauge has a value, a histogram the others.
     struct Metric: Decodable, Sendable {
         var name: String
@@ -49,6 +64,8 @@ struct StatsReport: Decodable, Sendable {
     var listeners: [String]
     var network: Network
     var upstream: Upstream
+    var prefetch: Prefetch?
+    var journal: Journal?
     var process: Process
     var metrics: [Metric]
 

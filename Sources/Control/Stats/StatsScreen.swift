@@ -18,6 +18,9 @@ struct StatsScreen {
         lines.append("")
         lines += hits(report)
         lines += commands(report)
+        lines += written(report)
+        lines += fetchedAhead(report)
+        lines += audited(report)
         lines.append("")
         lines += latency(report)
         lines.append("")
@@ -88,6 +91,49 @@ struct StatsScreen {
             return fact
         }
         return Self.wrap(facts).map { title($0.offset == 0 ? "commands" : "") + $0.line }
+    }
+
+    /// What is acknowledged and not upstream, where there is write-behind.
+    private func written(_ report: StatsReport) -> [String] {
+        let queued = report.value("ferrite_sidecar_write_behind_queued") ?? 0
+        let bytes = report.value("ferrite_sidecar_write_behind_bytes") ?? 0
+        let confirmed = report.value("ferrite_sidecar_write_behind_total", "outcome", "confirmed") ?? 0
+        let refused = report.value("ferrite_sidecar_write_behind_total", "outcome", "refused") ?? 0
+        guard report.mode == "write-behind" || queued + confirmed + refused > 0 else { return [] }
+        let given = "\(Units.count(refused)) given up"
+        var lines = [
+            title("queue")
+                + "\(Units.count(queued)) acknowledged and not upstream, \(Units.bytes(bytes)); \(Units.count(confirmed)) carried out, "
+                + (refused > 0 ? red(given) : given)
+        ]
+        if let journal = report.journal, journal.on || journal.batches + journal.failures > 0 {
+            let state = journal.on ? green("on") : red("off: it cannot be written")
+            lines.append(
+                title("journal")
+                    + "\(state), \(Units.bytes(journal.bytes)), \(Self.plural(journal.batches, "batch", "batches")), \(Self.plural(journal.failures, "failure"))"
+            )
+        }
+        return lines
+    }
+
+    private func fetchedAhead(_ report: StatsReport) -> [String] {
+        guard let prefetch = report.prefetch, prefetch.state != "off" else { return [] }
+        let errors = prefetch.errors > 0 ? ", " + yellow(Self.plural(prefetch.errors, "error")) : ""
+        return [
+            title("prefetch")
+                + "\(prefetch.state), \(Units.count(prefetch.fetched)) of \(Units.count(prefetch.names)) keys\(errors)"
+        ]
+    }
+
+    private func audited(_ report: StatsReport) -> [String] {
+        let rows = report.rows("ferrite_sidecar_audit_total")
+        guard rows.contains(where: { $0.value ?? 0 > 0 }) else { return [] }
+        let facts = rows.compactMap { row -> String? in
+            guard let value = row.value, let result = row.labels["result"] else { return nil }
+            let fact = "\(Units.count(value)) \(result)"
+            return result == "stale" && value > 0 ? red(fact) : fact
+        }
+        return [title("audit") + facts.joined(separator: ", ")]
     }
 
     /// Per second since the report before; nil without one.
@@ -196,8 +242,8 @@ struct StatsScreen {
         String(repeating: " ", count: max(0, width - text.count)) + text
     }
 
-    private static func plural(_ count: UInt64, _ word: String) -> String {
-        "\(Units.count(count)) \(word)\(count == 1 ? "" : "s")"
+    private static func plural(_ count: UInt64, _ word: String, _ words: String? = nil) -> String {
+        "\(Units.count(count)) \(count == 1 ? word : words ?? word + "s")"
     }
 
     /// Facts with commas between them, on as many lines as they need.

@@ -275,6 +275,14 @@ extension ConfigKey {
         ),
 
         ConfigKey(
+            "warm_start", \.warmStart,
+            .text(
+                name: "path", expected: "an absolute path of a file, e.g. \"/var/lib/ferrite/warm\"",
+                check: { $0.isEmpty || $0.hasPrefix("/") ? nil : "\"\($0)\" is not absolute" }),
+            .prefetch,
+            "File to which the names of the 10,000 hottest keys are written each minute and at the end, and whose keys are fetched first at the next start, at prefetch's pace. No values are written. Empty: none."
+        ),
+        ConfigKey(
             "prefetch.enabled", \.prefetch.enabled, .boolean, .prefetch,
             "Fetch keys by pattern before anybody asks for them: at the start, and when everything has been flushed."),
         ConfigKey(
@@ -298,6 +306,10 @@ extension ConfigKey {
         ConfigKey(
             "prefetch.timeout", \.prefetch.timeoutMs, .duration(100...day, example: "30s"), .prefetch,
             "It ends after this, whatever is left."),
+        ConfigKey(
+            "prefetch.ready_after_prefetch", \.prefetch.readyAfter, .boolean, .prefetch,
+            "/readyz is 503 until the first prefetch has ended, for at most 10 s after the start: whatever becomes of it, the pod is ready then."
+        ),
     ]
 
     private static let mistakeInAddress: @Sendable (String) -> String? = { text in

@@ -43,6 +43,8 @@ struct SidecarConfig: Sendable, Equatable {
         var share: UInt32 = 50
         var jitterMs: UInt64 = 5_000
         var timeoutMs: UInt64 = 30_000
+        /// Not ready before it has ended, or ten seconds have passed.
+        var readyAfter = false
     }
 
     struct WriteBehind: Sendable, Equatable {
@@ -120,6 +122,8 @@ struct SidecarConfig: Sendable, Equatable {
     var traceKey = ""
     var logFormat = LogFormat.pretty
 
+    /// File of the hottest keys' names; empty: none.
+    var warmStart = ""
     var writeBehind = WriteBehind()
     /// Directory of the journal; empty: none.
     var journal = ""

@@ -317,6 +317,18 @@ struct FastPath: Orders, @unchecked Sendable {
         }
         return (next, dropped)
     }
+    /// A slice of a walk over all copies, from 0; `next` is 0 at its end. `body` is told of those that are at least so hot;
+    /// their names are valid in it only.
+    func hotNames(
+        atLeast heat: UInt8, from cursor: UInt64, steps: UInt32, _ body: (_ name: Bytes, _ heat: UInt8) -> Void
+    ) -> UInt64 {
+        withUnsafeTemporaryAllocation(of: fp_hot_name.self, capacity: Int(steps)) { names in
+            var count: UInt32 = 0
+            let next = fp_hot_names(engine, heat, cursor, steps, names.baseAddress, &count)
+            for name in names[..<Int(count)] { body(Bytes(start: name.bytes, count: Int(name.length)), name.heat) }
+            return next
+        }
+    }
     func bypass(_ isOn: Bool) { fp_bypass(engine, isOn) }
     func trust(epoch: UInt32, trusted: Bool, untilNs: UInt64, serveSuspect: Bool) {
         fp_trust(engine, epoch, trusted, untilNs, serveSuspect)

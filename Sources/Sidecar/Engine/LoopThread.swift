@@ -7,12 +7,13 @@ import Synchronization
 enum LoopThread {
     /// Returns when the loop listens, or throws an `EngineError` that says why it does not. Any thread; waits.
     /// `announce` is called when it listens and before it serves anybody.
+    /// `warm`: what is to be prefetched first.
     static func start(
-        config: SidecarConfig, log: Logger, announce: (LoopHandle) -> Void = { _ in }
+        config: SidecarConfig, log: Logger, warm: HotNames = HotNames(), announce: (LoopHandle) -> Void = { _ in }
     ) throws -> LoopHandle {
         let journal = try journal(config)
         let engine = try FastPath(EngineSettings(config))
-        let start = LoopStart(engine: engine, config: config, journal: journal)
+        let start = LoopStart(engine: engine, config: config, journal: journal, warm: warm)
         ControlThread.start(name: "ferrite-loop") { start.run() }
         let facts = try start.wait()
         let handle = LoopHandle(
@@ -148,6 +149,50 @@ extension LoopHandle: Steered {
         return await ask { $0.prefetch(pattern) } ?? false
     }
 
+    /// The hottest copies' names, so many at most.
+    func hottestNames() async -> HotNames {
+        var counts = [Int](repeating: 0, count: 256)
+        await walk { loop, cursor in
+            var found = [Int](repeating: 0, count: 256)
+            let next = loop.engine.hotNames(atLeast: 0, from: cursor, steps: Self.steps) { found[Int($1)] += 1 }
+            return (next, found)
+        } each: {
+            for (heat, count) in $0.enumerated() { counts[heat] += count }
+        }
+        /* The least heat at which they are not too many; one level too many, if that alone is. */
+        var least = 255
+        var count = counts[255]
+        while least > 0, count + counts[least - 1] <= HotNames.countMax {
+            least -= 1
+            count += counts[least]
+        }
+        let heat = UInt8(least)
+        var names = HotNames()
+        await walk { loop, cursor in
+            var found = HotNames()
+            let next = loop.engine.hotNames(atLeast: heat, from: cursor, steps: Self.steps) { name, _ in
+                found.append(name)
+            }
+            return (next, found)
+        } each: {
+            names.append($0)
+        }
+        return names
+    }
+
+    /// A slice between two turns, and so on to the end of the store.
+    private func walk<Found: Sendable>(
+        _ slice: @escaping @Sendable (Loop, UInt64) -> (next: UInt64, Found), each: (Found) -> Void
+    ) async {
+        var cursor: UInt64 = 0
+        repeat {
+            let from = cursor
+            guard let (next, found) = await ask({ slice($0, from) }) else { return }
+            each(found)
+            cursor = next
+        } while cursor != 0
+    }
+
     func bypass(_ isOn: Bool) async { _ = await ask { $0.bypass(isOn) } }
 
     func deadLetters() async -> ([DeadLetter], nowNs: UInt64) {
@@ -208,13 +253,15 @@ private final class LoopStart: Sendable {
     private let engine: FastPath
     private let config: SidecarConfig
     private let journal: JournalWriter?
+    private let warm: HotNames
     private let ready = Semaphore()
     private let granted = Semaphore()
     private let outcome = Mutex<Result<Facts, EngineError>?>(nil)
     private let handle = Mutex<LoopHandle?>(nil)
 
-    init(engine: FastPath, config: SidecarConfig, journal: JournalWriter?) {
+    init(engine: FastPath, config: SidecarConfig, journal: JournalWriter?, warm: HotNames) {
         self.journal = journal
+        self.warm = warm
         self.engine = engine
         self.config = config
     }
@@ -272,9 +319,10 @@ private final class LoopStart: Sendable {
     private func serve(_ facts: Facts, _ handle: LoopHandle) {
         let last: StatsSnapshot
         do {
-            let policy = FlowPolicy(
+            var policy = FlowPolicy(
                 config, networkName: facts.networkName, networkReason: facts.networkReason,
                 seed: SystemRandomNumberGenerator.seed())
+            policy.prefetch.warm = warm
             let loop = Loop(
                 engine: engine, policy: policy, traceKey: config.traceKey, journal: journal?.status ?? JournalStatus())
             loop.run(with: handle.services)

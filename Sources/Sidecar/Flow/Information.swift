@@ -16,7 +16,7 @@ struct InformationOffsets {
         clientsOpened = orders.metricOffset("ferrite_connections_opened_total", "")
         memoryUsed = orders.metricOffset("ferrite_memory_used_bytes", "")
         memoryMax = orders.metricOffset("ferrite_memory_max_bytes", "")
-        commandsWays = ["hit", "miss", "local", "passed", "written", "pinned", "refused"].compactMap {
+        commandsWays = ["hit", "miss", "local", "passed", "written", "behind", "pinned", "refused"].compactMap {
             orders.metricOffset("ferrite_sidecar_commands_total", "way=\"\($0)\"")
         }
         let rows: [(StaticString, String, String)] = [
@@ -29,6 +29,9 @@ struct InformationOffsets {
             ("expired_keys", "ferrite_expired_keys_total", ""),
             ("local_memory_used", "ferrite_memory_used_bytes", ""),
             ("local_memory_max", "ferrite_memory_max_bytes", ""),
+            ("write_behind_queued", "ferrite_sidecar_write_behind_queued", ""),
+            ("audits_same", "ferrite_sidecar_audit_total", "result=\"same\""),
+            ("audits_stale", "ferrite_sidecar_audit_total", "result=\"stale\""),
             ("clients", "ferrite_connections_active", ""),
             ("clients_pinned", "ferrite_sidecar_connections_pinned", ""),
         ]
@@ -119,6 +122,9 @@ extension Flow {
             tracking_reason:\(status.trackingReason)\r
             read_timeouts:\(status.timeouts)\r
             breaker:\(status.breakerIsOpen ? "open" : "closed")\r
+            bypass:\(status.isBypassed ? "on" : "off")\r
+            prefetch:\(status.prefetch.isOn ? status.prefetch.state.rawValue : "off")\r
+            journal:\(journaling.state == .none ? "none" : status.journal.isOn ? "on" : "off")\r
 
             """
         for row in offsets.sidecar where values.indices.contains(row.offset) {

@@ -15,6 +15,8 @@ struct Prefetch {
         var fillsPerSecond: UInt64 = 2_000
         var jitterNs: UInt64 = 0
         var timeoutNs: UInt64 = 30_000_000_000
+        /// What was hot in an earlier process: before the patterns, once.
+        var warm = HotNames()
     }
 
     enum Phase: Equatable {
@@ -40,21 +42,22 @@ struct Prefetch {
     private var nextScanNs: UInt64 = 0
     private var isAsked = false
     private var errors = 0
-    /// Names of the page at hand that are still to be fetched, one behind the other with their ends.
-    private var names: [UInt8] = []
-    private var ends: [Int] = []
+    /// Names of the page at hand that are still to be fetched.
+    private var names = HotNames()
     private var next = 0
+    private var warm: HotNames
     private var fillsFromNs: UInt64 = 0
 
     init(_ policy: Policy, seed: UInt64) {
         self.policy = policy
         random = Backoff(seed: seed)
-        status.isOn = !policy.patterns.isEmpty
+        warm = policy.warm
+        status.isOn = !policy.patterns.isEmpty || !warm.isEmpty
     }
 
     /// The upstream is there for the first time, or everything has been dropped. A thousand pods do not begin at once.
     mutating func begin(_ nowNs: UInt64) {
-        guard !policy.patterns.isEmpty, phase == .resting else { return }
+        guard !policy.patterns.isEmpty || !warm.isEmpty, phase == .resting else { return }
         let jitterNs = policy.jitterNs == 0 ? 0 : random.next(upTo: policy.jitterNs)
         phase = .waiting(untilNs: nowNs &+ jitterNs)
     }
@@ -74,7 +77,7 @@ struct Prefetch {
         switch phase {
         case .resting: .max
         case .waiting(let untilNs): untilNs
-        case .scanning: next < ends.count ? fillsFromNs : isAsked ? beganNs &+ policy.timeoutNs : nextScanNs
+        case .scanning: next < names.count ? fillsFromNs : isAsked ? beganNs &+ policy.timeoutNs : nextScanNs
         }
     }
 
@@ -90,8 +93,8 @@ struct Prefetch {
         if case .waiting(let untilNs) = phase, nowNs >= untilNs { start(nowNs) }
         guard phase == .scanning else { return .none }
         if nowNs &- beganNs >= policy.timeoutNs { return end(nowNs, .timedOut) }
-        if next < ends.count, !fill(nowNs, fetch) { return end(nowNs, .full) }
-        guard next == ends.count, !isAsked, nowNs >= nextScanNs else { return .none }
+        if next < names.count, !fill(nowNs, fetch) { return end(nowNs, .full) }
+        guard next == names.count, !isAsked, nowNs >= nextScanNs else { return .none }
         guard pattern < patterns.count else { return end(nowNs, .done) }
         isAsked = true
         nextScanNs = nowNs &+ policy.scanIntervalNs
@@ -111,11 +114,13 @@ struct Prefetch {
         status = PrefetchStatus()
         status.isOn = true
         status.state = .running
+        guard byHand == nil else { return }
+        swap(&names, &warm)
+        status.names = UInt64(names.count)
     }
 
     private mutating func forgetNames() {
-        names.removeAll(keepingCapacity: true)
-        ends.removeAll(keepingCapacity: true)
+        names.removeAll()
         next = 0
     }
 
@@ -137,17 +142,14 @@ struct Prefetch {
         var allowed = max(1, spentNs &* policy.fillsPerSecond / 1_000_000_000)
         let sentNs = 1_000_000_000 / policy.fillsPerSecond
         fillsFromNs = nowNs
-        return names.withUnsafeBufferPointer { names in
-            while next < ends.count, allowed > 0 {
-                let start = next == 0 ? 0 : ends[next - 1]
-                guard fetch(Bytes(rebasing: names[start..<ends[next]])) else { return false }
-                next += 1
-                allowed -= 1
-                status.fetched &+= 1
-                fillsFromNs &+= sentNs
-            }
-            return true
+        while next < names.count, allowed > 0 {
+            guard names[next].withUnsafeBufferPointer(fetch) else { return false }
+            next += 1
+            allowed -= 1
+            status.fetched &+= 1
+            fillsFromNs &+= sentNs
         }
+        return true
     }
 
     /// The reply to SCAN; one that cannot be read counts as an error.
@@ -160,9 +162,8 @@ struct Prefetch {
         else { return failed(nowNs) }
         forgetNames()
         var left = count
-        while left > 0, let name = reader.text(), names.count &+ name.count <= Self.pageBytesMax {
-            names.append(contentsOf: name)
-            ends.append(names.count)
+        while left > 0, let name = reader.text(), names.bytes.count &+ name.count <= Self.pageBytesMax {
+            names.append(name)
             left &-= 1
         }
         status.names &+= UInt64(max(0, count))

@@ -58,19 +58,23 @@ final class JournalRemains {
     }
 
     private static func numbers(_ directory: String) throws(JournalFailure) -> [UInt64] {
+        try names(in: directory).compactMap { name in
+            name.hasSuffix(Journal.suffix) ? UInt64(name.dropLast(Journal.suffix.count)) : nil
+        }.sorted()
+    }
+
+    /// Of everything in a directory.
+    static func names(in directory: String) throws(JournalFailure) -> [String] {
         guard let entries = opendir(directory) else { throw JournalFailure(doing: "reading \(directory)") }
         defer { closedir(entries) }
-        var numbers: [UInt64] = []
+        var names: [String] = []
         while let entry = readdir(entries) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
-            guard name.hasSuffix(Journal.suffix), let number = UInt64(name.dropLast(Journal.suffix.count)) else {
-                continue
-            }
-            numbers.append(number)
+            if !name.hasPrefix(".") { names.append(name) }
         }
-        return numbers.sorted()
+        return names.sorted()
     }
 
     private func read(_ file: JournalFile, _ index: Int, isLast: Bool) throws(JournalFailure) {

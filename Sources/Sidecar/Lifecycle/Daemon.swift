@@ -48,9 +48,10 @@ enum Daemon {
         LoggingSystem.bootstrap { _ in SidecarLogHandler(output: output, level: config.logLevel.logger) }
         let log = Logger(label: "ferrite")
 
+        let warmStart = config.warmStart.isEmpty ? nil : WarmStart(path: config.warmStart, log: log)
         let loop: LoopHandle
         do {
-            loop = try LoopThread.start(config: config, log: log) { loop in
+            loop = try LoopThread.start(config: config, log: log, warm: warmStart?.read() ?? HotNames()) { loop in
                 announce(resolved, loop, metrics: metricsSocket?.description, fileLimit: fileLimit, log)
                 /* Who waits for the first PONG finds the start line written. */
                 output.writePending()
@@ -73,6 +74,7 @@ enum Daemon {
             table: .fastPath, facts: facts, stats: { await loop.stats() },
             stuckNs: { watchdog.stuckNs(nowNs: MonotonicClock.nowNs()) },
             isDraining: { draining.isSet }, logLinesDropped: { output.dropped }, nowSeconds: wallClockSeconds)
+        if let warmStart { Task { await warmStart.run(loop) } }
         let shutdown = Shutdown()
         Task {
             await serve(loop, metricsSocket, pages, adminSocket, shutdown)
@@ -86,7 +88,10 @@ enum Daemon {
         log.notice(
             "\(Signals.name(first)): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))"
         )
-        Task { await shutdown.trigger() }
+        Task {
+            if let warmStart { warmStart.write(await loop.hottestNames()) }
+            await shutdown.trigger()
+        }
         let second = signals.next()
         log.warning("\(Signals.name(second)) again: leaving at once")
         output.flush(milliseconds: 100)

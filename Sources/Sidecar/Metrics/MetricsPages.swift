@@ -20,10 +20,7 @@ struct MetricsPages: HTTPPages {
         case "/metrics": await numbers(PrometheusText.contentType, PrometheusText.render)
         case "/stats": await numbers(StatsJSON.contentType, StatsJSON.render)
         case "/healthz": health()
-        case "/readyz":
-            isDraining()
-                ? HTTPPage(status: 503, contentType: HTTPPage.plain, body: "draining\n")
-                : HTTPPage(status: 200, contentType: HTTPPage.plain, body: "ready\n")
+        case "/readyz": await readiness()
         case "/":
             HTTPPage(
                 status: 200, contentType: HTTPPage.plain,
@@ -32,6 +29,23 @@ struct MetricsPages: HTTPPages {
         default: HTTPPage(status: 404, contentType: HTTPPage.plain, body: "not found; see /\n")
         }
     }
+
+    private func readiness() async -> HTTPPage {
+        if isDraining() { return HTTPPage(status: 503, contentType: HTTPPage.plain, body: "draining\n") }
+        if await waitsForPrefetch() { return HTTPPage(status: 503, contentType: HTTPPage.plain, body: "prefetching\n") }
+        return HTTPPage(status: 200, contentType: HTTPPage.plain, body: "ready\n")
+    }
+
+    /// With ready_after_prefetch; not for long, whatever becomes of it: an upstream that is away must not keep pods out.
+    private func waitsForPrefetch() async -> Bool {
+        guard facts.config.config.prefetch.readyAfter, nowSeconds() - facts.startSeconds < Self.readySecondsMax else {
+            return false
+        }
+        let prefetch = await stats().upstream.prefetch
+        return prefetch.isOn && (prefetch.state == .waiting || prefetch.state == .running)
+    }
+
+    private static let readySecondsMax = 10.0
 
     private func health() -> HTTPPage {
         if let stuck = stuckNs() {

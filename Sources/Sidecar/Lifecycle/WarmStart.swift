@@ -1,0 +1,93 @@
+import Glibc
+import Logging
+
+/// WarmStart — the names of the hottest keys, written to a file now and then and when the process ends, and fetched first by
+/// the next.
+///
+///     FERRITE WARM 1
+///     6 user:1
+///
+/// A line a name: its length, a blank, its bytes. Written beside the file and renamed, so that it is always whole. Names only:
+/// no value leaves memory.
+struct WarmStart: Sendable {
+    static let head = Array("FERRITE WARM 1\n".utf8)
+    static let period = Duration.seconds(60)
+
+    let path: String
+    let log: Logger
+
+    /// What an earlier process has left; nothing if there is no file, or none of ours.
+    func read() -> HotNames {
+        do throws(TextFile.Failure) {
+            let bytes = try TextFile.bytes(path, bytesMax: 2 * HotNames.bytesMax)
+            guard let names = Self.parse(bytes) else {
+                log.warning("\(path) is no file of warm_start, or damaged: it is not used")
+                return HotNames()
+            }
+            return names
+        } catch {
+            if error != .system(ENOENT) { log.warning("warm_start: \(path) cannot be read: \(error.sentence)") }
+            return HotNames()
+        }
+    }
+
+    static func parse(_ bytes: [UInt8]) -> HotNames? {
+        guard bytes.starts(with: head) else { return nil }
+        var names = HotNames()
+        var at = head.count
+        while at < bytes.count {
+            var length = 0
+            let start = at
+            while at < bytes.count, at - start < 6, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[at]) {
+                length = length * 10 + Int(bytes[at] - UInt8(ascii: "0"))
+                at += 1
+            }
+            guard at > start, at + length + 1 < bytes.count, bytes[at] == UInt8(ascii: " "),
+                bytes[at + 1 + length] == UInt8(ascii: "\n")
+            else { return nil }
+            names.append(bytes[at + 1..<at + 1 + length])
+            at += length + 2
+        }
+        return names
+    }
+
+    static func text(_ names: HotNames) -> [UInt8] {
+        var bytes = head
+        for place in 0..<names.count {
+            bytes += Array("\(names[place].count) ".utf8) + names[place] + [UInt8(ascii: "\n")]
+        }
+        return bytes
+    }
+
+    /// Nothing when there is none: an empty cache says nothing of what is hot. A control thread.
+    func write(_ names: HotNames) {
+        guard !names.isEmpty else { return }
+        let beside = path + ".new"
+        let fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard fd >= 0 else { return complain("making \(beside)") }
+        defer { close(fd) }
+        let bytes = Self.text(names)
+        var done = 0
+        while done < bytes.count {
+            let count = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress.map { $0 + done }, bytes.count - done) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return complain("writing \(beside)") }
+            done += count
+        }
+        guard fsync(fd) == 0 else { return complain("writing \(beside)") }
+        guard rename(beside, path) == 0 else { return complain("renaming \(beside)") }
+    }
+
+    private func complain(_ what: String) {
+        log.warning("warm_start: \(what): \(String(cString: strerror(errno)))")
+        unlink(path + ".new")
+    }
+
+    /// For as long as the loop runs.
+    func run(_ loop: LoopHandle) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: Self.period)
+            if !Task.isCancelled { write(await loop.hottestNames()) }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import Logging
+import Testing
+
+@testable import Sidecar
+
+@Suite("Warm start")
+struct WarmStartTests {
+    private func names(_ words: String...) -> HotNames {
+        var names = HotNames()
+        for word in words { names.append(Array(word.utf8)) }
+        return names
+    }
+
+    @Test("What is written is read back, names of any bytes")
+    func roundTrip() {
+        var all = names("user:1", "", "with blank", "line\nbreak")
+        all.append([UInt8](0...255))
+        #expect(WarmStart.parse(WarmStart.text(all)) == all)
+        #expect(WarmStart.parse(WarmStart.text(HotNames())) == HotNames())
+    }
+
+    @Test(
+        "What is damaged or another's is not used",
+        arguments: [
+            "", "FERRITE WARM 2\n", "FERRITE WARM 1\n6 user:", "FERRITE WARM 1\nuser:1\n",
+            "FERRITE WARM 1\n6 user:12\n",
+            "FERRITE WARM 1\n9999999 x\n", "FERRITE WARM 1\n-1 x\n", "FERRITE WARM 1\n1",
+        ])
+    func damaged(text: String) { #expect(WarmStart.parse(Array(text.utf8)) == nil) }
+
+    @Test("Names are bounded in number and in bytes")
+    func bounded() {
+        var names = HotNames()
+        for number in 0..<HotNames.countMax + 10 { names.append(Array("k\(number)".utf8)) }
+        #expect(names.count == HotNames.countMax)
+        var large = HotNames()
+        for _ in 0..<100 { large.append([UInt8](repeating: 1, count: 20_000)) }
+        #expect(large.bytes.count <= HotNames.bytesMax && large.count == 52)
+    }
+
+    @Test("They are fetched before the patterns, once, and not when a pattern is asked for by hand")
+    func prefetched() {
+        var policy = FlowWorld.policy {
+            $0.prefetch.enabled = true
+            $0.prefetch.patterns = ["a:*"]
+            $0.prefetch.jitterMs = 1_000
+        }
+        policy.prefetch.warm = names("hot:1", "hot:2")
+        let world = FlowWorld(policy)
+        world.connect(link: 1)
+        let first = world.pass(ms: 1_100)
+        let fetched = first.filter { $0.hasPrefix("fetch") || $0.contains("SCAN") }
+        #expect(fetched.prefix(2) == ["fetch hot:1", "fetch hot:2"])
+        #expect(fetched.last == "send 1: SCAN 0 MATCH a:* COUNT 100 TYPE string")
+        _ = world.turn(.reply(1, "*2|$1|0|*0"))
+        _ = world.pass(ms: 50)
+        #expect(world.status.prefetch.state == .done && world.status.prefetch.fetched == 2)
+    }
+}
