@@ -1,0 +1,73 @@
+import Logging
+
+extension FlowNotice {
+    /// A line for people. The control thread.
+    func write(to log: Logger, upstream: String) {
+        switch self {
+        case .up(let version, true, _):
+            log.notice("upstream \(upstream) is connected, changes are tracked", metadata: ["version": "\(version)"])
+        case .up(let version, false, let reason):
+            log.warning(
+                "upstream \(upstream) is connected without tracking: \(reason); entries live until their TTL",
+                metadata: ["version": "\(version)"])
+        case .lost(let reason):
+            log.warning("upstream \(upstream) is lost: \(reason)")
+        case .unreachable(let reason, let isServed):
+            let cached = isServed ? "what is cached is served" : "it may be there, so what is cached is not served"
+            log.warning("upstream \(upstream) is unreachable: \(reason); \(cached)")
+        case .refused(let reason):
+            log.warning("upstream \(upstream) refuses the sidecar: \(reason)")
+        case .suspended:
+            log.warning("upstream \(upstream) has not answered for 500 ms")
+        case .resumed:
+            log.notice("upstream \(upstream) answers again")
+        case .learnt(let commands):
+            if commands > 0 { log.info("\(commands) commands learnt from upstream \(upstream)") }
+        case .deadLetters(let count, let last):
+            log.error(
+                "\(count == 1 ? "an acknowledged write is" : "\(count) acknowledged writes are") given up, the upstream refuses\(count == 1 ? " it" : ", the last"): \(last.reason)",
+                metadata: ["key": "\(last.key)"])
+        case .bypassed(true): log.warning("bypass is on: nothing is served from the cache")
+        case .bypassed(false): log.notice("bypass is off: the cache serves again")
+        case .flushedByControl: log.warning("the control key says flush: nothing is cached any more")
+        case .prefetched(let status):
+            let how =
+                switch status.state {
+                case .full: ", its share of local_memory is used up"
+                case .timedOut: ", its timeout has passed"
+                default: ""
+                }
+            log.notice(
+                "prefetch has fetched \(status.fetched) of \(status.names) keys in \(TimeSpan.show(status.milliseconds))\(how)",
+                metadata: ["pages": "\(status.pages)", "errors": "\(status.errors)"])
+        case .journalRestored(let writes):
+            log.notice("\(writes) writes that were acknowledged before the start are in the journal and are sent now")
+        case .journalTorn(let bytes):
+            log.warning(
+                "the journal's last \(bytes) bytes were not written whole and are cut; nobody was told that they were")
+        case .journalDamaged(let path):
+            log.error("a file of the journal is damaged and may lack acknowledged writes; it is kept as \(path)")
+        case .journalFailed(let reason):
+            log.error(
+                "\(reason); until it can be written again, writes are acknowledged when the upstream has carried them out"
+            )
+        case .journalIsBack:
+            log.notice("the journal is written again")
+        case .drained(let unwritten, let isJournaled):
+            if unwritten > 0, isJournaled {
+                log.warning(
+                    "\(unwritten) acknowledged writes have not been carried out within drain_timeout; the journal has them, and the next start sends them"
+                )
+            } else if unwritten > 0 {
+                log.error(
+                    "\(unwritten) acknowledged writes are lost: the upstream did not take them within drain_timeout")
+            } else {
+                log.notice("every acknowledged write has been carried out upstream")
+            }
+        case .turnedAway(let clients):
+            log.warning(
+                "clients turned away: \(clients.refused) refused at max_clients or for want of local_memory, \(clients.closed) closed that left too much unread for it"
+            )
+        }
+    }
+}
