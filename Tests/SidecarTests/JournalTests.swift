@@ -154,13 +154,25 @@ struct JournalTests {
         #expect(directory.names.contains("0000000001.damaged"))
     }
 
-    @Test("A head that is no journal's holds nothing, and a file that is not ours is left alone")
+    @Test("A file of another version is left as it is, and the start refused; one whose head is torn holds nothing")
     func foreign() throws {
         let directory = Directory()
         do { try directory.open().put(1, "a", "x") }
-        try directory.edit("0000000001.journal") { $0[0] = 0 }
+        try directory.edit("0000000001.journal") { $0[8] = 2 }
+        #expect(throws: JournalFailure.self) { try directory.open() }
+        try directory.edit("0000000001.journal") { $0[8] = 1 }
+        #expect(try directory.open().live() == ["1 a x"])
+        try directory.edit("0000000001.journal") { $0.removeLast($0.count - 10) }
         let journal = try directory.open()
-        #expect(try journal.live() == [] && journal.remains?.tornBytes == 59)
+        #expect(try journal.live() == [] && journal.remains?.tornBytes == 10)
+    }
+
+    @Test("Places go on behind those of which only the end is told any more")
+    func placesGoOn() throws {
+        let directory = Directory()
+        do { try directory.open().done(41, oldest: 42, next: 42) }
+        let journal = try directory.open()
+        #expect(try journal.live() == [] && journal.remains?.next == 42)
     }
 
     @Test("Files go when all that they tell of is done, the oldest first")

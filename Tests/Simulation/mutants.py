@@ -287,7 +287,7 @@ MUTANTS = [
      "    journal_done(&behind->journal, written->place);\n", ""),
     ("journal: of two writes of a key the first is restored as if it were not replaced", BEHIND,
      "    if (old) {\n        leave_queue(behind, old);", "    if (0) {\n        leave_queue(behind, old);"),
-    ("journal: a file that cannot be written stays", JOURNAL + "JournalWriter.swift",
+    ("journal: a file that cannot be written stays", JOURNAL + "JournalWork.swift",
      "            case .clear: try clear()\n", "            case .clear: break\n"),
     ("journal: who waits for it is answered when it cannot be written", ORDERS,
      "    behind_unnote(&engine->serve.behind);\n", "    journal_passed(&engine->serve, UINT64_MAX);\n"),

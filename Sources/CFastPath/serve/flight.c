@@ -270,8 +270,7 @@ static void fill_group(struct serve *serve, struct flight *leader, const uint8_t
 /* A change that was announced meanwhile may have been made before or behind the answer: it says nothing. */
 static void audit(struct serve *serve, const struct flight *flight, const struct resp_element *value) {
     bool absent = is_null(value);
-    if (!absent && value->type != '$' && value->type != '-') absent = true; /* what is no string is served to nobody */
-    if (value->type == '-') return;
+    if (!absent && value->type != '$') return; /* an error tells nothing */
     if (flight->served == flight_digest(serve, value->bytes, value->length, absent)) serve->stats.audits_same++;
     else if (flight->spoiled || flight->era != serve->flight_era) serve->stats.audits_changed++;
     else {

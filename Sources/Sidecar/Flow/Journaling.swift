@@ -120,3 +120,24 @@ extension Flow {
         settle()
     }
 }
+
+extension Journal {
+    /// Hands over what earlier processes have left; returns what the log is to tell. `clockMs`: wall clock minus the engine's.
+    func restore(to orders: some Orders, _ clockMs: Int64) throws(JournalFailure) -> [FlowNotice] {
+        guard let remains else { return [] }
+        var notices: [FlowNotice] = []
+        if remains.tornBytes > 0 { notices.append(.journalTorn(bytes: remains.tornBytes)) }
+        for path in remains.damaged { notices.append(.journalDamaged(path: keepDamaged(path))) }
+        orders.journalOn(next: remains.next)
+        try remains.forEach { write throws(JournalFailure) in
+            let expireAtMs = write.expireAtMs.map { UInt64(clamping: $0 - clockMs) } ?? JournalRecord.never
+            if orders.restoreWrite(place: write.place, write.key, write.value, expireAtMs: expireAtMs) { return }
+            throw JournalFailure(
+                "journal: its \(remains.count) writes do not fit in write_behind.memory; give it what it had when they were acknowledged, until they have been sent"
+            )
+        }
+        if remains.count > 0 { notices.append(.journalRestored(writes: remains.count)) }
+        noteRestored(remains.count)
+        return notices
+    }
+}

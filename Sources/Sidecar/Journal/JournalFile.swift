@@ -99,7 +99,7 @@ final class JournalFile {
 /// JournalReader — the frames of one file, in their order.
 struct JournalReader {
     private let file: JournalFile
-    /// Where the next frame begins; at the end behind the last good one.
+    /// Where the next frame begins; at the end behind the last good one. 0: not even the file's head is whole.
     private(set) var offset = 0
 
     struct Frame {
@@ -112,7 +112,13 @@ struct JournalReader {
     init(_ file: JournalFile) throws(JournalFailure) {
         self.file = file
         let head = try file.read(at: 0, count: JournalFrame.fileHead.count)
-        if head == JournalFrame.fileHead { offset = head.count }
+        if head.count < JournalFrame.fileHead.count { return }
+        guard head == JournalFrame.fileHead else {
+            throw JournalFailure(
+                "journal: \(file.path) is damaged at its beginning, or was written by another version; move it away, or start the version that wrote it"
+            )
+        }
+        offset = head.count
     }
 
     /// Nil at the end, or where something is torn: a frame, or the head of the file.

@@ -1,5 +1,3 @@
-import Glibc
-
 /// JournalFrame — the form of a journal's file: a head, then frames, each a batch of the fast path's records as it was
 /// acknowledged (serve/journal.h tells the form of a record). Numbers stand with the lowest byte first.
 ///
@@ -13,6 +11,7 @@ enum JournalFrame {
     static let version: UInt32 = 1
     static let fileHead = magic + bytes(version) + [0, 0, 0, 0]
     static let headBytes = 16
+
     /// `clockMs`: what is added to a time of the engine for one of the wall clock.
     static func head(of records: UnsafeRawBufferPointer, clockMs: Int64) -> [UInt8] {
         let clock = bytes(UInt64(bitPattern: clockMs))

@@ -104,6 +104,7 @@ final class JournalRemains {
                 expireAtMs: expireAtMs == JournalRecord.never
                     ? nil : Int64(bitPattern: expireAtMs).addingReportingOverflow(frame.clockMs).partialValue)
         case .done(let place):
+            next = max(next, place &+ 1)
             live[place] = nil
         }
     }
