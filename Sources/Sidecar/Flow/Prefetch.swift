@@ -3,10 +3,11 @@
 ///     waiting ─► scanning ─► done
 ///                 SCAN page ─► names ─► fetch, fetch, …      one page at a time, both at their own pace
 ///
-/// What was hot in an earlier process (warm_start) comes first, without SCAN. SCAN travels on the tracked link like any passed command. The names of a page are fetched by flights that nobody waits
-/// for, under the same rules as all others: what comes is registered, and spoiled by a change. The fast path refuses what
-/// would need more than `share` of the budget, or the room of what clients have asked for. It ends when the patterns are
-/// through, the share is used up or `timeout` has passed: a server whose cursor never comes back to 0 costs no more.
+/// What was hot in an earlier process (warm_start) comes first, without SCAN. SCAN travels on the tracked link like any passed
+/// command. The names of a page are fetched by flights that nobody waits for, under the same rules as all others: what comes
+/// is registered, and spoiled by a change. The fast path refuses what would need more than `share` of the budget, or the room
+/// of what clients have asked for. It ends when the patterns are through, the share is used up or `timeout` has passed: a
+/// server whose cursor never comes back to 0 costs no more.
 /// A state machine: told the time, and what came.
 struct Prefetch {
     struct Policy: Sendable {
