@@ -22,6 +22,16 @@ private final class Directory {
 
     var names: [String] { (try? JournalRemains.names(in: path)) ?? [] }
 
+    /// Our descriptors of the directory itself.
+    var descriptors: [Int32] {
+        (0..<1_024).filter { fd in
+            let target = [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
+                count = buffer.baseAddress.map { max(0, readlink("/proc/self/fd/\(fd)", $0, 256)) } ?? 0
+            }
+            return target == Array(path.utf8)
+        }
+    }
+
     func open(
         fsync: SidecarConfig.JournalFsync = .no, bytesMax: Int = 1 << 30, fileBytesMax: Int = 1 << 20,
         clockMs: Int64 = 1_000_000
@@ -234,6 +244,20 @@ struct JournalTests {
         } throws: { error in
             "\(error)" == "journal: making the directory /nowhere/at/all: No such file or directory"
         }
+    }
+
+    @Test("A child that was just being started does not keep the lock")
+    func lockOfAChild() throws {
+        let directory = Directory()
+        var copies: [Int32] = []
+        do {
+            let journal = try directory.open()
+            copies = directory.descriptors.map { dup($0) }
+            withExtendedLifetime(journal) {}
+        }
+        defer { for copy in copies { close(copy) } }
+        #expect(copies.count == 1)
+        #expect(throws: Never.self) { try directory.open() }
     }
 
     @Test("What does not fit in write_behind.memory is not dropped: the start is refused")

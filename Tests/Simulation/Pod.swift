@@ -50,6 +50,8 @@ final class Pod {
     private(set) var journal: Journal?
     /// What the journal's thread is at.
     var journalWork: JournalWork?
+    /// Between two processes.
+    private var isGone = false
     /// How often it was killed.
     private(set) var life = 0
     var wires: [Wire?] = []
@@ -122,6 +124,7 @@ final class Pod {
         journal = try disk?.open()
         let notices: [FlowNotice]
         (sim, loop, notices) = try Self.begin(plan, seed: seed, nowNs: nowNs, journal)
+        isGone = false
         return notices
     }
 
@@ -129,6 +132,8 @@ final class Pod {
     func owns(_ wire: Wire) -> Bool { self.wire(wire.number) === wire }
 
     func destroy() {
+        if isGone { return }
+        isGone = true
         loop.engine.destroy()
         fp_sim_destroy(sim)
     }

@@ -47,7 +47,7 @@ final class Journal {
         do throws(JournalFailure) {
             remains = try JournalRemains(directory: path)
         } catch {
-            close(directory)
+            Self.unlock(directory)
             throw error
         }
         files = remains?.files ?? []
@@ -55,7 +55,7 @@ final class Journal {
         status.bytes = files.reduce(0) { $0 + $1.file.bytes }
     }
 
-    deinit { close(directory) }
+    deinit { Self.unlock(directory) }
 
     /// What earlier processes have left; forgotten with the first write.
     private(set) var remains: JournalRemains?
@@ -90,6 +90,12 @@ final class Journal {
             throw JournalFailure("journal: another process uses \(path); every sidecar needs a directory of its own")
         }
         return fd
+    }
+
+    /* Also from a copy of the descriptor: a child that is being started has one until it runs its program. */
+    private static func unlock(_ fd: Int32) {
+        flock(fd, LOCK_UN)
+        close(fd)
     }
 
     static func file(_ directory: String, _ number: UInt64) -> String {

@@ -1,10 +1,12 @@
 import Glibc
 
-/// A real redis-server of this test's own, on a Unix socket, stopped when it is let go.
+/// A real redis-server of this test's own, on a Unix socket, stopped when it is let go, or when this process is no more.
 final class RealRedis {
     private let folder: String
     private var pid: pid_t = 0
     private var control: Int32 = -1
+    /// Its end tells the shell around the server that it is time.
+    private var lifeline: [Int32] = [-1, -1]
 
     struct Missing: Error {}
 
@@ -12,14 +14,32 @@ final class RealRedis {
         var name = Array("/tmp/ferrite-model-XXXXXX".utf8CString)
         guard mkdtemp(&name) != nil else { throw Missing() }
         folder = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        guard pipe(&lifeline) == 0 else { throw Missing() }
+        for end in lifeline { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         let words = [
+            "sh", "-c", "\"$@\" </dev/null & read -r _; kill -9 $!; wait", "sh",
             "redis-server", "--port", "0", "--unixsocket", "\(folder)/socket", "--save", "", "--appendonly", "no",
             "--dir", folder, "--logfile", "\(folder)/log", "--databases", "2", "--enable-debug-command", "yes",
         ]
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
         arguments.append(nil)
         defer { for argument in arguments { free(argument) } }
-        guard posix_spawnp(&pid, "redis-server", nil, nil, &arguments, environ) == 0 else { throw Missing() }
+        /* None of our output is its own: it would keep a reader of it waiting. */
+        var files = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&files)
+        defer { posix_spawn_file_actions_destroy(&files) }
+        posix_spawn_file_actions_adddup2(&files, lifeline[0], 0)
+        posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0)
+        posix_spawn_file_actions_adddup2(&files, 1, 2)
+        /* A thread of a pool blocks all signals; a shell that hears of no child's end waits for ever. */
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        guard posix_spawnp(&pid, "sh", &files, &attributes, &arguments, environ) == 0 else { throw Missing() }
         for _ in 0..<500 {
             control = connect()
             if control >= 0 {
@@ -33,10 +53,8 @@ final class RealRedis {
 
     deinit {
         if control >= 0 { close(control) }
-        if pid > 0 {
-            kill(pid, SIGKILL) /* a blocked SIGTERM is inherited */
-            waitpid(pid, nil, 0)
-        }
+        for end in lifeline where end >= 0 { close(end) }
+        if pid > 0 { waitpid(pid, nil, 0) }
         for file in ["socket", "log"] { unlink("\(folder)/\(file)") }
         rmdir(folder)
     }
