@@ -210,6 +210,10 @@ MUTANTS = [
      "        drop_looked_at(serve, slot);\n"
      "        if (slot->looks_around) forget_suspects(serve);\n",
      "        leave_fence(serve, slot);\n"),
+    ("epochs: a probe that nobody answers proves it though something was heard", FLOW + "TrackedLink.swift",
+     "        guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,\n"
+     "            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(evidence), !reach.isUnreachable\n",
+     "        guard tracked.isUp, tracked.heartbeat.isSilent, evidence == .silence, !reach.isUnreachable\n"),
     ("epochs: who refuses in words counts as gone", FLOW + "TrackedLink.swift",
      "            /* Who refuses us in words is there, and others may be writing. */\n"
      "            return heardFromUpstream()\n", ""),

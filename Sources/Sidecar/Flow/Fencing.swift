@@ -41,10 +41,8 @@ extension Flow {
         if wasLate || nowNs &- sentNs < policy.readTimeoutNs { breaker.succeeded() }
         tracked.heartbeat.ponged(nowNs, sentNs: sentNs)
         orders.passFence(tracked.heartbeat.answered)
-        if wasLate {
-            closeProbe()
-            reach.isUnreachable = false
-        }
+        closeProbe()
+        if wasLate { reach.isUnreachable = false }
         publishTrust()
         guard wasLate else { return }
         if !tracked.heartbeat.isLate { notices.append(.resumed) }

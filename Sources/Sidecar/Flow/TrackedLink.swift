@@ -402,7 +402,7 @@ extension Flow {
             notices.append(.suspended)
             publishTrust()
             passAllFences()
-            openProbe()
+            if probe.link == 0, nowNs >= probe.notBeforeNs { openProbe() }
         case .giveUp:
             closeTracked("no answer for \(policy.linkTimeoutNs / 1_000_000) ms")
         }
@@ -448,7 +448,9 @@ extension Flow {
     }
 
     mutating func probeFailed(_ evidence: Evidence) {
-        probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
+        /* Too early to count: once more when it would. */
+        let isDoubted = tracked.isUp && !tracked.heartbeat.isSilent
+        probe.notBeforeNs = isDoubted ? tracked.heartbeat.deadlineNs : nowNs &+ Heartbeat.lateNs
         guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,
             nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(evidence), !reach.isUnreachable
         else { return }
@@ -459,10 +461,20 @@ extension Flow {
         publishTrust()
     }
 
+    /// One is under way when the PONG is late, so that cached data is served from then on if nobody is there.
     var probeDeadline: UInt64? {
-        if probe.link != 0 { return probe.deadlineNs }
-        guard tracked.isUp, tracked.heartbeat.isSilent, !reach.isUnreachable else { return nil }
-        return max(probe.notBeforeNs, reach.lastHeardNs &+ Heartbeat.lateNs)
+        if probe.link != 0 { return probeEndNs }
+        guard tracked.isUp, !reach.isUnreachable else { return nil }
+        if tracked.heartbeat.isSilent { return max(probe.notBeforeNs, reach.lastHeardNs &+ Heartbeat.lateNs) }
+        let leadNs = min(policy.connectTimeoutNs, Heartbeat.lateNs / 2)
+        return tracked.heartbeat.doubtedFromNs(leadNs: leadNs).map { max(probe.notBeforeNs, $0) }
+    }
+
+    /* Its own silence counts when all else has been silent for long enough. */
+    private var probeEndNs: UInt64 {
+        guard tracked.isUp, reach.lastHeardNs <= probe.startedNs else { return probe.deadlineNs }
+        let lateNs = tracked.heartbeat.isSilent ? 0 : tracked.heartbeat.deadlineNs
+        return max(probe.deadlineNs, reach.lastHeardNs &+ Heartbeat.lateNs, lateNs)
     }
 
     mutating func expireProbe() {

@@ -58,6 +58,12 @@ struct Heartbeat {
         return sinceNs &+ (isSilent || linkTimeoutNs < Self.lateNs ? linkTimeoutNs : Self.lateNs)
     }
 
+    /// `leadNs` before the PONG that is owed is late; nil when none is, or the link is given up by then.
+    func doubtedFromNs(leadNs: UInt64) -> UInt64? {
+        guard isOut, !isSilent, linkTimeoutNs >= Self.lateNs else { return nil }
+        return sinceNs &+ Self.lateNs &- leadNs
+    }
+
     /// What had come by `sightNs` has been told. Only when the deadline had passed by then is anything to be done.
     mutating func due(_ sightNs: UInt64) -> Action {
         guard sightNs >= deadlineNs else { return .none }
