@@ -137,18 +137,13 @@ struct Prefetch {
 
     /// As many as the pace allows; false when there is no room for more.
     private mutating func fill(_ nowNs: UInt64, _ fetch: (Bytes) -> Bool) -> Bool {
-        guard nowNs >= fillsFromNs else { return true }
-        /* Time that went by without anything to fetch gives no right to a burst. */
-        let spentNs = min(nowNs &- fillsFromNs, 20_000_000) &+ 1_000_000
-        var allowed = max(1, spentNs &* policy.fillsPerSecond / 1_000_000_000)
-        let sentNs = 1_000_000_000 / policy.fillsPerSecond
-        fillsFromNs = nowNs
-        while next < names.count, allowed > 0 {
+        /* Time that went by without anything to fetch gives no right to more of a burst than that. */
+        fillsFromNs = max(fillsFromNs, nowNs &- min(nowNs, 20_000_000))
+        while next < names.count, fillsFromNs <= nowNs {
             guard names[next].withUnsafeBufferPointer(fetch) else { return false }
             next += 1
-            allowed -= 1
             status.fetched &+= 1
-            fillsFromNs &+= sentNs
+            fillsFromNs &+= 1_000_000_000 / policy.fillsPerSecond
         }
         return true
     }
@@ -169,7 +164,6 @@ struct Prefetch {
         }
         status.names &+= UInt64(max(0, count))
         errors = 0
-        fillsFromNs = max(fillsFromNs, nowNs)
         if cursor.elementsEqual([UInt8(ascii: "0")]) { goOn() } else { self.cursor = Array(cursor) }
     }
 
