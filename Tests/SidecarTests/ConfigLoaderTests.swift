@@ -40,6 +40,14 @@ struct ConfigLoaderTests {
         #expect(config.metrics == .init(enabled: true, bind: "0.0.0.0", port: 9091))
     }
 
+    @Test("warm_start leads to a file or to nothing", arguments: ["/dev/null", "/tmp"])
+    func warmStartPath(path: String) throws {
+        let problems = problems(loader(nil, ["upstream": "r", "warm_start": path]))
+        #expect(problems.count == 1)
+        #expect(problems.first?.contains("\"\(path)\" is there and is no file; expected the path of a file") ?? false)
+        #expect(try loader(nil, ["upstream": "r", "warm_start": "/no/such"]).load().config.warmStart == "/no/such")
+    }
+
     @Test("every key can be set by file, environment and flag, and a later one wins")
     func everyKeyEverywhere() throws {
         let samples: [String: (file: String, env: String, flag: String)] = [

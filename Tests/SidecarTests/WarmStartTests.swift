@@ -1,3 +1,4 @@
+import Glibc
 import Logging
 import Testing
 
@@ -27,6 +28,27 @@ struct WarmStartTests {
             "FERRITE WARM 1\n9999999 x\n", "FERRITE WARM 1\n-1 x\n", "FERRITE WARM 1\n1",
         ])
     func damaged(text: String) { #expect(WarmStart.parse(Array(text.utf8)) == nil) }
+
+    @Test(
+        "What another has written is never replaced; what is not there, empty or a damaged file of ours is",
+        arguments: [
+            ("something else", false), ("FERRITE WARM 2\n1 x\n", false), ("FERRITE", false),
+            (String(repeating: "x", count: 3 << 20), false), ("FERRITE WARM 1\n6 user:", true), ("", true), (nil, true),
+        ] as [(String?, Bool)])
+    func others(text: String?, isReplaced: Bool) throws {
+        let path = "/tmp/ferrite-test-warm-\(getpid())-\(UInt32.random(in: 0...(.max)))"
+        defer { unlink(path) }
+        if let text {
+            let file = try #require(fopen(path, "w"))
+            fputs(text, file)
+            fclose(file)
+        }
+        let warm = WarmStart(path: path, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        #expect(warm.read().isEmpty)
+        warm.write(names("k"))
+        let left = TextFile.read(path, bytesMax: 4 << 20)
+        #expect(left == (isReplaced ? "FERRITE WARM 1\n1 k\n" : text))
+    }
 
     @Test("Names are bounded in number and in bytes")
     func bounded() {

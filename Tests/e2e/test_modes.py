@@ -574,6 +574,11 @@ def _(t):
         file.write("something else")
     sidecar = t.sidecar(redis, settings={"warm_start": path}).wait_until_tracking()
     wait_until(lambda: "is no file of warm_start" in sidecar.log(), what="a warning")
+    with t.client(sidecar) as client:
+        client.call("GET", "item:1")
+    expect(sidecar.stop(), 0)
+    with open(path) as file:
+        expect(file.read(), "something else")
 
 
 # ---- the admin socket ----

@@ -1,4 +1,5 @@
-/// From flags, environment and file to one checked configuration. Pure but for `readSecret`.
+/// From flags, environment and file to one checked configuration. Pure but for `readSecret` and a look at what
+/// stands where a file is to be written.
 ///
 ///     file < environment < flags ─► one SidecarConfig ─► container limit ─► combinations ─► ResolvedConfig
 ///                                        └ every problem on the way is kept; any at all: nothing starts
@@ -36,6 +37,7 @@ struct ConfigLoader {
         applyMemoryLimit(&state)
         state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
         readPasswordFile(&state)
+        checkWarmStart(&state)
 
         let upstreamGiven = state.sources["upstream"] != nil || state.failed.contains("upstream")
         let othersWrong = !state.problems.isEmpty
@@ -237,6 +239,16 @@ struct ConfigLoader {
         } catch {
             refuse("\"\(path)\" cannot be read: \(error.sentence)")
         }
+    }
+
+    /* It is replaced as a whole: what is no file would be gone. */
+    private func checkWarmStart(_ state: inout State) {
+        let path = state.config.warmStart
+        guard !path.isEmpty, !state.failed.contains("warm_start"), TextFile.isSpecial(path) else { return }
+        state.problems.append(
+            ConfigProblem(
+                source: state.sources["warm_start"], key: "warm_start", what: "\"\(path)\" is there and is no file",
+                expected: "the path of a file, which is made if it is not there, e.g. /var/lib/ferrite/warm"))
     }
 
     private func warnings(_ state: State) -> [String] {

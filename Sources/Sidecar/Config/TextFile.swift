@@ -33,6 +33,12 @@ enum TextFile {
         }
     }
 
+    /// Something is there, and it is a folder, a device, a pipe or a socket; a link is what it leads to.
+    static func isSpecial(_ path: String) -> Bool {
+        var facts = stat()
+        return stat(path, &facts) == 0 && facts.st_mode & S_IFMT != S_IFREG
+    }
+
     /// nil when it cannot be read.
     static func read(_ path: String, bytesMax: Int) -> String? {
         guard let bytes = try? bytes(path, bytesMax: bytesMax) else { return nil }

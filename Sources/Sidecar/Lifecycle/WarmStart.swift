@@ -8,7 +8,7 @@ import Logging
 ///     6 user:1
 ///
 /// A line a name: its length, a blank, its bytes. Written beside the file and renamed, so that it is always whole. Names only:
-/// no value leaves memory.
+/// no value leaves memory. A file that begins otherwise is somebody else's, and is left as it is.
 struct WarmStart: Sendable {
     static let head = Array("FERRITE WARM 1\n".utf8)
     static let period = Duration.seconds(60)
@@ -18,10 +18,11 @@ struct WarmStart: Sendable {
 
     /// What an earlier process has left; nothing if there is no file, or none of ours.
     func read() -> HotNames {
+        guard isOurs() else { return HotNames() }
         do throws(TextFile.Failure) {
             let bytes = try TextFile.bytes(path, bytesMax: 2 * HotNames.bytesMax)
             guard let names = Self.parse(bytes) else {
-                log.warning("\(path) is no file of warm_start, or damaged: it is not used")
+                if !bytes.isEmpty { log.warning("warm_start: \(path) is damaged: it is not used, and written anew") }
                 return HotNames()
             }
             return names
@@ -29,6 +30,28 @@ struct WarmStart: Sendable {
             if error != .system(ENOENT) { log.warning("warm_start: \(path) cannot be read: \(error.sentence)") }
             return HotNames()
         }
+    }
+
+    /// Whether it may be replaced: it is not there, is empty, or begins as ours do. Says in the log why not.
+    private func isOurs() -> Bool {
+        /* A pipe would keep the open waiting. */
+        let fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard fd >= 0 else {
+            if errno == ENOENT { return true }
+            log.warning(
+                "warm_start: \(path) cannot be read, so it is not replaced: \(String(cString: strerror(errno)))")
+            return false
+        }
+        defer { close(fd) }
+        var facts = stat()
+        var bytes = [UInt8](repeating: 0, count: Self.head.count)
+        let isFile = fstat(fd, &facts) == 0 && facts.st_mode & S_IFMT == S_IFREG
+        let count = isFile ? Glibc.read(fd, &bytes, bytes.count) : -1
+        if count == 0 || (count > 0 && bytes[..<count] == Self.head[...]) { return true }
+        log.warning(
+            "\(path) is no file of warm_start: it is neither used nor replaced, and the hottest keys are not noted; remove it, or name another file"
+        )
+        return false
     }
 
     static func parse(_ bytes: [UInt8]) -> HotNames? {
@@ -61,7 +84,7 @@ struct WarmStart: Sendable {
 
     /// Nothing when there is none: an empty cache says nothing of what is hot. A control thread.
     func write(_ names: HotNames) {
-        guard !names.isEmpty else { return }
+        guard !names.isEmpty, isOurs() else { return }
         let beside = path + ".new"
         let fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard fd >= 0 else { return complain("making \(beside)") }
