@@ -652,14 +652,34 @@ def _(t):
     expect_true(code == 0 and '"forbidden key"  NOPERM' in text and "secret value" not in text, text)
 
 
-@test("an admin socket that cannot be had is an error of the start", once=True)
+@test("an admin socket that cannot be had is an error of the start, and what is no socket is left alone", once=True)
 def _(t):
     redis = t.redis()
-    done = subprocess.run(
-        [ferrite_binary(), "--sidecar", "--upstream", f"127.0.0.1:{redis.port}", "--port", "0", "--metrics-port", "0",
-         "--set", "admin_socket=/no/such/folder/admin.sock"], capture_output=True, text=True, timeout=10)
-    expect(done.returncode, 69, "exit status")
-    expect_true("admin_socket" in done.stderr and "folder" in done.stderr, done.stderr)
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+
+    def refused(path, *words):
+        done = subprocess.run(
+            [ferrite_binary(), "--sidecar", "--upstream", f"127.0.0.1:{redis.port}", "--port", "0", "--metrics-port",
+             "0", "--set", f"admin_socket={path}"], capture_output=True, text=True, timeout=10)
+        expect(done.returncode, 69, "exit status")
+        for word in ("admin_socket", path, *words):
+            expect_true(word in done.stderr, done.stderr)
+    refused("/no/such/folder/admin.sock", "folder")
+    path, link = os.path.join(folder, "precious"), os.path.join(folder, "link")
+    with open(path, "w") as file:
+        file.write("precious")
+    os.symlink(path, link)
+    for name in (path, link, folder):
+        refused(name, "no socket", "another path")
+    with open(link) as file:
+        expect(file.read(), "precious")
+    sidecar = t.sidecar(redis, settings={"admin_socket": os.path.join(folder, "admin.sock")}).wait_until_tracking()
+    refused(os.path.join(folder, "admin.sock"), "another process")
+    sidecar.kill()
+    sidecar.child.returncode = 0  # killed on purpose
+    again = t.sidecar(redis, settings={"admin_socket": os.path.join(folder, "admin.sock")}).wait_until_tracking()
+    expect(steer(os.path.join(folder, "admin.sock"), "flush")[0], 0)
+    expect(again.stop(), 0)
 
 
 @test("one key at the upstream steers every sidecar")

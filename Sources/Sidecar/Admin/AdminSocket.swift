@@ -19,9 +19,9 @@ struct AdminSocket: Sendable {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         fd = socket(AF_UNIX, type, 0)
         guard fd >= 0 else { throw failure(String(cString: strerror(errno))) }
-        if Self.isListenedOn(path) {
+        if let who = Self.holder(of: path) {
             close(fd)
-            throw failure("another process listens there, or it is no socket")
+            throw failure("\(who); name another path")
         }
         unlink(path)
         /* Nobody may connect in the moment between bind and chmod. */
@@ -37,12 +37,17 @@ struct AdminSocket: Sendable {
 
     func remove() { unlink(path) }
 
-    /// Somebody is there, or the file is no socket: it is not ours to replace.
-    private static func isListenedOn(_ path: String) -> Bool {
+    /// Who or what has the path, when it is not ours to replace: only a socket on which nobody listens any more is. A regular
+    /// file refuses a connection just as such a socket does.
+    private static func holder(of path: String) -> String? {
+        var facts = stat()
+        guard lstat(path, &facts) == 0 else { return nil }
+        guard facts.st_mode & S_IFMT == S_IFSOCK else { return "what is there is no socket, and is left as it is" }
         let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         defer { close(probe) }
-        if withAddress(path, { connect(probe, $0, $1) }) == 0 { return true }
-        return errno != ENOENT && errno != ECONNREFUSED
+        if withAddress(path, { connect(probe, $0, $1) }) == 0 { return "another process listens there" }
+        let reason = errno
+        return reason == ENOENT || reason == ECONNREFUSED ? nil : String(cString: strerror(reason))
     }
 
     private static func withAddress(
