@@ -416,6 +416,8 @@ struct ConfigLoaderTests {
         #expect(warnings.count == 2)
         #expect(warnings[0].contains("are lost when this process, the pod or the node dies"))
         #expect(warnings[1].contains("prefetch has no patterns"))
+        let warm = ["upstream": "r", "prefetch.enabled": "true", "warm_start": "/no/such"]
+        #expect(try loader(nil, warm).load().warnings == [])
     }
 
     @Test("what --check-config shows is the configuration, and says where each value is from")

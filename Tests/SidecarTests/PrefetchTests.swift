@@ -54,6 +54,20 @@ struct PrefetchTests {
         #expect(world.pass(ms: 95).count { $0.hasPrefix("send 1: SCAN") } <= 1)
     }
 
+    @Test("The pace holds for what is asked for by hand and for warm_start, patterns or not")
+    func paceWithoutPatterns() {
+        let policy = FlowWorld.policy {
+            $0.prefetch.patterns = ["a:*"]
+            $0.prefetch.scansPerSecond = 7
+            $0.prefetch.fillsPerSecond = 11
+            $0.prefetch.jitterMs = 13
+            $0.prefetch.timeoutMs = 1_700
+        }
+        #expect(policy.prefetch.patterns == [])
+        #expect(policy.prefetch.scanIntervalNs == 1_000_000_000 / 7 && policy.prefetch.fillsPerSecond == 11)
+        #expect(policy.prefetch.jitterNs == 13_000_000 && policy.prefetch.timeoutNs == 1_700_000_000)
+    }
+
     @Test("Full pages are fetched at the whole rate, and at no more than it")
     func fullRate() {
         let world = world()

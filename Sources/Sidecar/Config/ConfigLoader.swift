@@ -259,7 +259,7 @@ struct ConfigLoader {
                 "write-behind acknowledges writes before the upstream has them: those of the last moments are lost when this process, the pod or the node dies; journal keeps them"
             )
         }
-        if config.prefetch.enabled, config.prefetch.patterns.isEmpty {
+        if config.prefetch.enabled, config.prefetch.patterns.isEmpty, config.warmStart.isEmpty {
             warnings.append("prefetch has no patterns: nothing is fetched ahead")
         }
         return warnings

@@ -50,13 +50,12 @@ struct FlowPolicy: Sendable {
         rules = FetchRule.all(of: config)
         controlKey = Array(config.controlKey.utf8)
         prefetch = Prefetch.Policy()
-        if config.prefetch.enabled {
-            prefetch.patterns = config.prefetch.patterns.map { Array($0.utf8) }
-            prefetch.scanIntervalNs = 1_000_000_000 / UInt64(config.prefetch.scansPerSecond)
-            prefetch.fillsPerSecond = UInt64(config.prefetch.fillsPerSecond)
-            prefetch.jitterNs = Self.nanoseconds(config.prefetch.jitterMs)
-            prefetch.timeoutNs = Self.nanoseconds(config.prefetch.timeoutMs)
-        }
+        if config.prefetch.enabled { prefetch.patterns = config.prefetch.patterns.map { Array($0.utf8) } }
+        /* These hold for warm_start and for what is asked for by hand as well. */
+        prefetch.scanIntervalNs = 1_000_000_000 / UInt64(config.prefetch.scansPerSecond)
+        prefetch.fillsPerSecond = UInt64(config.prefetch.fillsPerSecond)
+        prefetch.jitterNs = Self.nanoseconds(config.prefetch.jitterMs)
+        prefetch.timeoutNs = Self.nanoseconds(config.prefetch.timeoutMs)
         writesBehind = config.mayWriteBehind
         journalFsync = config.journal.isEmpty ? nil : config.journalFsync
         writeRetryNs = Self.nanoseconds(config.writeBehind.retryMs)
