@@ -60,6 +60,20 @@ struct WarmStartTests {
         #expect(large.bytes.count <= HotNames.bytesMax && large.count == 52)
     }
 
+    @Test("The hottest are chosen, and of those of one heat as many as there is room for")
+    func leastHeat() {
+        var counts = [Int](repeating: 0, count: 256)
+        #expect(HotNames.leastHeat(counts) == 0)
+        counts[200] = 100
+        #expect(HotNames.leastHeat(counts) == 0)
+        counts[7] = 20_000
+        #expect(HotNames.leastHeat(counts) == 7)
+        counts[100] = HotNames.countMax - 100
+        #expect(HotNames.leastHeat(counts) == 100)
+        counts[255] = 700_000
+        #expect(HotNames.leastHeat(counts) == 255)
+    }
+
     @Test("They are fetched before the patterns, once, and not when a pattern is asked for by hand")
     func prefetched() {
         var policy = FlowWorld.policy {

@@ -581,6 +581,27 @@ def _(t):
         expect(file.read(), "something else")
 
 
+@test("warm start: of keys that are all as hot as many are noted as there is room for, the hottest first", once=True)
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 12_000)
+    path = os.path.join(redis.folder, "warm")
+    for eviction in ("lru", "lfu"):
+        sidecar = t.sidecar(redis, settings={"warm_start": path, "eviction": eviction}).wait_until_tracking()
+        with t.client(sidecar) as client:
+            for start in range(0, 12_000, 1_000):
+                client.pipeline([("GET", f"item:{n}") for n in range(start, start + 1_000)])
+            for _ in range(50):
+                client.pipeline([("GET", f"item:{n}") for n in range(11_900, 12_000)])
+        expect(sidecar.stop(), 0)
+        with open(path, "rb") as file:
+            names = {line.split(b" ")[1] for line in file.read().splitlines()[1:]}
+        expect(len(names), 10_000, f"names with {eviction}")
+        if eviction == "lfu":
+            expect_true(all(b"item:%d" % n in names for n in range(11_900, 12_000)), "the hottest are not among them")
+        os.unlink(path)
+
+
 # ---- the admin socket ----
 
 

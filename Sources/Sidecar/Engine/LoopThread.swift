@@ -159,24 +159,21 @@ extension LoopHandle: Steered {
         } each: {
             for (heat, count) in $0.enumerated() { counts[heat] += count }
         }
-        /* The least heat at which they are not too many; one level too many, if that alone is. */
-        var least = 255
-        var count = counts[255]
-        while least > 0, count + counts[least - 1] <= HotNames.countMax {
-            least -= 1
-            count += counts[least]
-        }
-        let heat = UInt8(least)
+        let least = HotNames.leastHeat(counts)
         var names = HotNames()
+        var others = HotNames()
         await walk { loop, cursor in
-            var found = HotNames()
-            let next = loop.engine.hotNames(atLeast: heat, from: cursor, steps: Self.steps) { name, _ in
-                found.append(name)
+            var hotter = HotNames()
+            var atLeast = HotNames()
+            let next = loop.engine.hotNames(atLeast: least, from: cursor, steps: Self.steps) { name, heat in
+                if heat > least { hotter.append(name) } else { atLeast.append(name) }
             }
-            return (next, found)
+            return (next, (hotter, atLeast))
         } each: {
-            names.append($0)
+            names.append($0.0)
+            others.append($0.1)
         }
+        names.append(others)
         return names
     }
 

@@ -19,6 +19,17 @@ struct HotNames: Sendable, Equatable {
         for place in 0..<others.count { append(others[place]) }
     }
 
+    /// The heat at which there are enough, counted from the hottest down: those of more are all taken, and of those that are
+    /// just so hot as many as there is room for. 0 when there are never enough. `counts`: how many are of each heat.
+    static func leastHeat(_ counts: [Int]) -> UInt8 {
+        var count = 0
+        for (heat, atHeat) in counts.enumerated().reversed() {
+            count += atHeat
+            if count >= countMax { return UInt8(clamping: heat) }
+        }
+        return 0
+    }
+
     subscript(place: Int) -> ArraySlice<UInt8> { bytes[(place == 0 ? 0 : ends[place - 1])..<ends[place]] }
 
     mutating func removeAll() {
