@@ -165,4 +165,38 @@ struct PrefetchTests {
         let ordered = world.turn(.push(1, ">2|$10|invalidate|_"))
         #expect(ordered == ["drop all", "send 1: SCAN 0 MATCH a:* COUNT 100 TYPE string"])
     }
+
+    @Test("A flush by hand begins it anew, and one while it is under way has it begin once more behind that")
+    func flushWhileUnderWay() {
+        let world = world { $0.prefetch.patterns = ["a:*"] }
+        let scan = "send 1: SCAN 0 MATCH a:* COUNT 100 TYPE string"
+        _ = world.turn()
+        _ = world.turn(.push(1, ">2|$10|invalidate|_"))
+        #expect(world.flush() == ["drop all"])
+        #expect(world.turn(page("0")) == [])
+        #expect(world.pass(ms: 20).filter { $0.contains("SCAN") } == [scan])
+        _ = world.turn(page("0"))
+        #expect(world.pass(ms: 1_000).allSatisfy { !$0.contains("SCAN") })
+        #expect(world.status.prefetch.state == .done)
+        #expect(world.flush() == ["drop all", scan])
+    }
+
+    @Test("One by hand while the upstream is away stands before the configured one, not in its place")
+    func byHandBeforeTheLink() {
+        var policy = FlowWorld.policy {
+            $0.prefetch.enabled = true
+            $0.prefetch.patterns = ["a:*"]
+            $0.prefetch.jitterMs = 0
+        }
+        policy.prefetch.warm.append(Array("hot".utf8))
+        let world = FlowWorld(policy)
+        #expect(world.prefetch("b:*"))
+        world.connect(link: 1)
+        #expect(world.pass(ms: 20).allSatisfy { !$0.hasPrefix("fetch") } && world.status.prefetch.pages == 1)
+        let ordered = world.turn(page("0", "b:1")) + world.pass(ms: 50)
+        #expect(
+            ordered.filter { $0.hasPrefix("fetch") || $0.contains("SCAN") } == [
+                "fetch b:1", "fetch hot", "send 1: SCAN 0 MATCH a:* COUNT 100 TYPE string",
+            ])
+    }
 }

@@ -657,6 +657,25 @@ def _(t):
     expect_true(code == 69 and "nothing listens" in text, text)
 
 
+@test("ferritectl flush has prefetch begin anew, and one of a pattern has not")
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 50)
+    path = os.path.join(redis.folder, "admin.sock")
+    sidecar = t.sidecar(redis, settings={
+        "admin_socket": path, "prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0"})
+
+    def keys():
+        return sidecar.metrics()['ferrite_keys{database="0"}']
+    wait_until(lambda: keys() == 50, what="fifty keys that were fetched")
+    wait_until(lambda: prefetch_state(sidecar)["state"] == "done", what="the end of the prefetch")
+    expect(steer(path, "flush", "item:1*"), (0, "flushed: 11 keys that match item:1*\n"))
+    time.sleep(0.3)
+    expect(keys(), 39.0)
+    expect(steer(path, "flush")[0], 0)
+    wait_until(lambda: keys() == 50, what="fifty keys that were fetched again")
+
+
 @test("ferritectl shows dead letters without their values", once=True)
 def _(t):
     redis = t.redis()

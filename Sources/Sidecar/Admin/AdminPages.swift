@@ -98,6 +98,7 @@ struct AdminPages: HTTPPages {
 
 /// What the admin socket may do to the loop; each comes back between two turns.
 protocol Steered: Sendable {
+    /// And prefetch begins anew.
     func dropAll() async
     /// Returns how many copies went.
     func drop(matching pattern: String) async -> UInt64

@@ -83,6 +83,8 @@ final class Loop {
     /// Nothing is served from the cache, and nothing kept, while it is on.
     func bypass(_ isOn: Bool) { flow.setBypass(byHand: isOn) }
 
+    func flush() { flow.flush(engine.nowNs) }
+
     /// False when a prefetch is under way.
     func prefetch(_ pattern: [UInt8]) -> Bool { flow.beginPrefetch(pattern, engine.nowNs) }
 }

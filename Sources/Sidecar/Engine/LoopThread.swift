@@ -122,7 +122,7 @@ extension LoopHandle: Steered {
     /// An entry may be moved from where the walk will come to where it has been.
     private static let passesMax = 4
 
-    func dropAll() async { _ = await ask { $0.engine.dropAll() } }
+    func dropAll() async { _ = await ask { $0.flush() } }
 
     func drop(matching pattern: String) async -> UInt64 {
         let pattern = Array(pattern.utf8)

@@ -305,6 +305,14 @@ struct Flow<Engine: Orders>: ~Copyable {
         settle()
     }
 
+    /// Everything, by hand.
+    mutating func flush(_ nowNs: UInt64) {
+        self.nowNs = nowNs
+        orders.dropAll()
+        prefetch.begin(nowNs)
+        settle()
+    }
+
     /// By hand; false when one is under way.
     mutating func beginPrefetch(_ pattern: [UInt8], _ nowNs: UInt64) -> Bool {
         self.nowNs = nowNs

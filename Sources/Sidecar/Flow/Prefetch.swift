@@ -38,6 +38,8 @@ struct Prefetch {
     private var random: Backoff
     private var beganNs: UInt64 = 0
     private var byHand: [[UInt8]]?
+    /// What was to begin while another was under way begins when that has ended; once, however often it was to.
+    private var isWantedAgain = false
     private var pattern = 0
     private var cursor: [UInt8] = Array("0".utf8)
     private var nextScanNs: UInt64 = 0
@@ -58,7 +60,15 @@ struct Prefetch {
 
     /// The upstream is there for the first time, or everything has been dropped. A thousand pods do not begin at once.
     mutating func begin(_ nowNs: UInt64) {
-        guard !policy.patterns.isEmpty || !warm.isEmpty, phase == .resting else { return }
+        guard !policy.patterns.isEmpty || !warm.isEmpty else { return }
+        switch phase {
+        case .resting: break
+        /* It has not begun, so it comes behind the flush. */
+        case .waiting where byHand == nil: return
+        case .waiting, .scanning:
+            isWantedAgain = true
+            return
+        }
         let jitterNs = policy.jitterNs == 0 ? 0 : random.next(upTo: policy.jitterNs)
         phase = .waiting(untilNs: nowNs &+ jitterNs)
     }
@@ -132,6 +142,10 @@ struct Prefetch {
         isAsked = false
         status.state = state
         status.milliseconds = (nowNs &- beganNs) / 1_000_000
+        if isWantedAgain {
+            isWantedAgain = false
+            begin(nowNs)
+        }
         return .ended(status)
     }
 

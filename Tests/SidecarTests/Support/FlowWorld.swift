@@ -183,6 +183,15 @@ final class FlowWorld {
     /// Time passes without a turn.
     func sleep(ms: UInt64) { nowMs += ms }
 
+    /// By hand; what was ordered.
+    func flush() -> [String] {
+        flow.flush(nowMs * 1_000_000)
+        return orders.take()
+    }
+
+    /// By hand.
+    func prefetch(_ pattern: String) -> Bool { flow.beginPrefetch(Array(pattern.utf8), nowMs * 1_000_000) }
+
     func journalWork() -> JournalWork? { flow.nextJournalWork() }
 
     /// What was ordered.
