@@ -25,6 +25,28 @@ struct ControlKeyTests {
         #expect(world.turn(.reply(1, "+OK"), .reply(1, "-NOPERM no")) == [])
     }
 
+    @Test("Left at flush it empties nothing at the start, nor when the link is made anew, unless it was something else")
+    func leftAtFlush() {
+        let world = world()
+        let flush = TestEvent.reply(1, "$5|flush")
+        #expect(world.turn(.reply(1, "+OK"), flush) == [])
+        _ = world.turn(.push(1, ">2|$10|invalidate|*1|$15|ferrite:control"))
+        #expect(world.turn(.reply(1, "+OK"), flush) == ["drop all"])
+
+        func relink(_ link: LinkID, _ answer: String) -> [String] {
+            world.turn(.down(link - 1))
+            while !world.wantsAddresses { _ = world.pass(ms: 10) }
+            world.connect(link: link)
+            _ = world.orders.take()
+            return world.turn(.reply(link, "+OK"), .reply(link, answer)).filter { $0 == "drop all" }
+        }
+        #expect(relink(2, "$5|flush") == [])
+        #expect(relink(3, "_") == [])
+        #expect(relink(4, "$5|flush") == ["drop all"])
+        #expect(relink(5, "-LOADING Redis is loading") == [])
+        #expect(relink(6, "$5|flush") == [])
+    }
+
     @Test("A bypass by hand outlasts the fleet's")
     func byHand() {
         let world = world()

@@ -5,8 +5,12 @@
 ///
 /// It is read when the tracked link comes up, registered like any copy, and read again when it is announced as changed: a
 /// change acts one round trip later. Without tracking nothing announces it, and it does nothing.
+///
+/// A key that is left at flush empties nothing again when the link is made anew, just when the cache is needed; it does if it
+/// said something else when last seen.
 extension Flow {
-    mutating func askControl() {
+    /// `isAnnounced`: what it says now has been set just then.
+    mutating func askControl(isAnnounced: Bool) {
         guard tracked.isUp, tracked.tracking, !policy.controlKey.isEmpty else { return }
         if !policy.tracking.isBroadcast {
             orders.send(tracked.link, Wire.caching)
@@ -14,7 +18,8 @@ extension Flow {
         }
         orders.send(tracked.link, Wire.get)
         policy.controlKey.withUnsafeBufferPointer { orders.sendBulk(tracked.link, $0) }
-        owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .control, flags: []))
+        let flags: OwedReply.Flags = isAnnounced ? .announced : []
+        owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .control, flags: flags))
     }
 
     @inline(__always)
@@ -22,10 +27,13 @@ extension Flow {
         key.count == policy.controlKey.count && key.elementsEqual(policy.controlKey)
     }
 
-    mutating func heardControl(_ reply: Bytes) {
+    mutating func heardControl(_ reply: Bytes, isAnnounced: Bool) {
         let word = Reply(reply).isError ? nil : Reply(reply).text
         setBypass(byFleet: word?.equals("bypass") ?? false)
-        guard word?.equals("flush") ?? false else { return }
+        let saysFlush = word?.equals("flush") ?? false
+        let isNews = isAnnounced || !controlSaidFlush
+        if !Reply(reply).isError { controlSaidFlush = saysFlush }
+        guard saysFlush, isNews else { return }
         orders.dropAll()
         notices.append(.flushedByControl)
         prefetch.begin(nowNs)

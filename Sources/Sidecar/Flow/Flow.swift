@@ -56,6 +56,8 @@ struct Flow<Engine: Orders>: ~Copyable {
     var isBypassed = false
     var isBypassedByHand = false
     var isBypassedByFleet = false
+    /// The fleet's control key, when last seen. A process begins with nothing to flush.
+    var controlSaidFlush = true
     /// What commands for a shared link are answered with now; empty: they are sent.
     private var refusal: [UInt8] = []
     private var drainUntilNs: UInt64?

@@ -167,8 +167,9 @@ extension Flow {
             tracked.owed.removeFirst()
             heardScan(bytes)
         case .control:
+            let isAnnounced = entry.pointee.flags.contains(.announced)
             tracked.owed.removeFirst()
-            heardControl(bytes)
+            heardControl(bytes, isAnnounced: isAnnounced)
         case .nothing, .settling, .confirmations:
             tracked.owed.removeFirst()
         }
@@ -221,7 +222,7 @@ extension Flow {
             /* Null: everything. What cannot be read is taken for that too. */
             orders.dropAll()
             prefetch.begin(nowNs)
-            askControl()
+            askControl(isAnnounced: true)
             return
         }
         var left = count
@@ -231,7 +232,7 @@ extension Flow {
                 return
             }
             orders.drop(key)
-            if isControl(key) { askControl() }
+            if isControl(key) { askControl(isAnnounced: true) }
             left &-= 1
         }
     }

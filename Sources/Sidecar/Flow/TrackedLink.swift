@@ -217,7 +217,7 @@ extension Flow {
             orders.send(tracked.link, Wire.commands)
             owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .commands, flags: []))
         }
-        askControl()
+        askControl(isAnnounced: false)
         notices.append(
             .up(version: machine.serverVersion, tracking: machine.tracking, trackingReason: machine.trackingReason))
     }

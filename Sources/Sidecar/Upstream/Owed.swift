@@ -52,6 +52,8 @@ struct OwedReply: Equatable {
         static let everything = Flags(rawValue: 32)
         /// May write keys that we cannot name: a fence has been asked for behind it.
         static let fenced = Flags(rawValue: 64)
+        /// Asked because the upstream has announced a change.
+        static let announced = Flags(rawValue: 128)
     }
 
     /// Slot or flight; zero for our own.
