@@ -266,7 +266,8 @@ static void send_written(fp_engine *engine, struct link *link, const struct writ
 static void fetch_behind(fp_engine *engine, const struct written *written) {
     struct serve *serve = &engine->serve;
     struct store_key key = {.bytes = written->bytes, .length = written->key_length, .hash = written->hash};
-    if (!written->is_read || !rules_find(&serve->rules, key.bytes, key.length)->caches || flight_find(serve, &key))
+    if (serve->bypass || !written->is_read || !rules_find(&serve->rules, key.bytes, key.length)->caches ||
+        flight_find(serve, &key))
         return;
     serve->stats.fetches_behind += flight_send_later(serve, &key, FP_TRACE_BEHIND_WRITE);
 }

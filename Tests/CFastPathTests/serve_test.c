@@ -1214,15 +1214,26 @@ TEST("write-through: a flight of its own stands behind a write, for keys whose r
     world_end(world);
 }
 
+TEST("write-through: under bypass nothing is fetched behind a write") {
+    struct world *world = world_make();
+    fp_rule rules[] = {{RULE("*"), .ttl_ms = 60000, .caches = true, .fills_behind = true}};
+    set_rules(world, rules, 1);
+    world->serve.bypass = true;
+    ask(world, &world->a, "SET k v\r\n");
+    EXPECT(world->serve.event_count == 1 && event_at(world, 0)->kind == FP_EVENT_COMMAND);
+    world_end(world);
+}
+
 /* ---- write-behind ---- */
 
 static struct world *world_behind(void) {
     struct world *world = world_make();
     fp_rule rules[] = {
         {RULE("plain*"), .ttl_ms = 60000, .caches = true},
+        {RULE("never*"), .ttl_ms = 60000, .fills_behind = true, .writes_behind = true},
         {RULE("*"), .ttl_ms = 60000, .caches = true, .fills_behind = true, .writes_behind = true},
     };
-    set_rules(world, rules, 2);
+    set_rules(world, rules, 3);
     return world;
 }
 
@@ -1293,6 +1304,37 @@ TEST("write-behind: what touches a written key waits until that is carried out, 
         struct world *world = world_behind();
         ask(world, &world->a, "SET k 1\r\n");
         EXPECT(ask(world, &world->b, goes[i]) == DISPATCH_DONE);
+        world_end(world);
+    }
+}
+
+TEST("write-behind: a read that only the upstream may answer waits for its key's write, under bypass and of uncached "
+     "keys") {
+    static const char gone[] = "-ERR upstream is gone\r\n";
+    const struct {
+        const char *set, *get;
+        bool bypass;
+    } cases[] = {{"SET k 1\r\n", "GET k\r\n", true},
+                 {"SET k 1\r\n", "MGET k k\r\n", true},
+                 {"SET never 1\r\n", "GET never\r\n", false},
+                 {"SET never 1\r\n", "MGET never never\r\n", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *world = world_behind();
+        world->serve.bypass = cases[i].bypass;
+        ask(world, &world->a, cases[i].set);
+        EXPECT(says(world, &world->a, "+OK\r\n"));
+        EXPECT(ask(world, &world->a, cases[i].get) == DISPATCH_STALL && world->a.stall == STALL_WRITES);
+        EXPECT(ask(world, &world->b, cases[i].get) == DISPATCH_STALL && world->b.stall == STALL_WRITES);
+        ask(world, &world->b, "SET later 2\r\n");
+        EXPECT(says(world, &world->b, "+OK\r\n"));
+        buffer_append(&world->serve.refusal, &world->budget, BUDGET_SLOTS, gone, sizeof gone - 1);
+        EXPECT(ask(world, &world->b, cases[i].get) == DISPATCH_DONE);
+        EXPECT(says(world, &world->b, gone));
+        world->serve.refusal.length = 0;
+        EXPECT(ask(world, &world->a, cases[i].get) == DISPATCH_STALL);
+        carry_out(world);
+        EXPECT(ask(world, &world->a, cases[i].get) == DISPATCH_DONE && world->serve.event_count > 0);
+        EXPECT(says(world, &world->a, ""));
         world_end(world);
     }
 }

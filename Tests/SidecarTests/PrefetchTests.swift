@@ -155,6 +155,18 @@ struct PrefetchTests {
         #expect(scan(&machine, atMs: untilNs / 1_000_000 + 1) == "0 a")
     }
 
+    @Test("Under bypass nothing is fetched ahead; it goes on when that is over")
+    func bypass() {
+        let world = world { $0.prefetch.patterns = ["a:*"] }
+        _ = world.turn()
+        world.flow.setBypass(byHand: true)
+        #expect(world.turn(page("0", "a:1")) == ["bypass true"])
+        #expect(world.pass(ms: 100).allSatisfy { !$0.hasPrefix("fetch") })
+        #expect(world.prefetch("b:*") == .bypassed)
+        world.flow.setBypass(byHand: false)
+        #expect(world.turn() == ["bypass false", "fetch a:1"])
+    }
+
     @Test("A flush begins it anew")
     func flush() {
         let world = world { $0.prefetch.patterns = ["a:*"] }
@@ -190,7 +202,7 @@ struct PrefetchTests {
         }
         policy.prefetch.warm.append(Array("hot".utf8))
         let world = FlowWorld(policy)
-        #expect(world.prefetch("b:*"))
+        #expect(world.prefetch("b:*") == .begun)
         world.connect(link: 1)
         #expect(world.pass(ms: 20).allSatisfy { !$0.hasPrefix("fetch") } && world.status.prefetch.pages == 1)
         let ordered = world.turn(page("0", "b:1")) + world.pass(ms: 50)

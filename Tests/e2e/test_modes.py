@@ -722,6 +722,49 @@ def _(t):
     expect(again.stop(), 0)
 
 
+@test("under bypass every read is the upstream's, that of a queued write's key too, and a write is one command")
+def _(t):
+    redis = t.redis()
+    path = os.path.join(redis.folder, "admin.sock")
+    sidecar = behind(t, redis, admin_socket=path, rules='[{pattern = "through:*", mode = "write-through"}, '
+                                                        '{pattern = "never:*", cache = false}]')
+    client, other, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
+
+    def waits_for_the_write(command, key):
+        direct.call("SET", key, "old")
+        before = redis.calls_of(command)
+        direct.call("CLIENT", "PAUSE", "20000", "WRITE")
+        expect(client.call("SET", key, "new"), Status("OK"))
+        other.send(command, key)
+        time.sleep(0.2)
+        expect(waiting(sidecar), 1.0, "queued writes")
+        direct.call("CLIENT", "UNPAUSE")
+        expect(other.read(), b"new" if command == "GET" else [b"new"], f"{command} {key}")
+        expect(redis.calls_of(command) - before, 1, f"upstream's {command} calls")
+    for command in ("GET", "MGET"):
+        waits_for_the_write(command, "never:1")
+    expect(steer(path, "bypass", "on")[0], 0)
+    for command in ("GET", "MGET"):
+        waits_for_the_write(command, "k")
+    before = redis.calls_of("GET")
+    for n in range(20):
+        client.call("SET", f"through:{n}", n)
+    expect(redis.calls_of("GET") - before, 0, "fetches behind writes")
+    code, text = steer(path, "prefetch", "through:*")
+    expect_true(code != 0 and "bypass is on" in text, text)
+    steer(path, "bypass", "off")
+    redis.kill()
+    expect(client.call("SET", "k", "queued"), Status("OK"))
+    expect(client.call("GET", "k"), b"queued")
+    steer(path, "bypass", "on")
+    expect_error(client.ask("GET", "k"), "upstream")
+    fetched = sidecar.metric("ferrite_sidecar_fetches_behind_total")
+    redis.restart()
+    wait_until(lambda: waiting(sidecar) == 0, 10, what="an empty queue")
+    expect(sidecar.metric("ferrite_sidecar_fetches_behind_total"), fetched, "fetches behind writes")
+    wait_until(lambda: client.ask("GET", "k") == b"queued", 5, what="the write at the upstream")
+
+
 @test("one key at the upstream steers every sidecar")
 def _(t):
     redis = t.redis()

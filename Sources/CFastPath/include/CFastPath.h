@@ -267,7 +267,8 @@ void fp_drop(fp_engine *engine, const void *key, size_t length);
 /* A null push, or the end of all certainty: drops everything and spoils all flights. */
 void fp_drop_all(fp_engine *engine);
 
-/* While on, nothing is served from the store and nothing kept. Acknowledged writes still answer for their keys. */
+/* While on, every read is the upstream's answer: nothing is served from the store, kept, or fetched behind a write, and
+ * a read of an acknowledged write's key goes when that is upstream. */
 void fp_bypass(fp_engine *engine, bool on);
 
 /* Drops entries whose names match, looking at `steps` places from `cursor` on (0 begins); returns where to go on, 0 at

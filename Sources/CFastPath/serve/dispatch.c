@@ -138,8 +138,9 @@ static bool leaves_strings(const struct command *command) {
 }
 
 /* Write-through: what the upstream has behind the write becomes the copy. The flights' events stand behind the write's,
- * so that they are sent behind it on the same link. */
+ * so that they are sent behind it on the same link. Under bypass nothing would be kept. */
 static void fetch_behind(struct serve *serve, const struct command *command) {
+    if (serve->bypass) return;
     uint32_t cursor = 0, index;
     for (uint32_t i = 0; i < SERVE_MGET_KEYS; i++) {
         if (!command_next_key(command, serve->args.args, serve->args.count, &cursor, &index)) return;

@@ -51,6 +51,20 @@ static struct written *find_written(const struct serve *serve, const struct sess
     return write_find(serve, key);
 }
 
+/* What is written answers for its key, but not where only the upstream may: under bypass, and for a key that is never
+ * kept. Such a read goes when that write is upstream, so it shows no less. */
+static bool must_ask(const struct serve *serve, const struct store_key *key) {
+    return serve->bypass || !rules_find(&serve->rules, key->bytes, key->length)->caches;
+}
+
+/* For the writes that `write_must_wait` has named; or hears that nobody takes them. */
+static enum dispatched wait_for_writes(struct serve *serve, struct session *session, const struct command *command) {
+    if (!serve->refusal.length) return dispatch_stall(serve, session, STALL_WRITES);
+    serve_count(serve, command->id, true);
+    bool fits = chain_append(slot_sink(session), &serve->blocks, serve->refusal.bytes, serve->refusal.length);
+    return fits ? DISPATCH_DONE : short_of_memory(serve, session);
+}
+
 /* A command of the client that touches the key is unanswered, and was sent behind that write (what it waited for came
  * before it): it may show what is newer. */
 static bool is_passed(const struct session *session, const struct written *written) {
@@ -85,7 +99,8 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     struct written *written = find_written(serve, session, &key);
     if (unlikely(written)) {
         if (is_passed(session, written)) return dispatch_stall(serve, session, STALL_LANE);
-        return answer_own(serve, session, written);
+        if (!must_ask(serve, &key)) return answer_own(serve, session, written);
+        if (write_must_wait(serve, session, command)) return wait_for_writes(serve, session, command);
     }
     bool behind = is_behind(serve, session, &key);
     struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
@@ -140,7 +155,7 @@ static bool hold_all(struct serve *serve, struct session *session, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
         struct written *written = find_written(serve, session, &key);
-        if (unlikely(written) && !is_passed(session, written)) {
+        if (unlikely(written) && !is_passed(session, written) && !must_ask(serve, &key)) {
             values[i] = write_value(serve, written);
             continue;
         }
@@ -207,12 +222,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
     /* Only the upstream can read them all at one instant, and it must know of the writes. */
-    if (write_must_wait(serve, session, command)) {
-        if (!serve->refusal.length) return dispatch_stall(serve, session, STALL_WRITES);
-        serve_count(serve, COMMAND_ID_MGET, true);
-        bool fits = chain_append(slot_sink(session), &serve->blocks, serve->refusal.bytes, serve->refusal.length);
-        return fits ? DISPATCH_DONE : short_of_memory(serve, session);
-    }
+    if (write_must_wait(serve, session, command)) return wait_for_writes(serve, session, command);
     struct flight *leader = start_group(serve, count);
     if (!leader) return short_of_memory(serve, session);
     struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);

@@ -41,9 +41,11 @@ struct AdminPages: HTTPPages {
 
     private func prefetch(_ pattern: String?) async -> HTTPPage {
         guard let pattern, !pattern.isEmpty else { return .text("which keys? ?pattern=user:*\n", status: 400) }
-        return await loop.prefetch(pattern)
-            ? .text("prefetch of \(pattern) has begun; ferritectl stats and the log show how far it is\n")
-            : .text("a prefetch is under way already\n", status: 409)
+        return switch await loop.prefetch(pattern) {
+        case .begun: .text("prefetch of \(pattern) has begun; ferritectl stats and the log show how far it is\n")
+        case .underWay: .text("a prefetch is under way already\n", status: 409)
+        case .bypassed: .text("bypass is on: what is fetched would not be kept\n", status: 409)
+        }
     }
 
     private func bypass(_ query: String) async -> HTTPPage {
@@ -102,8 +104,7 @@ protocol Steered: Sendable {
     func dropAll() async
     /// Returns how many copies went.
     func drop(matching pattern: String) async -> UInt64
-    /// False when one is under way.
-    func prefetch(_ pattern: String) async -> Bool
+    func prefetch(_ pattern: String) async -> PrefetchAnswer
     func bypass(_ isOn: Bool) async
     func deadLetters() async -> ([DeadLetter], nowNs: UInt64)
 }

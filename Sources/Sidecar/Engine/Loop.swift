@@ -85,6 +85,5 @@ final class Loop {
 
     func flush() { flow.flush(engine.nowNs) }
 
-    /// False when a prefetch is under way.
-    func prefetch(_ pattern: [UInt8]) -> Bool { flow.beginPrefetch(pattern, engine.nowNs) }
+    func prefetch(_ pattern: [UInt8]) -> PrefetchAnswer { flow.beginPrefetch(pattern, engine.nowNs) }
 }

@@ -144,9 +144,9 @@ extension LoopHandle: Steered {
         return total
     }
 
-    func prefetch(_ pattern: String) async -> Bool {
+    func prefetch(_ pattern: String) async -> PrefetchAnswer {
         let pattern = Array(pattern.utf8)
-        return await ask { $0.prefetch(pattern) } ?? false
+        return await ask { $0.prefetch(pattern) } ?? .underWay
     }
 
     /// The hottest copies' names, so many at most.

@@ -315,12 +315,13 @@ struct Flow<Engine: Orders>: ~Copyable {
         settle()
     }
 
-    /// By hand; false when one is under way.
-    mutating func beginPrefetch(_ pattern: [UInt8], _ nowNs: UInt64) -> Bool {
+    /// By hand.
+    mutating func beginPrefetch(_ pattern: [UInt8], _ nowNs: UInt64) -> PrefetchAnswer {
         self.nowNs = nowNs
-        guard prefetch.begin(nowNs, pattern: pattern) else { return false }
+        guard !isBypassed else { return .bypassed }
+        guard prefetch.begin(nowNs, pattern: pattern) else { return .underWay }
         settle()
-        return true
+        return .begun
     }
 
     var status: UpstreamStatus {

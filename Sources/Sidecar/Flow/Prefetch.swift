@@ -198,6 +198,15 @@ struct Prefetch {
     }
 }
 
+/// What becomes of a pattern that is asked for by hand.
+enum PrefetchAnswer: Sendable {
+    case begun
+    /// Another has not ended.
+    case underWay
+    /// Nothing would be kept.
+    case bypassed
+}
+
 /// PrefetchStatus — how far it has come, for the log, the metrics and ferritectl.
 struct PrefetchStatus: Sendable, Equatable {
     enum State: String, Sendable {
@@ -231,7 +240,8 @@ extension Flow {
         prefetchStep()
     }
 
-    var mayPrefetch: Bool { tracked.isUp && !tracked.heartbeat.isLate && !breaker.isOpen && !isCrowded }
+    /* Under bypass nothing would be kept: it goes on when that is over. */
+    var mayPrefetch: Bool { tracked.isUp && !isBypassed && !tracked.heartbeat.isLate && !breaker.isOpen && !isCrowded }
 
     private mutating func prefetchStep() {
         guard mayPrefetch else { return }

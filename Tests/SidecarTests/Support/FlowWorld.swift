@@ -190,7 +190,7 @@ final class FlowWorld {
     }
 
     /// By hand.
-    func prefetch(_ pattern: String) -> Bool { flow.beginPrefetch(Array(pattern.utf8), nowMs * 1_000_000) }
+    func prefetch(_ pattern: String) -> PrefetchAnswer { flow.beginPrefetch(Array(pattern.utf8), nowMs * 1_000_000) }
 
     func journalWork() -> JournalWork? { flow.nextJournalWork() }
 
