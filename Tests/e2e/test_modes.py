@@ -768,7 +768,8 @@ def _(t):
 @test("one key at the upstream steers every sidecar")
 def _(t):
     redis = t.redis()
-    pods = [t.sidecar(redis).wait_until_tracking() for _ in range(2)]
+    path = os.path.join(redis.folder, "admin.sock")
+    pods = [t.sidecar(redis, settings=settings).wait_until_tracking() for settings in ({"admin_socket": path}, {})]
     clients = [t.client(pod) for pod in pods]
     direct = t.client(redis)
     direct.call("SET", "k", "v")
@@ -781,9 +782,13 @@ def _(t):
     for client in clients:
         expect(client.call("GET", "k"), b"v")
     expect(redis.calls_of("GET") - before, 2, "reads at the upstream")
+    code, text = steer(path, "bypass", "off")
+    expect_true(code == 0 and text.startswith("the fleet's bypass is still on"), text)
+    expect(pods[0].metric("ferrite_sidecar_bypass"), 1.0)
     direct.call("DEL", "ferrite:control")
     for pod in pods:
         wait_until(lambda pod=pod: pod.metric("ferrite_sidecar_bypass") == 0, 2, what="the end of the bypass")
+    expect(steer(path, "bypass", "off"), (0, "bypass is off: the cache serves again\n"))
     for client in clients:
         client.call("GET", "k")
     direct.call("SET", "ferrite:control", "flush")

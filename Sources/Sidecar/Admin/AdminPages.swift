@@ -50,10 +50,13 @@ struct AdminPages: HTTPPages {
 
     private func bypass(_ query: String) async -> HTTPPage {
         guard query == "on" || query == "off" else { return .text("?on or ?off\n", status: 400) }
-        await loop.bypass(query == "on")
+        let isInForce = await loop.bypass(query == "on")
+        if query == "on" {
+            return .text("bypass is on: nothing is served from the cache, until ferritectl bypass off\n")
+        }
         return .text(
-            query == "on"
-                ? "bypass is on: nothing is served from the cache, until ferritectl bypass off\n"
+            isInForce
+                ? "the fleet's bypass is still on: nothing is served from the cache, until the control key at the upstream says otherwise or is deleted\n"
                 : "bypass is off: the cache serves again\n")
     }
 
@@ -105,6 +108,7 @@ protocol Steered: Sendable {
     /// Returns how many copies went.
     func drop(matching pattern: String) async -> UInt64
     func prefetch(_ pattern: String) async -> PrefetchAnswer
-    func bypass(_ isOn: Bool) async
+    /// Returns whether it is on now: the fleet's may be.
+    func bypass(_ isOn: Bool) async -> Bool
     func deadLetters() async -> ([DeadLetter], nowNs: UInt64)
 }

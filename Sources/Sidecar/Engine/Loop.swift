@@ -80,8 +80,11 @@ final class Loop {
 
     func beginDrain() { flow.beginDrain(engine.nowNs) }
 
-    /// Nothing is served from the cache, and nothing kept, while it is on.
-    func bypass(_ isOn: Bool) { flow.setBypass(byHand: isOn) }
+    /// Nothing is served from the cache, and nothing kept, while it is on. Returns whether it is: the fleet's may be.
+    func bypass(_ isOn: Bool) -> Bool {
+        flow.setBypass(byHand: isOn)
+        return flow.isBypassed
+    }
 
     func flush() { flow.flush(engine.nowNs) }
 

@@ -190,7 +190,7 @@ extension LoopHandle: Steered {
         } while cursor != 0
     }
 
-    func bypass(_ isOn: Bool) async { _ = await ask { $0.bypass(isOn) } }
+    func bypass(_ isOn: Bool) async -> Bool { await ask { $0.bypass(isOn) } ?? isOn }
 
     func deadLetters() async -> ([DeadLetter], nowNs: UInt64) {
         await ask { ($0.flow.writes.deadLetters, nowNs: $0.engine.nowNs) } ?? ([], nowNs: 0)
