@@ -40,6 +40,27 @@ struct ConfigLoaderTests {
         #expect(config.metrics == .init(enabled: true, bind: "0.0.0.0", port: 9091))
     }
 
+    @Test("a list in a flag or in the environment may be a TOML list")
+    func listsInText() throws {
+        for text in ["[\"a b:*\", '[xy]*']", " [\n\"a b:*\",\"[xy]*\", ]"] {
+            let config = try loader(
+                nil, ["upstream": "r", "prefetch.patterns": text],
+                env: [
+                    "FERRITE_SIDECAR_TRACKING": "broadcast", "FERRITE_SIDECAR_TRACKING_PREFIXES": "[\"u:\"]",
+                    "FERRITE_SIDECAR_BIND": "[]", "FERRITE_SIDECAR_UNIX_SOCKET": "/a",
+                ]
+            ).load().config
+            #expect(config.prefetch.patterns == ["a b:*", "[xy]*"])
+            #expect(config.trackingPrefixes == ["u:"] && config.bind == [])
+        }
+        for (text, what) in [
+            ("[xy]*", "[xy]*"), ("[\"a\"]\nport = 1", "is no list"), ("[1]", "the list holds a whole number"),
+        ] {
+            let found = problems(loader(nil, ["upstream": "r", "prefetch.patterns": text]))
+            #expect(found.count == 1 && found[0].contains(what), "\(found)")
+        }
+    }
+
     @Test("warm_start leads to a file or to nothing", arguments: ["/dev/null", "/tmp"])
     func warmStartPath(path: String) throws {
         let problems = problems(loader(nil, ["upstream": "r", "warm_start": path]))

@@ -210,7 +210,7 @@ extension ConfigType where Value == Secret {
 }
 
 extension ConfigType where Value == [String] {
-    /// In text, the parts stand between commas or blanks. `check` says what is wrong with a part, or nil.
+    /// In text, the parts stand between commas or blanks, or it is a TOML list and begins with [. `check` says what is wrong with a part, or nil.
     static func list(
         name: String, expected: String, check: @escaping @Sendable (String) -> String? = { _ in nil }
     ) -> Self {
@@ -223,21 +223,29 @@ extension ConfigType where Value == [String] {
         let read: @Sendable (String) throws(Mistake) -> [String] = { text throws(Mistake) in
             try checkAll(text.split(whereSeparator: { $0 == "," || $0 == " " || $0 == "\t" }).map(String.init))
         }
-        return Self(
-            name: name, expected: expected, fromText: read,
-            fromTOML: { value throws(Mistake) in
-                switch value {
-                case .string(let text): return try read(text)
-                case .array(let values):
-                    var parts: [String] = []
-                    for value in values {
-                        guard case .string(let part) = value else { throw Mistake("the list holds \(value.kind)") }
-                        parts.append(part)
-                    }
-                    return try checkAll(parts)
-                default: throw wrongKind(value)
+        let fromTOML: @Sendable (TOMLValue) throws(Mistake) -> [String] = { value throws(Mistake) in
+            switch value {
+            case .string(let text): return try read(text)
+            case .array(let values):
+                var parts: [String] = []
+                for value in values {
+                    guard case .string(let part) = value else { throw Mistake("the list holds \(value.kind)") }
+                    parts.append(part)
                 }
+                return try checkAll(parts)
+            default: throw wrongKind(value)
+            }
+        }
+        return Self(
+            name: name, expected: expected,
+            fromText: { text throws(Mistake) in
+                guard text.first(where: { $0 != " " && $0 != "\t" }) == "[" else { return try read(text) }
+                guard let value = try valueOfTOML(text) else {
+                    throw Mistake("\"\(text)\" begins with [ and is no list")
+                }
+                return try fromTOML(value)
             },
+            fromTOML: fromTOML,
             show: { "[" + $0.map(TOMLText.quote).joined(separator: ", ") + "]" })
     }
 }
@@ -264,6 +272,16 @@ extension ConfigType where Value == UpstreamAddress {
 }
 
 extension ConfigType {
+    /// A text, of a flag or the environment, that is to be one TOML value; nil when it is more.
+    static func valueOfTOML(_ text: String) throws(Mistake) -> TOMLValue? {
+        let document = TOMLDocument(Array("value = \(text)".utf8))
+        if let problem = document.problems.first { throw Mistake("\"\(text)\": \(problem.message)") }
+        guard document.tables.isEmpty, document.entries.count == 1, let entry = document.entries.first,
+            entry.path == ["value"]
+        else { return nil }
+        return entry.value
+    }
+
     fileprivate static func wrongKind(_ value: TOMLValue) -> Mistake {
         switch value {
         case .string(let text): Mistake("\"\(text)\" is a text in quotes")

@@ -30,14 +30,8 @@ extension ConfigType where Value == [KeyRule] {
             expected:
                 "[[sidecar.rules]] with pattern and any of mode, ttl, cache and stale, e.g. pattern = \"user:*\" and ttl = \"60s\"",
             fromText: { text throws(Mistake) in
-                let document = TOMLDocument(Array("rules = \(text)".utf8))
-                if let problem = document.problems.first { throw Mistake(problem.message) }
-                guard document.tables.isEmpty, document.entries.count == 1, let entry = document.entries.first,
-                    entry.path == ["rules"]
-                else {
-                    throw Mistake("\"\(text)\" is no list of tables")
-                }
-                return try read(entry.value, withLines: false)
+                guard let value = try valueOfTOML(text) else { throw Mistake("\"\(text)\" is no list of tables") }
+                return try read(value, withLines: false)
             },
             fromTOML: { value throws(Mistake) in try read(value, withLines: true) },
             show: { "[" + $0.map(show).joined(separator: ", ") + "]" })
