@@ -348,6 +348,8 @@ struct ConfigLoaderTests {
             (["bind": "0.0.0.0,127.0.0.1"], "bind"), (["bind": "::1,0:0:0:0:0:0:0:1"], "bind"),
             (["upstream": "LOCALHOST"], "upstream"), (["upstream": "localhost", "bind": "::1"], "upstream"),
             (["upstream": "127.0.0.1:9091"], "upstream"), (["upstream": "[0:0::1]:6379", "bind": "::1"], "upstream"),
+            (["upstream": "127.0.0.1:7000", "fresh_port": "7000"], "upstream"),
+            (["upstream": "localhost:7000", "fresh_port": "7000", "bind": "0.0.0.0"], "upstream"),
         ] as [([String: String], String)])
     func combinations(_ flags: [String: String], _ key: String) {
         let found = problems(loader(nil, ["upstream": "r"].merging(flags) { $1 }))
@@ -362,6 +364,7 @@ struct ConfigLoaderTests {
             ["upstream": "127.0.0.1:6380"], ["upstream": "127.0.0.1:6379", "port": "6380"],
             ["upstream": "10.0.0.1:6379"], ["bind": "0.0.0.0,::"], ["bind": "127.0.0.1,127.0.0.2"],
             ["upstream": "127.0.0.1:9091", "metrics.enabled": "false"],
+            ["upstream": "127.0.0.1:7000", "fresh_port": "7001"],
         ] {
             _ = try loader(nil, ["upstream": "r"].merging(flags) { $1 }).load()
         }

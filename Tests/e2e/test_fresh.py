@@ -59,8 +59,9 @@ def _(t):
     redis = t.redis()
     port = free_port()
     for settings, words in (
-        ({"fresh_port": redis.port}, "choose another with fresh_port"),
+        ({"fresh_port": t.redis().port}, "choose another with fresh_port"),
         ({"fresh_port": port, "port": port}, "two different ports"),
+        ({"fresh_port": redis.port}, "is where this sidecar itself would listen with fresh_port"),
     ):
         other = t.sidecar(redis, port=settings.get("port"), settings=settings, wait=False)
         wait_until(lambda: not other.is_alive(), what="it has ended")

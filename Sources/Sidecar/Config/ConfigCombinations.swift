@@ -64,6 +64,11 @@ enum ConfigCombinations {
             refuse(
                 "upstream", with: ["port", "bind"], "\(config.upstream) is where this sidecar itself would listen",
                 "the central server, or another port for the sidecar, e.g. --port 6380")
+        } else if isHere(config.upstream, config.bind, config.freshPort) {
+            refuse(
+                "upstream", with: ["fresh_port", "bind"],
+                "\(config.upstream) is where this sidecar itself would listen with fresh_port",
+                "the central server, or another fresh_port")
         } else if config.metrics.enabled, isHere(config.upstream, [config.metrics.bind], config.metrics.port) {
             refuse(
                 "upstream", with: ["metrics.port", "metrics.bind"],
