@@ -130,20 +130,33 @@ struct PrefetchTests {
         var atMs: UInt64 = 0
         for error in 1...UInt64(Prefetch.errorsMax) {
             #expect(scan(&machine, atMs: atMs) == "0 a")
-            machine.failed(atMs * 1_000_000)
+            machine.failed(atMs * 1_000_000, "ERR")
             #expect(scan(&machine, atMs: atMs + 200 * error - 1) == nil)
             atMs += 200 * error
         }
         #expect(scan(&machine, atMs: atMs) == "0 b")
         hear(&machine, "*2|$1|9|*0", atMs: atMs)
         #expect(scan(&machine, atMs: atMs + 10) == "9 b")
-        machine.failed((atMs + 11) * 1_000_000)
+        machine.failed((atMs + 11) * 1_000_000, "ERR")
         #expect(scan(&machine, atMs: atMs + 300) == "9 b")
         for nonsense in ["+OK", "*1|$1|0", "*2|:1|*0", "*2|$1|0|$1|x"] {
             hear(&machine, nonsense, atMs: atMs + 300)
             atMs += 1_500
             if machine.phase == .scanning, machine.status.errors < 9 { #expect(scan(&machine, atMs: atMs) == "9 b") }
         }
+    }
+
+    @Test("What the upstream said last is kept, and no more of it than a line")
+    func lastError() {
+        let world = world()
+        _ = world.turn(.reply(1, "-NOPERM this user has no permissions to run the 'scan' command"))
+        #expect(world.status.prefetch.lastError == "NOPERM this user has no permissions to run the 'scan' command")
+        _ = world.pass(ms: 300)
+        _ = world.turn(.reply(1, "-ERR " + String(repeating: "x", count: 10_000)))
+        #expect(world.status.prefetch.errors == 2 && world.status.prefetch.lastError.count == 200)
+        _ = world.pass(ms: 500)
+        _ = world.turn(.reply(1, "+OK"))
+        #expect(world.status.prefetch.lastError == "the reply to SCAN is none")
     }
 
     @Test("It begins at a random time within its jitter")

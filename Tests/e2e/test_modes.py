@@ -504,6 +504,17 @@ def _(t):
     wait_until(lambda: prefetch_state(sidecar)["names"] <= 10 and prefetch_state(sidecar)["state"] == "done", 20)
 
 
+@test("prefetch: why it has fetched nothing is in the log", once=True)
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 10).call("ACL", "SETUSER", "default", "-scan")
+    sidecar = t.sidecar(redis, settings={
+        "prefetch.enabled": "true", "prefetch.patterns": "item:*", "prefetch.jitter": "0"})
+    wait_until(lambda: "prefetch has fetched" in sidecar.log(), 10, what="the end of the prefetch")
+    line = next(line for line in sidecar.log().splitlines() if "prefetch has fetched" in line)
+    expect_true("errors=5" in line and 'last_error="NOPERM' in line, line)
+
+
 @test("prefetch: with ready_after_prefetch the pod is ready when it has ended, and after ten seconds in any case")
 def _(t):
     redis = t.redis()

@@ -37,9 +37,11 @@ extension FlowNotice {
                 case .timedOut: ", its timeout has passed"
                 default: ""
                 }
+            var metadata: Logger.Metadata = ["pages": "\(status.pages)", "errors": "\(status.errors)"]
+            if status.errors > 0 { metadata["last_error"] = "\(status.lastError)" }
             log.notice(
                 "prefetch has fetched \(status.fetched) of \(status.names) keys in \(TimeSpan.show(status.milliseconds))\(how)",
-                metadata: ["pages": "\(status.pages)", "errors": "\(status.errors)"])
+                metadata: metadata)
         case .journalRestored(let writes):
             log.notice("\(writes) writes that were acknowledged before the start are in the journal and are sent now")
         case .journalTorn(let bytes):

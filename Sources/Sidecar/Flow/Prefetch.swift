@@ -169,7 +169,7 @@ struct Prefetch {
         var reader = ReplyReader(reply)
         guard let (type, parts) = reader.header(), type == UInt8(ascii: "*"), parts == 2, let cursor = reader.text(),
             let (listType, count) = reader.header(), listType == UInt8(ascii: "*")
-        else { return failed(nowNs) }
+        else { return failed(nowNs, "the reply to SCAN is none") }
         forgetNames()
         var left = count
         while left > 0, let name = reader.text(), names.bytes.count &+ name.count <= Self.pageBytesMax {
@@ -182,11 +182,12 @@ struct Prefetch {
     }
 
     /// An error, or a link that was lost: the same page again, a few times; then the next pattern.
-    mutating func failed(_ nowNs: UInt64) {
+    mutating func failed(_ nowNs: UInt64, _ error: String) {
         isAsked = false
         guard phase == .scanning else { return }
         errors += 1
         status.errors &+= 1
+        status.lastError = error
         nextScanNs = nowNs &+ 200_000_000 &* UInt64(errors)
         if errors >= Self.errorsMax { goOn() }
     }
@@ -228,6 +229,8 @@ struct PrefetchStatus: Sendable, Equatable {
     /// Of which were fetched, or were there already.
     var fetched: UInt64 = 0
     var errors: UInt64 = 0
+    /// The upstream's words, of which `errorText` bounds the length, or ours; empty: there was no error.
+    var lastError = ""
     /// How long it took.
     var milliseconds: UInt64 = 0
 }
@@ -264,6 +267,6 @@ extension Flow {
     }
 
     mutating func heardScan(_ reply: Bytes) {
-        if Reply(reply).isError { prefetch.failed(nowNs) } else { prefetch.heard(reply, nowNs) }
+        if let error = Reply(reply).errorText { prefetch.failed(nowNs, error) } else { prefetch.heard(reply, nowNs) }
     }
 }

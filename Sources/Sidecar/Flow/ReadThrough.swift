@@ -252,7 +252,7 @@ extension Flow {
     /// The link that owed it is lost: there will be no answer. Pure reads are failed, INFO gets our own section, and a
     /// write, whose fate is unknown, closes its client as a dying Redis would.
     mutating func lose(_ entry: OwedReply) {
-        if entry.awaited == .scan { prefetch.failed(nowNs) }
+        if entry.awaited == .scan { prefetch.failed(nowNs, "the link was lost") }
         let error = reach.error
         error.withUnsafeBufferPointer { error in
             switch entry.awaited {
