@@ -138,6 +138,7 @@ struct MetricsTextTests {
         let report = try SampleReport.report([
             .init(name: "--set", key: "password", text: "hunter2"),
             .init(name: "--set", key: "prefetch.patterns", text: "a:*,b\"\\"),
+            .init(name: "--set", key: "rules", text: "[{pattern = \"u:*\", ttl = 60, cache = false}]"),
         ])
         let text = StatsJSON.render(report)
         #expect(!text.contains("hunter2"))
@@ -156,6 +157,9 @@ struct MetricsTextTests {
         #expect(config["port"] as? Int == 6379)
         #expect(config["local_memory"] as? String == "128mb")
         #expect(config["prefetch.patterns"] as? [String] == ["a:*", "b\"\\"])
+        let rule = try #require((config["rules"] as? [[String: Any]])?.first)
+        #expect(
+            rule["pattern"] as? String == "u:*" && rule["ttl"] as? String == "1m" && rule["cache"] as? Bool == false)
         #expect(config["password"] == nil)
         #expect(Set(config.keys) == Set(ConfigKey.all.filter { !$0.isSecret && !$0.namesKey }.map(\.name)))
     }

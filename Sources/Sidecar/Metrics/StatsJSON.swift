@@ -106,8 +106,22 @@ enum StatsJSON {
         }
     }
 
-    /// Secrets are left out; a TOML value as `ConfigKey.show` writes it is JSON as well.
+    /// Secrets are left out.
     private static func config(_ resolved: ResolvedConfig) -> [(String, JSON)] {
-        ConfigKey.all.filter { !$0.isSecret && !$0.namesKey }.map { ($0.name, .raw($0.show(resolved.config))) }
+        ConfigKey.all.filter { !$0.isSecret && !$0.namesKey }.map { key in
+            let document = TOMLDocument(Array("value = \(key.show(resolved.config))".utf8))
+            return (key.name, document.entries.first.map { json($0.value) } ?? .raw("null"))
+        }
+    }
+
+    private static func json(_ value: TOMLValue) -> JSON {
+        switch value {
+        case .string(let text), .dateTime(let text): .string(text)
+        case .integer(let number): .raw(String(number))
+        case .float(let number): .number(number)
+        case .boolean(let boolean): .boolean(boolean)
+        case .array(let values): .array(values.map(json))
+        case .table(let entries): .object(entries.map { ($0.path.joined(separator: "."), json($0.value)) })
+        }
     }
 }
