@@ -279,7 +279,9 @@ def _(t):
 
 @test("the metrics page is Prometheus text, and holds no key")
 def _(t):
-    sidecar = t.sidecar(t.redis()).wait_until_tracking()
+    hidden = {"control_key": "hidden:control", "trace_key": "hidden:trace"}
+    sidecar = t.sidecar(t.redis(), settings={
+        **hidden, "rules": '[{pattern = "shown:*", ttl = "1m"}]'}).wait_until_tracking()
     with sidecar.client() as client:
         client.call("SET", "secretkey", "v")
         client.call("GET", "secretkey")
@@ -307,7 +309,8 @@ def _(t):
     stats_status, stats = sidecar.page("/stats")
     expect(stats_status, 200)
     json.loads(stats)
-    expect_true("secretkey" not in stats, "a key's name stands in /stats")
+    expect_true("secretkey" not in stats and "hidden:" not in stats, "a key's name stands in /stats")
+    expect_true("shown:*" in stats, "the configuration does not stand in /stats")
     expect(sidecar.page("/healthz")[0], 200)
     expect(sidecar.page("/readyz")[0], 200)
     expect(sidecar.page("/nosuch")[0], 404)

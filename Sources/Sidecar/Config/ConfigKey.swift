@@ -256,7 +256,7 @@ extension ConfigKey {
             "metrics.bind", \.metrics.bind,
             .text(name: "address", expected: "one numeric address, e.g. \"0.0.0.0\"", check: mistakeInAddress),
             .metrics,
-            "Address of the metrics page. All by default, because Prometheus comes from outside the pod; the page shows numbers and settings, never keys, values or secrets."
+            "Address of the metrics page. All by default, because Prometheus comes from outside the pod; the page shows numbers and settings, never the data's keys, values or secrets; settings may spell keys (patterns of rules and prefetch, tracking_prefixes)."
         ),
         ConfigKey(
             "metrics.port", \.metrics.port, .number(0...65535, example: 9091), .metrics, flag: "--metrics-port",
