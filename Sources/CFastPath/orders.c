@@ -325,6 +325,11 @@ void fp_behind_unsend(fp_engine *engine) {
     engine->serve.write_moved = true;
 }
 
+void fp_behind_close(fp_engine *engine) {
+    engine->serve.behind.is_closed = true;
+    engine->serve.write_moved = true; /* who waits for room travels instead */
+}
+
 /* ---- its journal ---- */
 
 void fp_journal_on(fp_engine *engine, uint64_t next) {

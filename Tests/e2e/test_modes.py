@@ -261,6 +261,50 @@ def _(t):
     expect_true("every acknowledged write has been carried out" in sidecar.log(), "the log does not say so")
 
 
+@test("write-behind: SIGTERM under a client that goes on writing loses nothing that was acknowledged")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    meddler.lag = 0.02
+    sidecar = behind(t, meddler, drain_timeout="700ms")
+    client, direct = t.client(sidecar), t.client(redis)
+    acknowledged, began = -1, time.monotonic()
+    try:
+        for n in range(100_000):
+            if began and time.monotonic() - began > 0.3:
+                began = None
+                sidecar.signal(signal.SIGTERM)
+            for key in range(200):
+                client.send("SET", f"k{key}", n)
+            for _ in range(200):
+                expect(client.read(), Status("OK"))
+            acknowledged = n
+    except (Closed, OSError):
+        pass
+    expect(sidecar.child.wait(5), 0, "exit status")
+    expect_true(acknowledged > 10, "too few writes")
+    lost = [key for key in range(200) if int(direct.call("GET", f"k{key}")) < acknowledged]
+    expect(lost, [], "keys without their last acknowledged write")
+    expect_true("every acknowledged write has been carried out" in sidecar.log(), "the log does not say so")
+
+
+@test("ferritectl drain, twice, and the SIGTERM of whoever stops the pod are one drain; another SIGTERM ends it")
+def _(t):
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+    path = os.path.join(folder, "admin.sock")
+    sidecar = t.sidecar(t.redis(), settings={"admin_socket": path, "drain_timeout": "20s"}).wait_until_tracking()
+    client = t.client(sidecar)
+    client.call("SET", "k", "v")
+    for _ in range(2):
+        expect(steer(path, "drain")[0], 0)
+    sidecar.signal(signal.SIGTERM)
+    wait_until(lambda: "SIGTERM: draining already" in sidecar.log(), what="a word of the log")
+    expect(steer(path, "drain")[0], 0)
+    expect(client.call("GET", "k"), b"v", "an answer while it drains")
+    sidecar.signal(signal.SIGTERM)
+    expect(sidecar.child.wait(5), 128 + signal.SIGTERM, "exit status")
+
+
 @test("write-behind: SIGTERM before an upstream that stays away says what is lost", once=True)
 def _(t):
     redis = t.redis()

@@ -354,6 +354,9 @@ void fp_behind_done(fp_engine *engine, fp_outcome outcome);
 /* The link is lost: what was sent on it and not answered is queued again, in its order. */
 void fp_behind_unsend(fp_engine *engine);
 
+/* From now on every write is acknowledged when the upstream has carried it out, so that the queue empties. */
+void fp_behind_close(fp_engine *engine);
+
 /* ---- write-behind's journal: acknowledged writes that survive the process --------------------------------------- */
 
 /* From now on a write is acknowledged when it is in the journal's file; nothing may be acknowledged and not carried out

@@ -53,6 +53,7 @@ struct behind {
     bool disordered; /* those that fly do not all stand in the order of their places */
     uint64_t next_place;
     size_t bytes, bytes_max;
+    bool is_closed; /* no client's write is taken any more */
     struct budget *budget;
     struct journal journal;
 };

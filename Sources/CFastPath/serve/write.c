@@ -103,8 +103,9 @@ bool write_is_taken(struct serve *serve, struct session *session, const struct c
     struct pairs pairs;
     size_t bytes;
     struct journal *journal = &serve->behind.journal;
-    if (serve->behind.bytes_max == 0 || journal->state == JOURNAL_OFF || !read_pairs(serve, command, &pairs) ||
-        !rules_say_so(serve, &pairs, &bytes) || !behind_could_hold(&serve->behind, pairs.count, bytes))
+    if (serve->behind.bytes_max == 0 || serve->behind.is_closed || journal->state == JOURNAL_OFF ||
+        !read_pairs(serve, command, &pairs) || !rules_say_so(serve, &pairs, &bytes) ||
+        !behind_could_hold(&serve->behind, pairs.count, bytes))
         return false;
     *done = DISPATCH_STALL;
     /* What this client has sent on another link would be overtaken. */

@@ -375,6 +375,7 @@ struct FastPath: Orders, @unchecked Sendable {
         fp_behind_done(engine, raw)
     }
     func unsendWritesBehind() { fp_behind_unsend(engine) }
+    func closeWriteBehind() { fp_behind_close(engine) }
 
     // MARK: its journal
 

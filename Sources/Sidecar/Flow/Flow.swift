@@ -218,6 +218,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if sightNs >= deadlineNs { expire() }
         sendWrites()
         prefetchOn()
+        tellDeadLetters()
         sendFence()
         if let until = drainUntilNs { endDrain(until) }
         updateHold()
@@ -230,7 +231,8 @@ struct Flow<Engine: Orders>: ~Copyable {
         guard !isFinished, nowNs >= untilNs || (orders.clientCount == 0 && unwritten == 0) else { return }
         isFinished = true
         if policy.writesBehind {
-            notices.append(.drained(unwritten: unwritten, isJournaled: journaling.state == .on))
+            if let letters = writes.takeUntold(nowNs) { notices.append(letters) }
+            notices.append(.drained(unwritten: unwritten, isJournaled: journaling.hasFiles, givenUp: writes.givenUp))
         }
     }
 
@@ -259,6 +261,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let pin = pins.nextDue { next = min(next, pin.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
+        next = min(next, writes.tellAtNs)
         if mayPrefetch { next = min(next, max(prefetch.deadlineNs, nowNs &+ 2_000_000)) }
         if writes.resumeAtNs > nowNs { next = min(next, writes.resumeAtNs) }
         if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }
@@ -299,10 +302,12 @@ struct Flow<Engine: Orders>: ~Copyable {
 
     // MARK: from outside of a turn, on the loop thread
 
-    /// Goes on serving, new connections too, until no client is connected or drain_timeout has passed.
+    /// Goes on serving, new connections too, until no client is connected or drain_timeout has passed. Nothing more is
+    /// acknowledged that could be left at the end.
     mutating func beginDrain(_ nowNs: UInt64) {
         guard drainUntilNs == nil else { return }
         self.nowNs = nowNs
+        if policy.writesBehind { orders.closeWriteBehind() }
         drainUntilNs = nowNs &+ policy.drainTimeoutNs
         settle()
     }

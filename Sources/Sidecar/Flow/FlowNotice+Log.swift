@@ -55,7 +55,7 @@ extension FlowNotice {
             )
         case .journalIsBack:
             log.notice("the journal is written again")
-        case .drained(let unwritten, let isJournaled):
+        case .drained(let unwritten, let isJournaled, let givenUp):
             if unwritten > 0, isJournaled {
                 log.warning(
                     "\(unwritten) acknowledged writes have not been carried out within drain_timeout; the journal has them, and the next start sends them"
@@ -63,6 +63,10 @@ extension FlowNotice {
             } else if unwritten > 0 {
                 log.error(
                     "\(unwritten) acknowledged writes are lost: the upstream did not take them within drain_timeout")
+            } else if givenUp > 0 {
+                log.warning(
+                    "every acknowledged write has been carried out upstream, but for \(givenUp) that the upstream refused and that were given up"
+                )
             } else {
                 log.notice("every acknowledged write has been carried out upstream")
             }

@@ -14,9 +14,9 @@ enum FlowNotice: Sendable, Equatable {
     case learnt(commands: UInt32)
     /// Acknowledged writes that are given up, since the last such line.
     case deadLetters(count: Int, last: DeadLetter)
-    /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out, and whether
-    /// the journal has it.
-    case drained(unwritten: Int, isJournaled: Bool)
+    /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out, whether the
+    /// journal has it, and what has been given up since the start.
+    case drained(unwritten: Int, isJournaled: Bool, givenUp: Int)
     /// What an earlier process has acknowledged and not carried out.
     case journalRestored(writes: Int)
     /// The end of its last file, which a crash has torn: cut.

@@ -18,6 +18,8 @@ struct Journaling {
     static let syncNs: UInt64 = 1_000_000_000
 
     private(set) var state = State.none
+    /// What is acknowledged and not carried out stands in them: they go when nothing is left.
+    var hasFiles: Bool { [.on, .failing, .clearing].contains(state) }
     var status = JournalStatus()
     private let syncsEachSecond: Bool
     /// The thread has something to do.

@@ -66,6 +66,8 @@ protocol Orders {
     func writeBehindIs(_ outcome: WriteOutcome)
     /// Those that were sent are to be sent again.
     func unsendWritesBehind()
+    /// No further one is acknowledged before it is carried out.
+    func closeWriteBehind()
 
     /// A write of an earlier process, in the order in which they were acknowledged; false when it does not fit.
     func restoreWrite(place: UInt64, _ key: [UInt8], _ value: [UInt8], expireAtMs: UInt64) -> Bool

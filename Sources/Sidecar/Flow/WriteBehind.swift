@@ -17,6 +17,9 @@ struct WriteBehind {
     let retryNs: UInt64
     /// The last that were given up, the latest last.
     private(set) var deadLetters: [DeadLetter] = []
+    /// How many in all.
+    private(set) var givenUp = 0
+    /// Since the last line of the log.
     private var untold = 0
     private var toldAtNs: UInt64 = 0
 
@@ -25,15 +28,21 @@ struct WriteBehind {
         backoff = Backoff(seed: seed)
     }
 
-    /// Returns what the log is told, a line a second at most.
-    fileprivate mutating func bury(_ letter: DeadLetter) -> FlowNotice? {
+    fileprivate mutating func bury(_ letter: DeadLetter) {
         if deadLetters.count == DeadLetter.keptMax { deadLetters.removeFirst() }
         deadLetters.append(letter)
+        givenUp += 1
         untold += 1
-        guard toldAtNs == 0 || letter.atNs &- toldAtNs >= 1_000_000_000 else { return nil }
+    }
+
+    /// When the log is told of them, a line a second at most; UInt64.max: there are none to tell of.
+    var tellAtNs: UInt64 { untold == 0 ? .max : toldAtNs &+ 1_000_000_000 }
+
+    mutating func takeUntold(_ nowNs: UInt64) -> FlowNotice? {
+        guard untold > 0, let last = deadLetters.last else { return nil }
         defer { untold = 0 }
-        toldAtNs = letter.atNs
-        return .deadLetters(count: untold, last: letter)
+        toldAtNs = nowNs
+        return .deadLetters(count: untold, last: last)
     }
 }
 
@@ -110,9 +119,14 @@ extension Flow {
             let letter = DeadLetter(
                 key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self), reason: error,
                 atNs: nowNs)
-            if let notice = writes.bury(letter) { notices.append(notice) }
+            writes.bury(letter)
         }
         orders.writeBehindIs(.refused)
+    }
+
+    @inline(__always)
+    mutating func tellDeadLetters() {
+        if nowNs >= writes.tellAtNs, let letters = writes.takeUntold(nowNs) { notices.append(letters) }
     }
 
     /// What is acknowledged and not carried out yet.

@@ -86,16 +86,18 @@ enum Daemon {
         let first = signals.next()
         draining.set()
         log.notice(
-            "\(Signals.name(first)): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))"
+            "\(first.isOwn ? "ferritectl drain" : first.name): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))"
         )
         Task {
             if let warmStart { warmStart.write(await loop.hottestNames()) }
             await shutdown.trigger()
         }
-        let second = signals.next()
-        log.warning("\(Signals.name(second)) again: leaving at once")
+        /* Behind ferritectl's comes the kubelet's own, the first: a preStop hook must not cut the drain short. */
+        if first.isOwn { log.notice("\(signals.nextForeign().name): draining already") }
+        let second = signals.nextForeign()
+        log.warning("\(second.name) again: leaving at once")
         output.flush(milliseconds: 100)
-        _exit(128 + second)
+        _exit(128 + second.number)
     }
 
     private static func serve(

@@ -16,12 +16,27 @@ struct Signals {
         signal(SIGXFSZ, SIG_IGN)
     }
 
-    /// Waits for the next one.
-    mutating func next() -> Int32 {
-        var number: Int32 = 0
-        while sigwait(&set, &number) != 0 {}
-        return number
+    struct Signal {
+        var number: Int32
+        /// This process sent it to itself.
+        var isOwn: Bool
+
+        var name: String { number == SIGINT ? "SIGINT" : "SIGTERM" }
     }
 
-    static func name(_ number: Int32) -> String { number == SIGINT ? "SIGINT" : "SIGTERM" }
+    /// Waits for the next one.
+    mutating func next() -> Signal {
+        var info = siginfo_t()
+        var number: Int32 = -1
+        repeat { number = sigwaitinfo(&set, &info) } while number < 0
+        return Signal(number: number, isOwn: info.si_code == SI_USER && info._sifields._kill.si_pid == getpid())
+    }
+
+    /// Waits for the next one from outside.
+    mutating func nextForeign() -> Signal {
+        while true {
+            let signal = next()
+            if !signal.isOwn { return signal }
+        }
+    }
 }

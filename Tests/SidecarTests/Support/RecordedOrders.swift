@@ -191,6 +191,7 @@ final class RecordedOrders: Orders {
         note("restore \(place): \(String(decoding: key, as: UTF8.self)) \(value.count) bytes\(expiry)")
         return true
     }
+    func closeWriteBehind() { note("close write-behind") }
     func journalOn(next: UInt64) { note("journal on\(next == 0 ? "" : " from \(next)")") }
     /// What there is to be written, by its oldest place.
     var records: [UInt64] = []
