@@ -1128,6 +1128,34 @@ TEST("a read that is not answered in time gets the copy past its ttl, and for st
     world_end(world);
 }
 
+TEST("an MGET that is not answered in time gets the copies of all its keys, or of none") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 1000, .stale_ms = 5000, .caches = true};
+    set_rules(world, &every, 1);
+    have(world, "GET a\r\n", "$1\r\n1\r\n");
+    have(world, "GET b\r\n", "$1\r\n2\r\n");
+    pass_ms(world, 1000);
+    ask(world, &world->a, "MGET b a b\r\n");
+    time_out(world, event_at(world, 3)->ticket);
+    EXPECT(says(world, &world->a, "*3\r\n$1\r\n2\r\n$1\r\n1\r\n$1\r\n2\r\n"));
+    EXPECT(world->serve.stats.stale_served == 3);
+    /* A key without a copy; one that was announced as changed; one that the client's own command may have changed. */
+    ask(world, &world->a, "MGET a c\r\n");
+    time_out(world, event_at(world, 6)->ticket);
+    EXPECT(says(world, &world->a, "-ERR late\r\n"));
+    world->serve.event_count = 0;
+    ask(world, &world->a, "STRLEN b\r\n");
+    ask(world, &world->a, "MGET a b\r\n");
+    time_out(world, event_at(world, 3)->ticket);
+    answer(world, event_at(world, 0)->ticket, ":1\r\n");
+    EXPECT(says(world, &world->a, ":1\r\n-ERR late\r\n"));
+    ask(world, &world->b, "MGET a b\r\n");
+    push(world, "b");
+    time_out(world, event_at(world, 6)->ticket);
+    EXPECT(says(world, &world->b, "-ERR late\r\n"));
+    world_end(world);
+}
+
 TEST("no copy stands in for an answer when it is suspect, or behind the client's own command of its key") {
     struct world *world = world_make();
     fp_rule every = {.ttl_ms = 1000, .stale_ms = 5000, .caches = true};

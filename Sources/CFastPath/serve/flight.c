@@ -228,8 +228,7 @@ static bool answer_from_store(struct serve *serve, struct flight *flight, const 
     while (flight->first_waiter) {
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);
-        if (value->absent) slot_answer_null(serve, slot);
-        else slot_answer_value(serve, slot, value);
+        slot_answer_value(serve, slot, value);
     }
     store_release(serve->store, value->entry);
     return true;
@@ -244,15 +243,38 @@ static bool answer_large(struct serve *serve, struct flight *flight) {
 
 /* The upstream does not answer. A copy that is there has been announced as changed by nothing, nor written, and is as
  * true as ever but for its time. Not for who has asked the upstream for more of this key before. */
-static bool answer_stale(struct serve *serve, struct flight *flight) {
+static bool find_stale(struct serve *serve, const struct flight *flight, struct store_value *value) {
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
+    return !flight->behind && lookup_stale(serve, &key, value);
+}
+
+static bool answer_stale(struct serve *serve, struct flight *flight) {
     struct store_value value;
-    if (!flight->first_waiter || flight->behind || flight->role != FLIGHT_SINGLE) return false;
-    if (!lookup_stale(serve, &key, &value)) return false;
+    if (!flight->first_waiter || !find_stale(serve, flight, &value)) return false;
     uint32_t waiters = 0;
     for (const struct slot *slot = flight->first_waiter; slot; slot = slot->wait_next) waiters++;
     lookup_note(serve, &value, waiters);
     return answer_from_store(serve, flight, &value);
+}
+
+/* An MGET, which one client waits for: all its keys at this instant, or none. */
+static bool answer_group_stale(struct serve *serve, struct flight *leader) {
+    struct store_value values[SERVE_MGET_KEYS];
+    struct slot *slot = leader->first_waiter;
+    uint32_t count = 0;
+    if (!slot) return false;
+    for (struct flight *flight = leader; flight; flight = flight_record(serve, flight->group_next)) {
+        if (!find_stale(serve, flight, &values[count]) || !store_hold(serve->store, values[count].entry)) {
+            values_release(serve, values, count);
+            return false;
+        }
+        count++;
+    }
+    flight_forget(serve, slot);
+    for (uint32_t i = 0; i < count; i++) lookup_note(serve, &values[i], 1);
+    slot_answer_values(serve, slot, values, count);
+    values_release(serve, values, count);
+    return true;
 }
 
 /* Walks the array beside the MGET's flights: one element a key, in order. */
@@ -308,7 +330,8 @@ void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *repl
 
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends) {
     if (flight->role == FLIGHT_FOLLOWS) return;
-    if (!answer_stale(serve, flight)) answer_waiters(serve, flight, error, length, false);
+    bool is_answered = flight->role == FLIGHT_SINGLE ? answer_stale(serve, flight) : answer_group_stale(serve, flight);
+    if (!is_answered) answer_waiters(serve, flight, error, length, false);
     if (ends) flight_end(serve, flight);
 }
 

@@ -40,8 +40,7 @@ static enum dispatched short_of_memory(struct serve *serve, struct session *sess
 
 /* False when memory is short. */
 static bool append_value(struct serve *serve, struct session *session, const struct store_value *value) {
-    if (unlikely(value->absent)) return reply_null(slot_sink(session), &serve->blocks, session->protocol);
-    return value_append(serve, slot_sink(session), value);
+    return value_append(serve, slot_sink(session), value, session->protocol);
 }
 
 /* What it has sent on another link may come behind that write. */
@@ -144,11 +143,6 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     return DISPATCH_DONE;
 }
 
-static void release_all(struct serve *serve, const struct store_value *values, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        if (values[i].entry) store_release(serve->store, values[i].entry);
-}
-
 /* All keys at one instant, or none: the keys hit so far are not a reason to ask in part. Each is held, since writing
  * one into the reply may make the store give memory back, and with it the next. */
 static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
@@ -162,22 +156,24 @@ static bool hold_all(struct serve *serve, struct session *session, uint32_t coun
         bool hit = !written && !is_behind(serve, session, &key) && !flight_ahead(serve, session, &key) &&
                    lookup(serve, &key, &values[i]) && store_hold(serve->store, values[i].entry);
         if (hit) continue;
-        release_all(serve, values, i);
+        values_release(serve, values, i);
         return false;
     }
     return true;
 }
 
 /* The leader of a new group, a flight a key; NULL when memory is short. */
-static struct flight *start_group(struct serve *serve, uint32_t count) {
+static struct flight *start_group(struct serve *serve, const struct session *session, uint32_t count) {
     struct flight *leader = NULL, *previous = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
+        bool behind = is_behind(serve, session, &key) || flight_ahead(serve, session, &key);
         struct flight *flight = flight_start(serve, &key, leader ? FLIGHT_FOLLOWS : FLIGHT_LEADS);
         if (!flight) {
             if (leader) flight_fail(serve, leader, NULL, 0, true);
             return NULL;
         }
+        flight->behind = behind;
         trace_note(serve->trace, key.hash, FP_TRACE_FETCH, 0);
         if (previous) previous->group_next = flight->item.index;
         else leader = flight;
@@ -214,7 +210,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
             if (values[i].entry) lookup_note(serve, &values[i], 1);
             fits = append_value(serve, session, &values[i]);
         }
-        release_all(serve, values, count);
+        values_release(serve, values, count);
         serve->stats.commands_hit++;
         serve->stats.keyspace_hits += count;
         serve_count(serve, COMMAND_ID_MGET, false);
@@ -223,7 +219,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
     /* Only the upstream can read them all at one instant, and it must know of the writes. */
     if (write_must_wait(serve, session, command)) return wait_for_writes(serve, session, command);
-    struct flight *leader = start_group(serve, count);
+    struct flight *leader = start_group(serve, session, count);
     if (!leader) return short_of_memory(serve, session);
     struct slot *slot = slot_open(serve, session, FP_LANE_TRACKED, command);
     if (!slot) {

@@ -417,13 +417,23 @@ void slot_acknowledge(struct serve *serve, struct session *session, const struct
 
 void journal_passed(struct serve *serve, uint64_t number) { pass(serve, &serve->journaled, number); }
 
-void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value) {
-    struct session *session = slot->session;
+static void answer_values(struct serve *serve, struct slot *slot, const struct store_value *values, uint32_t count,
+                          bool is_array) {
     struct chain *chain = place_of(slot, false);
     size_t before = chain->bytes;
-    bool fits = value_append(serve, chain, value);
-    if (chain == &slot->answer) session->held_bytes += chain->bytes - before;
-    answered(serve, slot, value->length, false, fits, 0);
+    bool fits = !is_array || reply_aggregate(chain, &serve->blocks, '*', count);
+    for (uint32_t i = 0; i < count && fits; i++) fits = value_append(serve, chain, &values[i], slot->protocol);
+    size_t length = chain->bytes - before;
+    if (chain == &slot->answer) slot->session->held_bytes += length;
+    answered(serve, slot, length, false, fits, 0);
+}
+
+void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value) {
+    answer_values(serve, slot, value, 1, false);
+}
+
+void slot_answer_values(struct serve *serve, struct slot *slot, const struct store_value *values, uint32_t count) {
+    answer_values(serve, slot, values, count, true);
 }
 
 void slot_answer_null(struct serve *serve, struct slot *slot) {

@@ -90,8 +90,9 @@ void slot_acknowledge(struct serve *serve, struct session *session, const struct
 void journal_passed(struct serve *serve, uint64_t number);
 /* They never will be, and nobody knows what becomes of these writes: who waits for one is closed. */
 void journal_forsaken(struct serve *serve);
-/* A stored value. */
+/* A stored value, or a null if it says that there is none; and an array of such. */
 void slot_answer_value(struct serve *serve, struct slot *slot, const struct store_value *value);
+void slot_answer_values(struct serve *serve, struct slot *slot, const struct store_value *values, uint32_t count);
 /* A null in the client's protocol. */
 void slot_answer_null(struct serve *serve, struct slot *slot);
 

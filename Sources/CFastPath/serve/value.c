@@ -3,7 +3,8 @@
 
 static void release_value(void *context, void *lent) { store_release(context, lent); }
 
-bool value_append(struct serve *serve, struct chain *chain, const struct store_value *value) {
+bool value_append(struct serve *serve, struct chain *chain, const struct store_value *value, int protocol) {
+    if (unlikely(value->absent)) return reply_null(chain, &serve->blocks, protocol);
     if (value->length < VALUE_LENT_BYTES || !value->entry || !store_hold(serve->store, value->entry))
         return reply_bulk(chain, &serve->blocks, value->bytes, value->length);
     uint8_t header[24];
@@ -17,4 +18,9 @@ bool value_append(struct serve *serve, struct chain *chain, const struct store_v
         return false;
     }
     return chain_append(chain, &serve->blocks, "\r\n", 2);
+}
+
+void values_release(struct serve *serve, const struct store_value *values, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        if (values[i].entry) store_release(serve->store, values[i].entry);
 }
