@@ -20,7 +20,10 @@ from meddler import Meddler  # noqa: E402
 
 KEYS = 1_200
 WRITES_PER_SECOND = 6_000
+WRITES_PER_SECOND_MIN = 5_000
 BURST = 10
+# A writer waits for the answers of a burst, which come late.
+BURST_SLOW = 100
 MODES = ("read-through", "write-through", "write-behind")
 SILENT_MAX_MS = 1_500
 
@@ -91,7 +94,8 @@ def check(bench, section, mode, name, seconds, strike, proxied=True, lag=0.0, ai
         done = multiprocessing.Event()
         results = multiprocessing.Queue()
         sides = (upstream.tcp, near.tcp, far.tcp)
-        writers = [multiprocessing.Process(target=write_all, args=(target, place, done, results), daemon=True)
+        burst = BURST_SLOW if lag else BURST
+        writers = [multiprocessing.Process(target=write_all, args=(target, place, done, results, burst), daemon=True)
                    for place, target in enumerate(sides)]
         for writer in writers:
             writer.start()
@@ -132,11 +136,11 @@ def report(section, mode, name, parts, seconds, aim_p99_us, max_ms):
             own += key % 3 == 1 and age > 0
     ages.sort()
     p50, p99, most = (ages[min(len(ages) - 1, int(share * len(ages)))] / 1000 for share in (0.5, 0.99, 1))
-    met = backwards == 0 and own == 0
-    met = met and (not aim_p99_us or p99 <= aim_p99_us) and (not max_ms or most <= max_ms * 1000)
-    verdict = section.aim(f"{mode}, {name}", met, f"p99 {p99:.0f} us, max {most / 1000:.0f} ms, {backwards} backwards, "
-                          f"{own} own writes missed")
     count = sum(len(times) for times in sent.values())
+    met = backwards == 0 and own == 0 and count / seconds >= WRITES_PER_SECOND_MIN
+    met = met and (not aim_p99_us or p99 <= aim_p99_us) and (not max_ms or most <= max_ms * 1000)
+    verdict = section.aim(f"{mode}, {name}", met, f"{count / seconds:.0f} writes/s, p99 {p99:.0f} us, "
+                          f"max {most / 1000:.0f} ms, {backwards} backwards, {own} own writes missed")
     section.row(mode, name, number(count / seconds), number(reads), number(p50), number(p99), f"{most / 1000:.1f}",
                 number(backwards), f"{own}", verdict)
     section.figure(f"{mode}, {name}, staleness p99 us", p99)
@@ -145,7 +149,7 @@ def report(section, mode, name, parts, seconds, aim_p99_us, max_ms):
     section.figure(f"{mode}, {name}, own writes missed", own)
 
 
-def write_all(target, place, done, results):
+def write_all(target, place, done, results, size):
     """Its keys again and again, in bursts; what fails is not counted as a version."""
     keys = range(place, KEYS, 3)
     chance = random.Random(place)
@@ -156,10 +160,10 @@ def write_all(target, place, done, results):
     order = list(keys)
     while not done.is_set():
         # Each key once before any again, so that readers find them all.
-        burst = order[turn * BURST:(turn + 1) * BURST] or chance.sample(list(keys), BURST)
+        burst = order[turn * size:(turn + 1) * size] or chance.sample(list(keys), size)
         client = write_burst(client, target, burst, sent, heard)
         turn += 1
-        time.sleep(max(0.0, began + turn * BURST / (WRITES_PER_SECOND / 3) - time.monotonic()))
+        time.sleep(max(0.0, began + turn * size / (WRITES_PER_SECOND / 3) - time.monotonic()))
     results.put(("writer", sent, heard))
 
 

@@ -105,6 +105,8 @@ extension World {
             return seenThenGone(pod, length)
         case .ownFetch:
             return ownFetch(pod)
+        case .fetchedThenGone(let length):
+            return fetchedThenGone(pod, length)
         case .killed:
             guard pod.disk != nil else { return false }
             crash(pod)

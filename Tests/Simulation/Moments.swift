@@ -106,6 +106,31 @@ extension World {
         return true
     }
 
+    /// The copy of an ended epoch is fetched anew on a link that is suspended meanwhile: what comes is told, and not kept.
+    func fetchedThenGone(_ pod: Pod, _ length: UInt64) -> Bool {
+        let readers = clients.filter { $0.pod === pod && $0.habit == .plain && $0.isConnected && !$0.isFinal }
+        guard let reader = readers.first, pod.trackedWire != nil else { return false }
+        let longest = min(plan.config.readTimeoutMs, plan.config.linkTimeoutMs, 1_800) - 150
+        beginSoon(pod) { [unowned self] keys in
+            if isHealed { return }
+            for wire in pod.links { cut(pod, wire, reset: true) }
+            tell(keys[0])
+            let askNs = nowNs + 16 * plan.delayNs.high
+            let goneNs = askNs + longest * millisecond + 4 * plan.delayNs.high
+            queue.push(
+                askNs,
+                .begin { [unowned self] in
+                    guard !isHealed, reader.isConnected, let tracked = pod.trackedWire else { return }
+                    ask(reader, [["GET".array, [UInt8]("k", keys[0])]], [.read([keys[0]])])
+                    tracked.toEngine.heldUntilNs = max(tracked.toEngine.heldUntilNs, askNs + longest * millisecond)
+                })
+            queue.push(goneNs, .begin { [unowned self] in if !isHealed { stop() } })
+            queue.push(goneNs + length, .heal(.restart(length)))
+            for _ in 0..<3 { lookAround(pod, chance.between(goneNs, goneNs + length / 2), key: keys[0]) }
+        }
+        return true
+    }
+
     func ownFetch(_ pod: Pod) -> Bool {
         let readers = clients.filter {
             $0.pod === pod && $0.habit == .plain && $0.isConnected && !$0.hasState && $0.asked.isEmpty && !$0.isFinal

@@ -41,6 +41,9 @@ struct Plan {
         /// A client's fetch is under way behind its own passed read, a copy is there, and the pod stands still until nobody may
         /// join that fetch any more; then the client reads again, in front of what has come for it.
         case ownFetch
+        /// A link is lost, and the next falls silent under a fetch of a key that changed meanwhile; when it has been
+        /// answered the upstream is gone.
+        case fetchedThenGone(UInt64)
         /// A client's connection ends, by a reset or orderly in the middle of what it asked.
         case clientGone(reset: Bool)
         /// A client does not read for this long.
@@ -121,6 +124,10 @@ struct Plan {
             keepJournal(chance)
         }
         if ahead.oneIn(3) { faults.append((ahead.between(second / 2, lengthNs - second / 2), .ownFetch)) }
+        if config.readTimeoutMs >= 1_000, !isBehind, ahead.oneIn(4) {
+            let length = ahead.between(second, 3 * second)
+            faults.append((ahead.between(second / 2, lengthNs - second / 2), .fetchedThenGone(length)))
+        }
     }
 
     /// Only the pod writes, and behind: keys are registers.
@@ -195,7 +202,7 @@ struct Plan {
     var forgetsNothing: Bool {
         !faults.contains {
             switch $0.fault {
-            case .blackhole, .halfOpen, .freeze, .seenThenGone: true
+            case .blackhole, .halfOpen, .freeze, .seenThenGone, .fetchedThenGone: true
             case .lateWrite(_, all: true): true
             default: false
             }

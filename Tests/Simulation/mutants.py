@@ -129,7 +129,7 @@ MUTANTS = [
     ("two times: a suspect copy stands in for an answer", LOOKUP,
      "           (is_vouched_for(serve, value) || is_all_there_is(serve, value)) &&\n", ""),
     ("one client's order: a copy stands in for an answer behind its own commands", FLIGHT,
-     "flight->behind || ", ""),
+     "!flight->behind && lookup_stale(", "lookup_stale("),
     ("own writes: what is fetched behind a write is sent before it", DISPATCH,
      "    send_event(serve, session, slot, kind, command, raw, length);\n"
      "    if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);\n",
@@ -176,16 +176,16 @@ MUTANTS = [
     # The first of two keys is answered at once, the other when it has been fetched. Half an array is no place for an
     # error: then the client's connection is closed.
     ("one instant: MGET takes from the store what is there", READ,
-     "    struct flight *leader = start_group(serve, count);\n",
+     "    struct flight *leader = start_group(serve, session, count);\n",
      "    struct store_key first = key_of(serve, &serve->args.args[1]);\n"
      "    if (count == 2 && !is_filtered(session, first.hash) && !flight_ahead(serve, session, &first) &&\n"
      "        lookup(serve, &first, &values[0])) {\n"
      "        bool fits = reply_aggregate(slot_sink(session), &serve->blocks, '*', 2) &&\n"
-     "                    value_append(serve, slot_sink(session), &values[0]);\n"
+     "                    value_append(serve, slot_sink(session), &values[0], session->protocol);\n"
      "        serve->args.args[1] = serve->args.args[2];\n"
      "        return fits ? read_get(serve, session, command) : short_of_memory(serve, session);\n"
      "    }\n"
-     "    struct flight *leader = start_group(serve, count);\n",
+     "    struct flight *leader = start_group(serve, session, count);\n",
      FLIGHT,
      "        if (null) slot_answer_null(serve, slot);\n",
      "        bool half = slot->command == COMMAND_ID_MGET && flight->role == FLIGHT_SINGLE;\n"

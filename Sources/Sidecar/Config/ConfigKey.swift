@@ -193,7 +193,7 @@ extension ConfigKey {
             "TCP port for clients. 0: the kernel chooses, and the start line tells."),
         ConfigKey(
             "fresh_port", \.freshPort, .number(0...65535, example: 6380), .listeners,
-            "A second TCP port for the one call that must be exact: the same commands, answers and identity, and never an answer from the cache; a key with a queued write is read when that is upstream. 0: none."
+            "A second TCP port for the one call that must be exact: the same commands, answers and identity, and never an answer from the cache; a key with a queued write is read when that is upstream. A read waits as any other command does, not for read_timeout. 0: none."
         ),
         ConfigKey(
             "unix_socket", \.unixSocket,
