@@ -128,6 +128,14 @@ struct Plan {
             let length = ahead.between(second, 3 * second)
             faults.append((ahead.between(second / 2, lengthNs - second / 2), .fetchedThenGone(length)))
         }
+        if ahead.oneIn(5) { config.audit = ahead.pick([1, 0.1]) }
+        if ahead.oneIn(5) {
+            config.prefetch.enabled = true
+            config.prefetch.patterns = ["k*"]
+            config.prefetch.jitterMs = ahead.pick([0, 3_000])
+            config.prefetch.scansPerSecond = ahead.pick([5, 1_000])
+            config.prefetch.fillsPerSecond = ahead.pick([10, 10_000])
+        }
     }
 
     /// Only the pod writes, and behind: keys are registers.

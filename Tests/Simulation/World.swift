@@ -440,6 +440,12 @@ final class World {
         ] {
             if let offset = engine.metricOffset(name, "") { coverage[shown, default: 0] += Int(values[offset]) }
         }
+        let audited = { (result: String) in
+            engine.metricOffset("ferrite_sidecar_audit_total", "result=\"\(result)\"").map { Int(values[$0]) } ?? 0
+        }
+        coverage["audits", default: 0] += audited("same")
+        if audited("stale") > 0, plan.isAlwaysTracked { fail("pod\(pod.index): an audit has found a stale copy") }
+        coverage["prefetched", default: 0] += Int(status.prefetch.fetched)
         coverage["rule 3: fences", default: 0] += Int(status.fences)
         coverage["rule 6: epochs ended", default: 0] += Int(status.reconnects)
         coverage["rule 6: suspensions", default: 0] += Int(status.heartbeatsLate)

@@ -50,9 +50,25 @@ extension UpstreamModel {
             close(connection)
         case .dbSize:
             integer(connection, databases[connection.database].count)
+        case .scan:
+            scan(words, connection)
         default:
             connection.out.append(text: "-NOGROUP No such key or consumer group\r\n")
         }
+    }
+
+    /// SCAN cursor MATCH prefix* COUNT n TYPE string: three names at a time, whatever is asked for, and some of them twice.
+    private func scan(_ words: [[UInt8]], _ connection: Connection) {
+        let prefix = words[3].dropLast()
+        let names = databases[connection.database].keys.filter { $0.starts(with: prefix) }
+            .sorted { $0.lexicographicallyPrecedes($1) }
+        let from = min(Int(String(decoding: words[1], as: UTF8.self)) ?? 0, names.count)
+        let page = names[from...].prefix(3)
+        connection.out.appendHead("*", 2)
+        connection.out.appendBulk(from + 3 < names.count ? [UInt8](decimal: from + 2) : "0".array)
+        let strings = page.filter { if case .string? = look(connection, $0)?.content { true } else { false } }
+        connection.out.appendHead("*", strings.count)
+        for name in strings { connection.out.appendBulk(name) }
     }
 
     func hello(_ words: [[UInt8]], _ connection: Connection) {

@@ -280,7 +280,7 @@ final class UpstreamModel {
     enum Command {
         case hello, auth, ping, client, info, command, select, reset, quit
         case get, set, setEX, mget, mset, del, exists, pttl, pexpire, persist, append, getDel, getEX, rename, copy, move
-        case type, strlen, getRange, setRange, incr, flushAll, flushDB, swapDB, dbSize, getSet, sort, sortRO
+        case type, strlen, getRange, setRange, incr, flushAll, flushDB, swapDB, dbSize, scan, getSet, sort, sortRO
         case lpush, rpush, lpop, llen, blpop, hset, hget, xpending
         case multi, exec, discard, watch, unwatch, eval, evalRO, publish, subscribe, unsubscribe
         case psubscribe, punsubscribe
@@ -314,7 +314,7 @@ final class UpstreamModel {
             ("PSETEX", .setEX), ("MGET", .mget), ("MSET", .mset), ("DEL", .del), ("EXISTS", .exists), ("PTTL", .pttl),
             ("PEXPIRE", .pexpire), ("PERSIST", .persist), ("APPEND", .append), ("GETDEL", .getDel), ("GETEX", .getEX),
             ("RENAME", .rename), ("COPY", .copy), ("MOVE", .move), ("TYPE", .type), ("STRLEN", .strlen),
-            ("FLUSHALL", .flushAll), ("FLUSHDB", .flushDB), ("SWAPDB", .swapDB), ("DBSIZE", .dbSize),
+            ("FLUSHALL", .flushAll), ("FLUSHDB", .flushDB), ("SWAPDB", .swapDB), ("DBSIZE", .dbSize), ("SCAN", .scan),
             ("GETSET", .getSet), ("LPUSH", .lpush), ("RPUSH", .rpush), ("LPOP", .lpop), ("LLEN", .llen),
             ("BLPOP", .blpop), ("HSET", .hset), ("HGET", .hget), ("XPENDING", .xpending), ("MULTI", .multi),
             ("EXEC", .exec), ("DISCARD", .discard), ("WATCH", .watch), ("UNWATCH", .unwatch), ("EVAL", .eval),
@@ -394,7 +394,7 @@ final class UpstreamModel {
         for word in words.dropFirst() { if let token = Self.token(word) { truth.execute(token: token) } }
         if command.isChangeWithoutToken { truth.note(change: words, connection: connection.id) }
         switch command {
-        case .hello, .auth, .ping, .client, .info, .command, .select, .reset, .quit, .dbSize, .xpending:
+        case .hello, .auth, .ping, .client, .info, .command, .select, .reset, .quit, .dbSize, .scan, .xpending:
             converse(command, words, connection)
         case .multi, .exec, .discard, .watch, .unwatch, .eval, .evalRO, .publish, .subscribe, .unsubscribe,
             .psubscribe, .punsubscribe:
