@@ -1444,6 +1444,37 @@ TEST("write-behind: an own read behind an own command is answered by the write b
     world_end(world);
 }
 
+TEST("write-behind: a large write that finds no room gets what is left next, and small ones do not overtake it") {
+    struct world *world = world_behind();
+    static char large[64 + 200000], small[64 + 60000];
+    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$200000\r\n");
+    memset(large + length, 'x', 200000);
+    memcpy(large + length + 200000, "\r\n", 3);
+    int n = 0;
+    for (;; n++) {
+        length = snprintf(small, sizeof small, "*3\r\n$3\r\nSET\r\n$3\r\nk%02d\r\n$60000\r\n", n);
+        memset(small + length, 'x', 60000);
+        memcpy(small + length + 60000, "\r\n", 3);
+        if (!behind_has_room(&world->serve.behind, 1, 60003)) break;
+        EXPECT(ask(world, &world->b, small) == DISPATCH_DONE);
+    }
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->a.stall == STALL_WRITES);
+    int carried = 0;
+    for (; carried < 10; carried++) {
+        carry_out(world);
+        EXPECT(ask(world, &world->b, small) == DISPATCH_STALL);
+        if (ask(world, &world->a, large) == DISPATCH_DONE) break;
+    }
+    EXPECT(carried == 2);
+    /* A client that has gone keeps nothing. */
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL);
+    session_deinit(&world->serve, &world->a);
+    session_init(&world->a, 1);
+    carry_out(world);
+    EXPECT(ask(world, &world->b, small) == DISPATCH_DONE);
+    world_end(world);
+}
+
 TEST("write-behind: when the queue is full a writer waits, or hears that the upstream is not there") {
     struct world *world = world_behind();
     static char line[64 + 200000];

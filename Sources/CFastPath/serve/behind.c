@@ -99,6 +99,24 @@ bool behind_has_room(const struct behind *behind, uint32_t count, size_t bytes) 
     return behind->bytes + bytes + count * cost(0) <= behind->bytes_max && behind->table.live + count < WRITTEN_MAX;
 }
 
+void behind_give_up_room(struct behind *behind, const void *who) {
+    if (behind->kept_for != who) return;
+    behind->kept_for = NULL;
+    behind->kept_count = 0;
+    behind->kept_bytes = 0;
+}
+
+bool behind_finds_room(struct behind *behind, const void *who, uint32_t count, size_t bytes) {
+    behind_give_up_room(behind, who);
+    if (behind_has_room(behind, count + behind->kept_count, bytes + behind->kept_bytes)) return true;
+    if (!behind->kept_for) {
+        behind->kept_for = who;
+        behind->kept_count = count;
+        behind->kept_bytes = bytes;
+    }
+    return false;
+}
+
 /* A quarter, so that one does not make all others wait. */
 bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes) {
     return bytes + count * cost(0) <= behind->bytes_max / 4;

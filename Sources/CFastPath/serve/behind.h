@@ -53,7 +53,10 @@ struct behind {
     bool disordered; /* those that fly do not all stand in the order of their places */
     uint64_t next_place;
     size_t bytes, bytes_max;
-    bool is_closed; /* no client's write is taken any more */
+    bool is_closed;       /* no client's write is taken any more */
+    const void *kept_for; /* who waits for room, and so */
+    uint32_t kept_count;  /* many writes with so */
+    size_t kept_bytes;    /* many bytes do not take all that others leave */
     struct budget *budget;
     struct journal journal;
 };
@@ -71,8 +74,13 @@ struct written *behind_find(const struct behind *behind, const struct store_key 
 /* Only the hash: at worst too many. */
 bool behind_has_hash(const struct behind *behind, uint64_t hash);
 
-/* Whether so many writes with so many bytes of keys and values fit now, and whether they could ever. */
+/* Whether so many writes with so many bytes of keys and values fit now. */
 bool behind_has_room(const struct behind *behind, uint32_t count, size_t bytes);
+/* The same for one of several who ask. For the first that finds no room it is kept, until it asks again or gives up: a
+ * large one would wait for ever beside small ones. `who`: an address of its own. */
+bool behind_finds_room(struct behind *behind, const void *who, uint32_t count, size_t bytes);
+void behind_give_up_room(struct behind *behind, const void *who);
+/* Whether they could ever fit. */
 bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes);
 
 /* Takes a write; false when the budget is spent. Copies. */

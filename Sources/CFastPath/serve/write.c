@@ -113,9 +113,13 @@ bool write_is_taken(struct serve *serve, struct session *session, const struct c
         session->stall = STALL_LANE;
         return true;
     }
-    bool is_full = !behind_has_room(&serve->behind, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
+    bool is_full =
+        !behind_finds_room(&serve->behind, session, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
     /* The client waits, unless nothing will be taken out soon. */
-    if (is_full && (serve->refusal.length || behind_is_empty(&serve->behind))) return false;
+    if (is_full && (serve->refusal.length || behind_is_empty(&serve->behind))) {
+        behind_give_up_room(&serve->behind, session);
+        return false;
+    }
     if (is_full || !journal_has_room(journal, pairs.count, bytes)) {
         session->stall = STALL_WRITES;
         serve->write_waiters++;
