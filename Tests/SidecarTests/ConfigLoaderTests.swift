@@ -134,6 +134,24 @@ struct ConfigLoaderTests {
         return key.show(config)
     }
 
+    @Test("of rules, too, all that is wrong is said at once, and [sidecar.rules] is told from [[sidecar.rules]]")
+    func allWrongRules() {
+        let head = "[sidecar]\nupstream = \"r\"\n"
+        let rules = "[[sidecar.rules]]\nttl = \"soon\"\ncash = 1\n[[sidecar.rules]]\npattern = \"\"\n"
+        let found = problems(loader(head + rules)).map { $0.prefix { $0 != ";" } }
+        #expect(
+            found == [
+                "f.toml:4: key \"rules\": rule 1, ttl: \"soon\" is no duration",
+                "f.toml:4: key \"rules\": rule 1 has no pattern",
+                "f.toml:5: key \"rules\": rule 1, cash: is not known",
+                "f.toml:7: key \"rules\": rule 2, pattern: is empty",
+            ])
+        #expect(
+            problems(loader(head + "[sidecar.rules]\npattern = \"a\"\n")) == [
+                "f.toml:3: [sidecar.rules] is one of several; expected [[sidecar.rules]], once for each"
+            ])
+    }
+
     @Test("rules stand in [[sidecar.rules]] or in a list, in their order")
     func rules() throws {
         let expected = [

@@ -61,14 +61,14 @@ struct ConfigKey: Sendable {
             do throws(ConfigType<Value>.Mistake) {
                 config[keyPath: path] = try type.fromText(text)
             } catch {
-                throw ConfigMistake(what: error.what, line: nil)
+                throw ConfigMistake(error)
             }
         }
         applyTOML = { value, config throws(ConfigMistake) in
             do throws(ConfigType<Value>.Mistake) {
                 config[keyPath: path] = try type.fromTOML(value)
             } catch {
-                throw ConfigMistake(what: error.what, line: error.line)
+                throw ConfigMistake(error)
             }
         }
         show = { type.show($0[keyPath: path]) }
@@ -80,6 +80,14 @@ struct ConfigMistake: Error {
     var what: String
     /// Of the file, where that is another than the key's own.
     var line: Int?
+    /// What else is wrong with the same key.
+    var others: [ConfigMistake] = []
+
+    init<Value>(_ mistake: ConfigType<Value>.Mistake) {
+        what = mistake.what
+        line = mistake.line
+        others = mistake.others.map { ConfigMistake($0) }
+    }
 }
 
 extension ConfigKey {

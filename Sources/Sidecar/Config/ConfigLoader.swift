@@ -71,9 +71,12 @@ struct ConfigLoader {
                 sources[key.name] = source
             } catch {
                 failed.insert(key.name)
-                problems.append(
-                    ConfigProblem(
-                        source: source.at(line: error.line), key: key.name, what: error.what, expected: key.expected))
+                for mistake in [error] + error.others {
+                    problems.append(
+                        ConfigProblem(
+                            source: source.at(line: mistake.line), key: key.name, what: mistake.what,
+                            expected: key.expected))
+                }
             }
         }
     }
@@ -96,11 +99,19 @@ struct ConfigLoader {
         }
         let strangers = document.tables.filter { !Self.isKnown(table: $0.path) }
         for (path, line) in strangers {
-            let near = NearestName.of(TOMLParser.show(path), among: Self.tables.map { TOMLParser.show($0) })
+            let name = TOMLParser.show(path)
+            if ConfigKey.named(TOMLParser.show(Array(path.dropFirst())))?.typeName == "tables" {
+                state.problems.append(
+                    ConfigProblem(
+                        source: .file(name: file.name, line: line), key: "", what: "[\(name)] is one of several",
+                        expected: "[[\(name)]], once for each"))
+                continue
+            }
+            let near = NearestName.of(name, among: Self.tables.map { TOMLParser.show($0) })
             state.problems.append(
                 ConfigProblem(
                     source: .file(name: file.name, line: line), key: "",
-                    what: "[\(TOMLParser.show(path))] is not known" + (near.map { "; did you mean [\($0)]?" } ?? ""),
+                    what: "[\(name)] is not known" + (near.map { "; did you mean [\($0)]?" } ?? ""),
                     expected: near == nil
                         ? Self.tables.map { "[\(TOMLParser.show($0))]" }.joined(separator: " or ") : ""))
         }

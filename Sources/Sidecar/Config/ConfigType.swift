@@ -6,6 +6,8 @@ struct ConfigType<Value: Sendable>: Sendable {
         var what: String
         /// Of the file, where that is another than the key's own.
         var line: Int?
+        /// What else is wrong, where one value is made of several.
+        var others: [Mistake] = []
         init(_ what: String, line: Int? = nil) {
             self.what = what
             self.line = line

@@ -43,53 +43,67 @@ extension ConfigType where Value == [KeyRule] {
             throw Mistake("there are \(values.count) rules; \(KeyRule.countMax) are the most")
         }
         var rules: [KeyRule] = []
+        var mistakes: [Mistake] = []
         for (index, value) in values.enumerated() {
-            guard case .table(let entries) = value else { throw Mistake("rule \(index + 1) is \(value.kind)") }
-            rules.append(try rule(index + 1, entries, withLines: withLines))
+            if case .table(let entries) = value {
+                rules.append(rule(index + 1, entries, withLines: withLines, &mistakes))
+            } else {
+                mistakes.append(Mistake("rule \(index + 1) is \(value.kind)"))
+            }
         }
-        return rules
+        guard var first = mistakes.first else { return rules }
+        first.others = Array(mistakes.dropFirst())
+        throw first
     }
 
-    private static func rule(_ number: Int, _ entries: [TOMLDocument.Entry], withLines: Bool) throws(Mistake) -> KeyRule
-    {
+    private static func rule(
+        _ number: Int, _ entries: [TOMLDocument.Entry], withLines: Bool, _ mistakes: inout [Mistake]
+    ) -> KeyRule {
         var rule = KeyRule(pattern: "")
+        var isNamed = false
         for entry in entries {
             let name = TOMLParser.show(entry.path)
-            func fail(_ what: String, _ expected: String) -> Mistake {
-                Mistake(
-                    "rule \(number), \(name): \(what)" + (expected.isEmpty ? "" : "; it takes \(expected)"),
-                    line: withLines ? entry.line : nil)
-            }
-            func member<Of>(_ type: ConfigType<Of>) throws(Mistake) -> Of {
-                do throws(ConfigType<Of>.Mistake) {
-                    return try type.fromTOML(entry.value)
-                } catch {
-                    throw fail(error.what, type.expected)
-                }
-            }
-            switch name {
-            case "pattern":
-                guard case .string(let pattern) = entry.value else { throw fail("is \(entry.value.kind)", "a text") }
-                if pattern.isEmpty { throw fail("is empty", "a pattern of keys, e.g. \"user:*\"") }
-                if pattern.utf8.count > KeyRule.patternBytesMax {
-                    throw fail("is longer than \(KeyRule.patternBytesMax) bytes", "")
-                }
-                rule.pattern = pattern
-            case "mode": rule.mode = try member(mode)
-            case "ttl": rule.ttlMs = try member(ttl)
-            case "cache": rule.cache = try member(cache)
-            case "stale": rule.staleMs = try member(stale)
-            default:
-                let near = NearestName.of(name, among: members)
-                throw fail(
-                    "is not known" + (near.map { "; did you mean \"\($0)\"?" } ?? ""),
-                    near == nil ? members.joined(separator: ", ") : "")
+            isNamed = isNamed || name == "pattern"
+            do throws(Mistake) {
+                try read(name, entry.value, into: &rule)
+            } catch {
+                mistakes.append(
+                    Mistake("rule \(number), \(name): \(error.what)", line: withLines ? entry.line : nil))
             }
         }
-        guard !rule.pattern.isEmpty else {
-            throw Mistake("rule \(number) has no pattern", line: withLines ? entries.first?.line : nil)
+        if !isNamed {
+            mistakes.append(Mistake("rule \(number) has no pattern", line: withLines ? entries.first?.line : nil))
         }
         return rule
+    }
+
+    private static func read(_ name: String, _ value: TOMLValue, into rule: inout KeyRule) throws(Mistake) {
+        func member<Of>(_ type: ConfigType<Of>) throws(Mistake) -> Of {
+            do throws(ConfigType<Of>.Mistake) {
+                return try type.fromTOML(value)
+            } catch {
+                throw Mistake("\(error.what); it takes \(type.expected)")
+            }
+        }
+        switch name {
+        case "pattern":
+            guard case .string(let pattern) = value else { throw Mistake("is \(value.kind); it takes a text") }
+            if pattern.isEmpty { throw Mistake("is empty; it takes a pattern of keys, e.g. \"user:*\"") }
+            if pattern.utf8.count > KeyRule.patternBytesMax {
+                throw Mistake("is longer than \(KeyRule.patternBytesMax) bytes")
+            }
+            rule.pattern = pattern
+        case "mode": rule.mode = try member(mode)
+        case "ttl": rule.ttlMs = try member(ttl)
+        case "cache": rule.cache = try member(cache)
+        case "stale": rule.staleMs = try member(stale)
+        default:
+            let near = NearestName.of(name, among: members)
+            throw Mistake(
+                "is not known"
+                    + (near.map { "; did you mean \"\($0)\"?" }
+                        ?? "; it takes \(members.joined(separator: ", "))"))
+        }
     }
 
     private static func show(_ rule: KeyRule) -> String {
