@@ -203,6 +203,39 @@ struct JournalTests {
         #expect(directory.names.count == 1)
     }
 
+    @Test(
+        "A file that cannot be removed is emptied; one that cannot be emptied either stays, until it can, and goes first"
+    )
+    func stuck() throws {
+        let directory = Directory()
+        let name = directory.path + "/0000000001.journal"
+        let other = directory.path + "/other"
+        let journal = try directory.open()
+        try journal.put(1, "a", "x")
+        /* Its name is that of something which cannot be unlinked. */
+        rename(name, other)
+        mkdir(name, 0o700)
+        defer { rmdir(name) }
+        #expect(journal.perform(.clear).failure == nil && journal.status.bytes == 0)
+        try directory.edit("other") { #expect($0.isEmpty) }
+        try journal.put(2, "b", "y", oldest: 2)
+        rename(directory.path + "/0000000002.journal", other)
+        mkdir(directory.path + "/0000000002.journal", 0o700)
+        let kept = directory.path + "/kept"
+        link(other, kept)
+        let bytes = journal.status.bytes
+        for work in [JournalWork.clear, .reopen, .clear] {
+            #expect(
+                journal.perform(work).failure?.description
+                    == "journal: removing \(directory.path)/0000000002.journal: Is a directory")
+        }
+        #expect(journal.status.bytes == bytes && directory.names.count == 4)
+        try directory.edit("kept") { #expect($0.count == bytes) }
+        rmdir(directory.path + "/0000000002.journal")
+        #expect(journal.perform(.reopen).failure == nil)
+        #expect(directory.names == ["0000000001.journal", "0000000003.journal", "kept", "other"])
+    }
+
     @Test("Too much is copied: what is still to be carried out, once")
     func copies() throws {
         let directory = Directory()
@@ -355,6 +388,33 @@ struct JournalingTests {
         #expect(world.flow.notices.last == .journalIsBack)
         world.orders.records = [2]
         #expect(kind(world.journalWork()) == "write 2")
+    }
+
+    @Test("Files that can be neither removed nor emptied hold nobody up for ever, and the log says what that means")
+    func stuck() {
+        let world = world()
+        world.orders.records = [1]
+        #expect(did(world, world.journalWork(), "journal: read-only") == ["journal off"])
+        var heard: [String] = []
+        var tries = 0
+        while heard.isEmpty, tries < 20 {
+            tries += 1
+            let clear = world.journalWork()
+            #expect(kind(clear) == "clear")
+            heard = did(world, clear, "journal: stays")
+            #expect(kind(world.journalWork()) == "nothing")
+            world.sleep(ms: 1_000)
+            _ = world.turn()
+        }
+        #expect(heard == ["journal gone"] && tries == 6)
+        let told: [FlowNotice] = [
+            .journalFailed(reason: "journal: read-only"), .journalStuck(reason: "journal: stays"),
+            .journalLeft(reason: "journal: stays"),
+        ]
+        #expect(world.flow.notices.filter { told.contains($0) } == told)
+        let reopen = world.journalWork()
+        #expect(kind(reopen) == "reopen")
+        #expect(did(world, reopen) == ["journal on"])
     }
 
     @Test("When it cannot be written and the upstream is away, who waits is closed")

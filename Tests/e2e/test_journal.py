@@ -150,6 +150,43 @@ def limit(sidecar, file_bytes):
     resource.prlimit(sidecar.pid, resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
 
+def block(folder, keep):
+    """A disk that lets no file go: a directory has the name of the journal's. `keep`: it may not be emptied either."""
+    name = os.path.join(folder, sorted(os.listdir(folder))[-1])
+    os.rename(name, folder + ".moved")
+    if keep:
+        os.link(folder + ".moved", folder + ".kept")
+    os.mkdir(name)
+    return name
+
+
+@test("journal: files that can be neither written nor removed hold nobody up for ever, and the log says so")
+def _(t):
+    redis = t.redis()
+    folder = folder_of(redis)
+    sidecar = journaled(t, redis, folder).wait_until_tracking()
+    client, direct = t.client(sidecar), t.client(redis)
+    for keep in (False, True):
+        client.call("SET", "k", "v" * 20_000)
+        wait_until(is_empty(sidecar), what="an empty queue")
+        name = block(folder, keep)
+        # Below what the journal has, above what the log has.
+        limit(sidecar, 16_384)
+        expect(client.call("SET", "k", "value", timeout=15), Status("OK"))
+        for command, reply in (("STRLEN", "k"), 5), (("EVAL", "return 1", "0"), 1), (("DBSIZE",), 1):
+            expect(t.client(sidecar).call(*command), reply)
+        expect(direct.call("GET", "k"), b"value")
+        words = "which may overwrite newer values"
+        if keep:
+            wait_for_line(sidecar, words)
+        expect(words in sidecar.log(), keep)
+        os.rmdir(name)
+        limit(sidecar, resource.RLIM_INFINITY)
+        wait_until(lambda: sidecar.metric("ferrite_sidecar_journal_on") == 1, what="the journal is on")
+    expect(sidecar.log().count(f"removing {name}: Is a directory; clients that wait"), 1)
+    expect(sidecar.stop(), 0)
+
+
 @test("journal: with the disk full and no upstream a client is not told that its write is safe: it is closed")
 def _(t):
     redis = t.redis()

@@ -28,7 +28,7 @@ final class Loop {
     /// What has been carried out is told; when all has been, there is nothing to tell.
     private func finish(_ journal: JournalWriter) {
         while let work = nextJournalWork() { journalDid(journal.finish(work)) }
-        journal.finish(flow.unwritten == 0 ? .clear : .sync)
+        flow.journalEnded(journal.finish(flow.unwritten == 0 ? .clear : .sync))
     }
 
     /// Returns the time of the turn.

@@ -55,6 +55,14 @@ extension FlowNotice {
             )
         case .journalIsBack:
             log.notice("the journal is written again")
+        case .journalStuck(let reason):
+            log.error(
+                "\(reason); clients that wait for it to go wait \(Journaling.clearNs / 1_000_000_000) s at most, it is tried every second"
+            )
+        case .journalLeft(let reason):
+            log.error(
+                "\(reason); the files of this directory stay and clients go on. What they hold has been carried out, but a start that finds them sends it again, which may overwrite newer values: see to the disk while this process runs, which then removes them, or remove *.journal there before the next start"
+            )
         case .drained(let unwritten, let isJournaled, let givenUp):
             if unwritten > 0, isJournaled {
                 log.warning(

@@ -26,6 +26,10 @@ enum FlowNotice: Sendable, Equatable {
     /// It cannot be written: writes are acknowledged when they have been carried out.
     case journalFailed(reason: String)
     case journalIsBack
+    /// After that: its files can be neither removed nor emptied, and clients wait for it.
+    case journalStuck(reason: String)
+    /// They do so no longer, or the process ends.
+    case journalLeft(reason: String)
     case prefetched(PrefetchStatus)
     case bypassed(Bool)
     case flushedByControl

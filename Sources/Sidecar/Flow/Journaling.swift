@@ -6,6 +6,9 @@
 ///
 /// A file that cannot be written tells of writes that have been carried out since as if they had not. So before anybody who
 /// waits hears that his write is done it must be gone; and whoever is acknowledged meanwhile has had his write carried out.
+/// A disk that has become read-only lets no file go either. After `clearNs` who waits goes on all the same, since his write
+/// has been carried out; but a next process that finds the files sends it again, so the log says what to do, and the files go
+/// before anything is written again.
 struct Journaling {
     enum State {
         /// There is none.
@@ -14,6 +17,8 @@ struct Journaling {
     }
 
     static let retryNs: UInt64 = 1_000_000_000
+    /// How long clients wait for files that can be neither removed nor emptied.
+    static let clearNs: UInt64 = 5_000_000_000
     /// With `everysec`.
     static let syncNs: UInt64 = 1_000_000_000
 
@@ -25,6 +30,8 @@ struct Journaling {
     /// The thread has something to do.
     private var isBusy = false
     private var retryAtNs: UInt64 = 0
+    /// Since when its files cannot be removed; nil: they can, or nobody waits for that.
+    private var stuckSinceNs: UInt64?
     /// When something was written that is not on the disk; nil: there is nothing.
     private var unsyncedSinceNs: UInt64?
 
@@ -84,9 +91,7 @@ struct Journaling {
             if let failure = outcome.failure { return fail(failure, orders, nowNs, &notices) }
             wrote(outcome.work, orders, nowNs)
         case .clear:
-            state = outcome.failure == nil ? .off : .failing
-            retryAtNs = nowNs &+ Self.retryNs
-            if outcome.failure == nil { orders.journalGone() }
+            cleared(outcome.failure, orders, nowNs, &notices)
         case .reopen:
             retryAtNs = nowNs &+ Self.retryNs
             guard outcome.failure == nil else { return }
@@ -94,6 +99,25 @@ struct Journaling {
             orders.journalOn(next: 0)
             notices.append(.journalIsBack)
         }
+    }
+
+    private mutating func cleared(
+        _ failure: JournalFailure?, _ orders: some Orders, _ nowNs: UInt64, _ notices: inout [FlowNotice]
+    ) {
+        retryAtNs = nowNs &+ Self.retryNs
+        if let failure {
+            if stuckSinceNs == nil { notices.append(.journalStuck(reason: failure.description)) }
+            let since = stuckSinceNs ?? nowNs
+            stuckSinceNs = since
+            guard nowNs &- since >= Self.clearNs else {
+                state = .failing
+                return
+            }
+            notices.append(.journalLeft(reason: failure.description))
+        }
+        stuckSinceNs = nil
+        state = .off
+        orders.journalGone()
     }
 
     private mutating func wrote(_ work: JournalWork, _ orders: some Orders, _ nowNs: UInt64) {
@@ -120,6 +144,12 @@ extension Flow {
         self.nowNs = nowNs
         journaling.did(outcome, orders, nowNs, &notices)
         settle()
+    }
+
+    /// The last that was done, at the end of the process.
+    mutating func journalEnded(_ outcome: JournalOutcome) {
+        guard case .clear = outcome.work, let failure = outcome.failure else { return }
+        notices.append(.journalLeft(reason: failure.description))
     }
 }
 

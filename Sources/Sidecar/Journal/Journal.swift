@@ -108,7 +108,7 @@ final class Journal {
     /// Appends a batch. With `always` it is on the disk when this returns, else the kernel has it.
     func append(_ records: UnsafeRawBufferPointer, oldest: UInt64, next: UInt64) throws(JournalFailure) {
         remains = nil
-        release(oldest)
+        try release(oldest)
         if !mayAppend || files[files.count - 1].file.bytes >= fileBytesMax { try begin() }
         try append(records, next)
         status.batches += 1
@@ -134,14 +134,17 @@ final class Journal {
     // MARK: files
 
     /* Nothing of it is needed once the places in it are done and no earlier file tells of them. */
-    private func release(_ oldest: UInt64) {
-        while files.count > 1, files[0].next <= oldest { removeFirst() }
+    private func release(_ oldest: UInt64) throws(JournalFailure) {
+        while files.count > 1, files[0].next <= oldest { try removeFirst() }
     }
 
-    private func removeFirst() {
-        let first = files.removeFirst()
-        status.bytes -= first.file.bytes
-        unlink(first.file.path)
+    /* One that cannot be removed keeps its place: later ones tell what of it is done. */
+    private func removeFirst() throws(JournalFailure) {
+        let file = files[0].file
+        let bytes = file.bytes
+        if let failure = file.remove() { throw JournalFailure(doing: "removing \(file.path)", failure) }
+        status.bytes -= bytes
+        files.removeFirst()
     }
 
     /// A new file to write to; when there is too much already, one with what is still to be carried out.
@@ -175,7 +178,7 @@ final class Journal {
         }
         if !records.isEmpty { try append(records, remains.next) }
         try sync()
-        for _ in old { removeFirst() }
+        for _ in old { try removeFirst() }
     }
 
     private func append(_ records: [UInt8], _ next: UInt64) throws(JournalFailure) {
@@ -189,19 +192,17 @@ final class Journal {
     /// Everything that it tells of has been carried out: it tells nothing any more.
     func clear() throws(JournalFailure) {
         remains = nil
-        while let first = files.first {
-            guard unlink(first.file.path) == 0 || errno == ENOENT else {
-                throw JournalFailure(doing: "removing \(first.file.path)")
-            }
-            status.bytes -= first.file.bytes
-            files.removeFirst()
-        }
-        dirtyBytes = 0
         mayAppend = false
+        while !files.isEmpty { try removeFirst() }
+        dirtyBytes = 0
     }
 
-    /// Whether it can be written to again, after a failure.
-    func reopen() throws(JournalFailure) { try begin() }
+    /// Whether it can be written to again, after a failure. Files that could not be removed then go first: what they tell of
+    /// has been carried out.
+    func reopen() throws(JournalFailure) {
+        try clear()
+        try begin()
+    }
 }
 
 /// What a journal has done, for metrics.

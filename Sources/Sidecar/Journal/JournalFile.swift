@@ -90,6 +90,19 @@ final class JournalFile {
         return read
     }
 
+    /// Removes it or, where that cannot be, empties it: then it tells of nothing either. An errno, nil when it is so.
+    func remove() -> Int32? {
+        if unlink(path) == 0 || errno == ENOENT { return nil }
+        let failure = errno
+        var status = stat()
+        /* What has another name is the copy of a damaged file. */
+        guard fstat(fd, &status) == 0, status.st_nlink == 1, ftruncate(fd, 0) == 0, fdatasync(fd) == 0 else {
+            return failure
+        }
+        bytes = 0
+        return nil
+    }
+
     func cut(to bytes: Int) throws(JournalFailure) {
         guard ftruncate(fd, off_t(bytes)) == 0 else { throw JournalFailure(doing: "cutting \(path)") }
         self.bytes = bytes
