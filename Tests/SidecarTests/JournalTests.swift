@@ -145,6 +145,114 @@ struct JournalTests {
         }
     }
 
+    /// Of 100 writes in a frame each, of which the last is done.
+    private func hundred() throws -> Directory {
+        let directory = Directory()
+        let journal = try directory.open()
+        for place in 1...100 as ClosedRange<UInt64> { try journal.put(place, "k\(place)", "value") }
+        try journal.done(100, oldest: 1, next: 101)
+        return directory
+    }
+
+    @Test("Damage in the last file is no torn end: what is behind it is found, and a copy is kept")
+    func damagedLast() throws {
+        let file = "0000000001.journal"
+        let edits: [(lost: UInt64, edit: (inout [UInt8]) -> Void)] = [
+            (50, { $0[16 + 9 * 48 + 40 * 49 + 30] ^= 1 }), (1, { $0[16] ^= 1 }), (1, { $0[17] ^= 1 }),
+            (1, { $0[19] ^= 0x40 }), (1, { $0[16] = 30 }),
+            (1, { $0.removeSubrange(20..<27) }),
+            (1, { $0.replaceSubrange(16..<60, with: Array(repeating: 0, count: 44)) }),
+        ]
+        for (index, (lost, edit)) in edits.enumerated() {
+            let directory = try hundred()
+            var bytes: [UInt8] = []
+            try directory.edit(file) {
+                edit(&$0)
+                bytes = $0
+            }
+            for start in 1...2 {
+                let journal = try directory.open()
+                let live = try journal.live()
+                #expect(
+                    live.count == (start == 1 ? 98 : 99) && !live.contains { $0.hasPrefix("\(lost) ") }, "edit \(index)"
+                )
+                #expect(journal.remains?.tornBytes == 0)
+                let kept = "a copy is kept as \(directory.path)/0000000001.damaged"
+                let notices = try journal.restore(to: RecordedOrders(), 0)
+                #expect(notices.first == .journalDamaged(path: directory.path + "/" + file, kept: kept))
+                /* The next process finds it among earlier ones, and no further copy is made. */
+                try journal.put(200, "k", "v")
+                #expect(directory.names.filter { $0.contains("damaged") } == ["0000000001.damaged"])
+                try directory.edit("0000000001.damaged") { #expect($0 == bytes) }
+                if start == 1 { continue }
+                for place in 1...200 as ClosedRange<UInt64> { try journal.done(place, oldest: 201, next: 201) }
+                #expect(!directory.names.contains(file) && directory.names.contains("0000000001.damaged"))
+            }
+        }
+    }
+
+    @Test(
+        "A last frame that is whole and wrong is damage; one that is not whole is torn, and so is what holds a journal")
+    func tornOrDamaged() throws {
+        let directory = try hundred()
+        try directory.edit("0000000001.journal") { $0[$0.count - 1] ^= 1 }
+        do {
+            let journal = try directory.open()
+            #expect(journal.remains?.tornBytes == 0 && journal.remains?.damaged.count == 1)
+            #expect(try journal.live().count == 100)
+        }
+        /* Somebody has written a copy of a journal as a value: what it holds is his and not ours. */
+        let other = Directory()
+        try directory.edit("0000000001.journal") { copy in
+            let journal = try? other.open()
+            try? journal?.put(1, "a", "x")
+            let write = JournaledWrite(place: 2, expireAtMs: nil, key: [98], value: copy)
+            try? journal?.append(JournalRecord.put(write, clockMs: 0), oldest: 1, next: 3)
+        }
+        try other.edit("0000000001.journal") { $0.removeLast(10) }
+        let journal = try other.open()
+        #expect(try journal.live() == ["1 a x"])
+        #expect(journal.remains?.damaged == [] && (journal.remains?.tornBytes ?? 0) > 1_000)
+    }
+
+    @Test("An empty file is told of: a crash may have left it so, or it was not empty")
+    func emptyFile() throws {
+        let directory = try hundred()
+        try directory.edit("0000000001.journal") { $0 = [] }
+        let journal = try directory.open()
+        #expect(
+            try journal.restore(to: RecordedOrders(), 0) == [
+                .journalEmpty(path: directory.path + "/0000000001.journal")
+            ])
+    }
+
+    @Test("Damage that has come since is not copied: the journal fails, and is begun anew when all is carried out")
+    func damagedMeanwhile() throws {
+        let directory = Directory()
+        let journal = try directory.open(bytesMax: 500, fileBytesMax: 200)
+        for place in 1...8 as ClosedRange<UInt64> { try journal.put(place, "k\(place)", "value") }
+        try directory.edit("0000000001.journal") { $0[60] ^= 1 }
+        #expect {
+            for place in 9...20 as ClosedRange<UInt64> { try journal.put(place, "k\(place)", "value") }
+        } throws: { error in
+            "\(error)" == "journal: \(directory.path)/0000000001.journal has been damaged"
+        }
+        try journal.clear()
+        #expect(directory.names == [])
+    }
+
+    @Test("A copy of another damaged file that had its number is not taken for its own")
+    func damagedTwice() throws {
+        let directory = try hundred()
+        try directory.edit("0000000001.journal") { $0[60] ^= 1 }
+        close(open(directory.path + "/0000000001.damaged", O_CREAT | O_WRONLY, 0o600))
+        let notices = try directory.open().restore(to: RecordedOrders(), 0)
+        let path = directory.path + "/0000000001"
+        #expect(
+            notices.first
+                == .journalDamaged(path: path + ".journal", kept: "a copy is kept as \(path).damaged.2"))
+    }
+
     @Test("A byte that has changed is noticed; a damaged file is kept under another name")
     func damaged() throws {
         let directory = Directory()
@@ -160,7 +268,10 @@ struct JournalTests {
         let kept = directory.path + "/0000000001.damaged"
         let orders = RecordedOrders()
         #expect(
-            try journal.restore(to: orders, 0) == [.journalDamaged(path: kept), .journalRestored(writes: 1)])
+            try journal.restore(to: orders, 0) == [
+                .journalDamaged(path: directory.path + "/0000000001.journal", kept: "a copy is kept as \(kept)"),
+                .journalRestored(writes: 1),
+            ])
         #expect(directory.names.contains("0000000001.damaged"))
     }
 

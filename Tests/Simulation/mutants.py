@@ -295,6 +295,6 @@ MUTANTS = [
      "            case .clear: try clear()\n", "            case .clear: break\n"),
     ("journal: who waits for it is answered when it cannot be written", ORDERS,
      "    behind_unnote(&engine->serve.behind);\n", "    journal_passed(&engine->serve, UINT64_MAX);\n"),
-    ("journal: a torn frame is taken for whole", JOURNAL + "JournalFile.swift",
+    ("journal: a torn frame is taken for whole", JOURNAL + "JournalReader.swift",
      "        guard found == crc else { return nil }\n", "        _ = found == crc\n"),
 ]

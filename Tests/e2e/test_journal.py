@@ -113,6 +113,34 @@ def _(t):
     expect(t.client(redis).call("GET", "k"), b"v")
 
 
+@test("journal: damage in its last file takes what is damaged and no more, and is told as what it is", once=True)
+def _(t):
+    redis = t.redis()
+    for offset in 18, 2_000:
+        folder = folder_of(redis) + str(offset)
+        sidecar = journaled(t, redis, folder)
+        wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_up") == 1, what="the upstream is there")
+        redis.freeze()
+        with t.client(sidecar) as client:
+            for n in range(100):
+                client.call("SET", f"k{n}", "v")
+        sidecar.kill()
+        path = os.path.join(folder, "0000000001.journal")
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)
+            file.seek(offset)
+            file.write(bytes([byte[0] ^ 0x10]))
+        again(sidecar)
+        wait_for_line(sidecar, f"{path} is damaged: acknowledged writes may be missing")
+        expect(sidecar.metric("ferrite_sidecar_journal_restored_total"), 99.0)
+        expect_true("were not written whole" not in sidecar.log(), "it tells of a torn end")
+        redis.thaw()
+        wait_until(is_empty(sidecar), what="an empty queue")
+        expect(sidecar.stop(), 0)
+        expect(os.listdir(folder), ["0000000001.damaged"])
+
+
 @test("journal: when the disk is full writes are acknowledged once carried out, and noted again when there is room")
 def _(t):
     redis = t.redis()

@@ -46,9 +46,16 @@ extension FlowNotice {
             log.notice("\(writes) writes that were acknowledged before the start are in the journal and are sent now")
         case .journalTorn(let bytes):
             log.warning(
-                "the journal's last \(bytes) bytes were not written whole and are cut; nobody was told that they were")
-        case .journalDamaged(let path):
-            log.error("a file of the journal is damaged and may lack acknowledged writes; it is kept as \(path)")
+                "the journal's last \(bytes) bytes were not written whole, as a crash leaves them, and are cut; unless the node crashed nobody was told of them"
+            )
+        case .journalEmpty(let path):
+            log.warning(
+                "\(path) is empty: a crash leaves a file so that had just been begun; if there was none, what it told is lost"
+            )
+        case .journalDamaged(let path, let kept):
+            log.error(
+                "\(path) is damaged: acknowledged writes may be missing, and some that were carried out may be sent again; what can be read is restored, \(kept)"
+            )
         case .journalFailed(let reason):
             log.error(
                 "\(reason); until it can be written again, writes are acknowledged when the upstream has carried them out"

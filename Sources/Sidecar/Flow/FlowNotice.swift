@@ -21,8 +21,10 @@ enum FlowNotice: Sendable, Equatable {
     case journalRestored(writes: Int)
     /// The end of its last file, which a crash has torn: cut.
     case journalTorn(bytes: Int)
-    /// A copy of the file is kept there.
-    case journalDamaged(path: String)
+    /// A file of no bytes.
+    case journalEmpty(path: String)
+    /// Where a copy of the file is kept, or why there is none.
+    case journalDamaged(path: String, kept: String)
     /// It cannot be written: writes are acknowledged when they have been carried out.
     case journalFailed(reason: String)
     case journalIsBack

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Journaling — what the journal's thread is to do next, and what follows from what it has done.
 ///
 ///     on ──► failing: nothing more is taken, what is queued is carried out ──► clearing: its files go ──► off
@@ -159,7 +161,13 @@ extension Journal {
         guard let remains else { return [] }
         var notices: [FlowNotice] = []
         if remains.tornBytes > 0 { notices.append(.journalTorn(bytes: remains.tornBytes)) }
-        for path in remains.damaged { notices.append(.journalDamaged(path: keepDamaged(path))) }
+        for path in remains.empty { notices.append(.journalEmpty(path: path)) }
+        for path in remains.damaged {
+            let kept = keepDamaged(path)
+            let how =
+                kept.map { "a copy is kept as \($0)" } ?? "no copy can be kept: \(String(cString: strerror(errno)))"
+            notices.append(.journalDamaged(path: path, kept: how))
+        }
         orders.journalOn(next: remains.next)
         try remains.forEach { write throws(JournalFailure) in
             let expireAtMs = write.expireAtMs.map { UInt64(clamping: $0 - clockMs) } ?? JournalRecord.never

@@ -16,6 +16,8 @@ final class Journal {
     static let fileBytesMax = 16 << 20
     /// Of unsynced bytes: the kernel charges its pages to us.
     static let dirtyBytesMax = 1 << 20
+    /// Copies of damaged files of one number.
+    private static let damagedMax = 100
     /// Of a frame when what is still to be carried out is copied.
     private static let copyBytes = 1 << 20
 
@@ -28,6 +30,8 @@ final class Journal {
     private let directory: Int32
     /// The last is written to, unless it is of an earlier process.
     private var files: [JournalRemains.File]
+    /// Among these, of earlier processes: the log has told of them.
+    private let damaged: [String]
     private var mayAppend = false
     private var lastNumber: UInt64
     private var dirtyBytes = 0
@@ -51,6 +55,7 @@ final class Journal {
             throw error
         }
         files = remains?.files ?? []
+        damaged = remains?.damaged ?? []
         lastNumber = files.last?.number ?? 0
         status.bytes = files.reduce(0) { $0 + $1.file.bytes }
     }
@@ -72,11 +77,21 @@ final class Journal {
         }
     }
 
-    /// Another name for it, which is not removed with the file; returns that.
-    func keepDamaged(_ path: String) -> String {
-        let kept = path.dropLast(Self.suffix.count) + ".damaged"
-        link(path, String(kept))
-        return String(kept)
+    /// Another name for it, which is not removed with the file; returns that. Nil: `errno` says why there is none.
+    func keepDamaged(_ path: String) -> String? {
+        var file = stat()
+        guard stat(path, &file) == 0 else { return nil }
+        let plain = path.dropLast(Self.suffix.count) + ".damaged"
+        for number in 1...Self.damagedMax {
+            let kept = number == 1 ? String(plain) : "\(plain).\(number)"
+            if link(path, kept) == 0 { return kept }
+            var other = stat()
+            /* That of an earlier start, or of another file that had this number before. */
+            guard errno == EEXIST, stat(kept, &other) == 0 else { return nil }
+            if other.st_ino == file.st_ino { return kept }
+        }
+        errno = EEXIST
+        return nil
     }
 
     private static func lock(_ path: String) throws(JournalFailure) -> Int32 {
@@ -167,6 +182,10 @@ final class Journal {
 
     private func copy(_ old: [JournalRemains.File]) throws(JournalFailure) {
         let remains = try JournalRemains(of: old.map(\.file))
+        /* Since it was written: all is carried out, and begun anew. */
+        if let path = remains.damaged.first(where: { !damaged.contains($0) }) {
+            throw JournalFailure("journal: \(path) has been damaged")
+        }
         var records: [UInt8] = []
         let clockMs = clockMs()
         try remains.forEach { write throws(JournalFailure) in

@@ -4,7 +4,7 @@
 ///     file   "FERRITEJ" version:4 zero:4
 ///     frame  length:4 crc:4 clock:8 records           length: of clock and records; crc: of the same
 ///
-/// A frame that is torn was not acknowledged: it is cut. Places go on counting from process to process; times are of the
+/// A frame that is torn was not acknowledged: it is cut (JournalReader tells torn from damaged). Places go on counting from process to process; times are of the
 /// process that wrote them, and the clock turns them into wall-clock time.
 enum JournalFrame {
     static let magic = Array("FERRITEJ".utf8)
@@ -50,6 +50,19 @@ enum JournalRecord: Equatable {
         return [UInt8(ascii: "P")] + JournalFrame.bytes(write.place) + JournalFrame.bytes(expireAtMs)
             + JournalFrame.bytes(UInt32(truncatingIfNeeded: write.key.count))
             + JournalFrame.bytes(UInt32(truncatingIfNeeded: write.value.count)) + write.key + write.value
+    }
+
+    static let headBytesMax = 25
+
+    /// By its first bytes, of which there are `headBytesMax` but at a file's end; nil: it is none, or they are too few.
+    static func length(of head: [UInt8]) -> Int? {
+        switch head.first {
+        case UInt8(ascii: "P"):
+            guard head.count >= 25 else { return nil }
+            return 25 + Int(JournalFrame.number(head, at: 17, 4)) + Int(JournalFrame.number(head, at: 21, 4))
+        case UInt8(ascii: "D"): return head.count >= 9 ? 9 : nil
+        default: return nil
+        }
     }
 
     /// The one at `at`, and where the next begins; nil when it is none, which a frame with the right crc never has.

@@ -34,8 +34,10 @@ final class JournalRemains {
     private(set) var next: UInt64 = 1
     /// Bytes of the last file that a crash has torn, cut off: nobody was told that they are there.
     private(set) var tornBytes = 0
-    /// Files that are damaged before their end, and so may lack what was acknowledged.
+    /// Files that are damaged, and so may lack what was acknowledged.
     private(set) var damaged: [String] = []
+    /// Files without a byte.
+    private(set) var empty: [String] = []
 
     var count: Int { live.count }
 
@@ -77,21 +79,32 @@ final class JournalRemains {
         return names.sorted()
     }
 
+    /* What is behind damage counts as well. A damaged frame may have said that writes are done, and these are sent again;
+       that more of them are done is behind it. It may have had writes, which are lost; what was acknowledged after them is
+       behind it, and what stands in front of it of the same keys is older. Places keep the order of what is found. */
     private func read(_ file: JournalFile, _ index: Int, isLast: Bool) throws(JournalFailure) {
         var reader = try JournalReader(file)
-        while let frame = try reader.next() {
-            var at = 0
-            while at < frame.records.count, let (record, end) = JournalRecord.read(frame.records, at: at) {
-                take(record, of: frame, index)
-                at = end
-            }
+        var isDamaged = false
+        while true {
+            while let frame = try reader.next() { take(frame, index) }
+            guard reader.offset < file.bytes, try reader.resume() else { break }
+            isDamaged = true
         }
-        guard reader.offset < file.bytes else { return }
-        if isLast {
+        if file.bytes == 0 { empty.append(file.path) }
+        guard isDamaged || reader.offset < file.bytes else { return }
+        if isLast, !isDamaged, try reader.isTorn() {
             tornBytes = file.bytes - reader.offset
             try file.cut(to: reader.offset)
         } else {
             damaged.append(file.path)
+        }
+    }
+
+    private func take(_ frame: JournalReader.Frame, _ file: Int) {
+        var at = 0
+        while at < frame.records.count, let (record, end) = JournalRecord.read(frame.records, at: at) {
+            take(record, of: frame, file)
+            at = end
         }
     }
 
