@@ -347,6 +347,42 @@ struct JournalTests {
         #expect(directory.names == ["0000000001.journal", "0000000003.journal", "kept", "other"])
     }
 
+    @Test(
+        "A new file that cannot be brought to the disk does not stay, however often that is tried, and each is counted")
+    func noSync() throws {
+        let directory = Directory()
+        let journal = try directory.open(fsync: .always, bytesMax: 300, fileBytesMax: 100)
+        for place in 1...5 as ClosedRange<UInt64> { try journal.put(place, "k\(place)", "some value") }
+        let whole = directory.descriptors
+        try #require(whole.count == 1)
+        let saved = dup(whole[0])
+        defer { close(saved) }
+        /* What is no file cannot be synced. */
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        dup2(ends[0], whole[0])
+        let names = directory.names
+        let bytes = journal.status.bytes
+        /* Also when it is a copy of the others, which then stay. */
+        for place in 6...7 as ClosedRange<UInt64> {
+            #expect(throws: JournalFailure.self) {
+                while true { try journal.put(place, "k\(place)", "some value") }
+            }
+        }
+        #expect(Set(directory.names).isSubset(of: names) && journal.status.bytes <= bytes + 100)
+        _ = journal.perform(.clear)
+        for count in 1...5 {
+            #expect(
+                journal.perform(.reopen).failure?.description == "journal: fsync of \(directory.path): Invalid argument"
+            )
+            #expect(directory.names == [] && journal.status.bytes == 0)
+            #expect(journal.status.failures == UInt64(count))
+        }
+        dup2(saved, whole[0])
+        #expect(journal.perform(.reopen).failure == nil && directory.names.count == 1)
+    }
+
     @Test("Too much is copied: what is still to be carried out, once")
     func copies() throws {
         let directory = Directory()

@@ -70,12 +70,7 @@ final class Journal {
         status.restored = UInt64(writes)
     }
 
-    func noteFailure(of work: JournalWork) {
-        switch work {
-        case .write, .sync: status.failures += 1
-        case .clear, .reopen: break
-        }
-    }
+    func noteFailure() { status.failures += 1 }
 
     /// Another name for it, which is not removed with the file; returns that. Nil: `errno` says why there is none.
     func keepDamaged(_ path: String) -> String? {
@@ -173,11 +168,28 @@ final class Journal {
         files.append(JournalRemains.File(number: lastNumber, file: file, next: old.last?.next ?? 0))
         status.bytes += file.bytes
         dirtyBytes += file.bytes
-        if mustCopy { try copy(old) }
-        try sync()
-        /* Its name is to be on the disk as well. */
-        guard fsync == .no || Glibc.fsync(directory) == 0 else { throw JournalFailure(doing: "fsync of \(path)") }
+        do throws(JournalFailure) {
+            if mustCopy { try copy(old) }
+            try sync()
+            /* Its name is to be on the disk as well. */
+            guard fsync == .no || Glibc.fsync(directory) == 0 else { throw JournalFailure(doing: "fsync of \(path)") }
+        } catch {
+            dropLast()
+            throw error
+        }
+        /* Not before: until then the copy is not safe. */
+        if mustCopy { for _ in old { try removeFirst() } }
         mayAppend = true
+    }
+
+    /* A new one that nothing was acknowledged by: tried again every second it would be one more each time. */
+    private func dropLast() {
+        let last = files[files.count - 1].file
+        let bytes = last.bytes
+        dirtyBytes = 0
+        guard last.remove() == nil else { return }
+        status.bytes -= bytes
+        files.removeLast()
     }
 
     private func copy(_ old: [JournalRemains.File]) throws(JournalFailure) {
@@ -196,8 +208,6 @@ final class Journal {
             }
         }
         if !records.isEmpty { try append(records, remains.next) }
-        try sync()
-        for _ in old { try removeFirst() }
     }
 
     private func append(_ records: [UInt8], _ next: UInt64) throws(JournalFailure) {
@@ -233,7 +243,7 @@ struct JournalStatus: Sendable, Equatable {
     /// Batches of acknowledgements written, and calls of fdatasync.
     var batches: UInt64 = 0
     var syncs: UInt64 = 0
-    /// Times that it could not be written.
+    /// Times that it could not be written, or its files not removed; it is tried every second.
     var failures: UInt64 = 0
     /// Writes that an earlier process had acknowledged, and this one has sent.
     var restored: UInt64 = 0

@@ -28,7 +28,7 @@ extension Journal {
             }
         } catch {
             failure = error
-            noteFailure(of: work)
+            noteFailure()
         }
         return JournalOutcome(work: work, failure: failure, status: status)
     }

@@ -107,7 +107,8 @@ struct PrometheusText {
             String(journal.batches))
         counter("ferrite_sidecar_journal_syncs_total", "Calls of fdatasync for the journal", String(journal.syncs))
         counter(
-            "ferrite_sidecar_journal_failures_total", "Times that the journal could not be written",
+            "ferrite_sidecar_journal_failures_total",
+            "Times that the journal could not be written, or its files not removed; it is tried every second",
             String(journal.failures))
         counter(
             "ferrite_sidecar_journal_restored_total", "Writes of an earlier process that were found in the journal",
