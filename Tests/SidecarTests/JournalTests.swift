@@ -288,6 +288,29 @@ struct JournalTests {
         #expect(try journal.live() == [] && journal.remains?.tornBytes == 10)
     }
 
+    @Test("A file whose name no journal gives is named, and the start refused; what is no number is none of it")
+    func names() throws {
+        let directory = Directory()
+        do { try directory.open().put(1, "a", "x") }
+        let file = directory.path + "/0000000001.journal"
+        for name in ["18446744073709551615", "9223372036854775808", "99999999999999999999", "1", "00000000001"] {
+            let other = directory.path + "/\(name).journal"
+            link(file, other)
+            #expect {
+                try directory.open()
+            } throws: { error in
+                "\(error)".hasPrefix("journal: \(other) has a name that no journal gives; move it away")
+            }
+            unlink(other)
+        }
+        for name in ["copy", "+1", "-1", ""] { link(file, directory.path + "/\(name).journal") }
+        defer { unlink(directory.path + "/.journal") }
+        let journal = try directory.open()
+        #expect(try journal.live() == ["1 a x"])
+        try journal.put(2, "b", "y")
+        #expect(directory.names.contains("0000000002.journal"))
+    }
+
     @Test("Places go on behind those of which only the end is told any more")
     func placesGoOn() throws {
         let directory = Directory()

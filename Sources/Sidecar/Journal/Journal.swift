@@ -14,6 +14,8 @@ import Glibc
 final class Journal {
     static let suffix = ".journal"
     static let fileBytesMax = 16 << 20
+    /// Of a file; none comes so far, and there is room for those behind it.
+    static let numberMax = UInt64.max / 2
     /// Of unsynced bytes: the kernel charges its pages to us.
     static let dirtyBytesMax = 1 << 20
     /// Copies of damaged files of one number.

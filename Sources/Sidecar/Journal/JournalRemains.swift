@@ -60,9 +60,20 @@ final class JournalRemains {
     }
 
     private static func numbers(_ directory: String) throws(JournalFailure) -> [UInt64] {
-        try names(in: directory).compactMap { name in
-            name.hasSuffix(Journal.suffix) ? UInt64(name.dropLast(Journal.suffix.count)) : nil
-        }.sorted()
+        var numbers: [UInt64] = []
+        for name in try names(in: directory) where name.hasSuffix(Journal.suffix) {
+            let digits = name.dropLast(Journal.suffix.count)
+            guard !digits.isEmpty, digits.allSatisfy({ $0.isASCII && $0.isNumber }) else { continue }
+            let path = directory + "/" + name
+            guard let number = UInt64(digits), number <= Journal.numberMax, Journal.file(directory, number) == path
+            else {
+                throw JournalFailure(
+                    "journal: \(path) has a name that no journal gives; move it away, or give it the name back that it had, e.g. \(Journal.file(directory, 1))"
+                )
+            }
+            numbers.append(number)
+        }
+        return numbers.sorted()
     }
 
     /// Of everything in a directory.
