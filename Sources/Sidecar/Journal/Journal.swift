@@ -35,6 +35,8 @@ final class Journal {
     /// Among these, of earlier processes: the log has told of them.
     private let damaged: [String]
     private var mayAppend = false
+    /// Files have gone, and the disk may not know of it.
+    private var hasRemoved = false
     private var lastNumber: UInt64
     private var dirtyBytes = 0
     private(set) var status = JournalStatus()
@@ -92,7 +94,9 @@ final class Journal {
     }
 
     private static func lock(_ path: String) throws(JournalFailure) -> Int32 {
-        guard mkdir(path, 0o700) == 0 || errno == EEXIST else {
+        if mkdir(path, 0o700) == 0 {
+            syncName(path)
+        } else if errno != EEXIST {
             throw JournalFailure(doing: "making the directory \(path)")
         }
         let fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -102,6 +106,14 @@ final class Journal {
             throw JournalFailure("journal: another process uses \(path); every sidecar needs a directory of its own")
         }
         return fd
+    }
+
+    /* As far as the directory above lets us: what is in one that has gone has gone too. */
+    private static func syncName(_ path: String) {
+        let parent = open(path + "/..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard parent >= 0 else { return }
+        Glibc.fsync(parent)
+        close(parent)
     }
 
     /* Also from a copy of the descriptor: a child that is being started has one until it runs its program. */
@@ -155,6 +167,7 @@ final class Journal {
         let file = files[0].file
         let bytes = file.bytes
         if let failure = file.remove() { throw JournalFailure(doing: "removing \(file.path)", failure) }
+        hasRemoved = true
         status.bytes -= bytes
         files.removeFirst()
     }
@@ -174,7 +187,7 @@ final class Journal {
             if mustCopy { try copy(old) }
             try sync()
             /* Its name is to be on the disk as well. */
-            guard fsync == .no || Glibc.fsync(directory) == 0 else { throw JournalFailure(doing: "fsync of \(path)") }
+            try syncNames()
         } catch {
             dropLast()
             throw error
@@ -192,6 +205,11 @@ final class Journal {
         guard last.remove() == nil else { return }
         status.bytes -= bytes
         files.removeLast()
+    }
+
+    private func syncNames() throws(JournalFailure) {
+        guard fsync == .no || Glibc.fsync(directory) == 0 else { throw JournalFailure(doing: "fsync of \(path)") }
+        hasRemoved = false
     }
 
     private func copy(_ old: [JournalRemains.File]) throws(JournalFailure) {
@@ -226,6 +244,8 @@ final class Journal {
         mayAppend = false
         while !files.isEmpty { try removeFirst() }
         dirtyBytes = 0
+        /* Or they were back after a crash of the node, and what is confirmed behind them was overwritten. */
+        if hasRemoved { try syncNames() }
     }
 
     /// Whether it can be written to again, after a failure. Files that could not be removed then go first: what they tell of
