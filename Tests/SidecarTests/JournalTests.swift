@@ -559,7 +559,15 @@ struct JournalingTests {
         _ = world.turn()
         let sync = world.journalWork()
         #expect(kind(sync) == "sync")
+        /* As the help says: what comes meanwhile is acknowledged behind it. */
+        world.orders.records = [2]
+        #expect(kind(world.journalWork()) == "nothing")
         #expect(did(world, sync) == [])
+        let write = world.journalWork()
+        #expect(kind(write) == "write 2" && did(world, write) == ["journal written"])
+        world.sleep(ms: 1_000)
+        _ = world.turn()
+        #expect(did(world, world.journalWork()) == [])
         world.sleep(ms: 1_000)
         _ = world.turn()
         #expect(kind(world.journalWork()) == "nothing")

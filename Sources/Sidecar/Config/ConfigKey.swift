@@ -245,7 +245,7 @@ extension ConfigKey {
         ),
         ConfigKey(
             "journal_fsync", \.journalFsync, .choice, .writeBehind,
-            "When the journal is brought to the disk, as Redis' appendfsync. always: before a write is acknowledged, many at a time; it survives the node. everysec: once a second; it survives the process and the container, and a crash of the node loses a second. no: when the kernel likes, and at each MiB."
+            "When the journal is brought to the disk; the words are those of Redis' appendfsync. always: before a write is acknowledged, many at a time; it survives the node. everysec: once a second, and at each MiB; it survives the process and the container, and a crash of the node loses a second. Other than in Redis acknowledgements wait for as long as that takes, be it on a slow disk a second. no: when the kernel likes, and at each MiB, for which they wait as well."
         ),
         ConfigKey(
             "write_behind.memory", \.writeBehind.memory, .size((256 << 10)...localMemoryMax, example: "8mb"),
