@@ -39,7 +39,7 @@ lint: ## layers, tidiness, formatters; changes nothing
 asan: ## C tests and conversations under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/asan
 
-soak: ## long runs: redis-benchmark's whole list with a million requests each
+soak: ## long runs: redis-benchmark with a million requests each, the fence, the journal, coherence
 	@scripts/soak
 
 setup: ## install what is missing

@@ -13,6 +13,7 @@ import servers  # noqa: E402
 
 COHERENCE_ROUNDS = 20
 FENCE_ROUNDS = 1000
+JOURNAL_WRITES = 1_000_000
 
 
 class Soak:
@@ -50,10 +51,9 @@ class Soak:
                 print(f"FAILED: ferrite ended with {code}\n{sidecar.log()}")
             self.count(code == 0)
 
-    def fence(self):
-        words = [sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), "test_fence"]
-        result = subprocess.run(words, env={**os.environ, "FERRITE_FENCE_ROUNDS": str(FENCE_ROUNDS)})
-        self.count(result.returncode == 0)
+    def end_to_end(self, pattern, **environment):
+        words = [sys.executable, str(ROOT / "Tests" / "e2e" / "run.py"), pattern]
+        self.count(subprocess.run(words, env={**os.environ, **environment}).returncode == 0)
 
     def coherence(self):
         for number in range(COHERENCE_ROUNDS):
@@ -67,7 +67,8 @@ def main():
     soak = Soak(int(sys.argv[1]))
     for network in servers.network_engines():
         soak.benchmarks(network)
-    soak.fence()
+    soak.end_to_end("test_fence", FERRITE_FENCE_ROUNDS=str(FENCE_ROUNDS))
+    soak.end_to_end("killed again and again", FERRITE_JOURNAL_WRITES=str(JOURNAL_WRITES))
     soak.coherence()
     print(f"{soak.passed} passed, {soak.failed} failed")
     return 1 if soak.failed else 0
