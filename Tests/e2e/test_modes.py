@@ -606,7 +606,8 @@ def _(t):
     path = os.path.join(redis.folder, "warm")
     for eviction in ("lru", "lfu"):
         sidecar = t.sidecar(redis, settings={
-            "warm_start": path, "eviction": eviction, "drain_timeout": "500ms"}).wait_until_tracking()
+            "warm_start": path, "eviction": eviction, "drain_timeout": "500ms",
+            "prefetch.jitter": "0"}).wait_until_tracking()
         with t.client(sidecar) as client:
             client.pipeline([("GET", f"item:{n}") for n in range(1_000)])
             for _ in range(20):
