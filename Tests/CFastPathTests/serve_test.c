@@ -1475,6 +1475,46 @@ TEST("write-behind: a large write that finds no room gets what is left next, and
     world_end(world);
 }
 
+TEST("write-behind: what waits for the journal's next batch is first in it, and what is done does not fill that") {
+    struct world *world = world_behind();
+    static char large[64 + 900000], small[64 + 60000];
+    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$200000\r\n");
+    memset(large + length, 'x', 200000);
+    memcpy(large + length + 200000, "\r\n", 3);
+    length = snprintf(small, sizeof small, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000\r\n");
+    memset(small + length, 'x', 60000);
+    memcpy(small + length + 60000, "\r\n", 3);
+    struct behind *behind = &world->serve.behind;
+    journal_turn_on(&behind->journal);
+    /* The queue has room, since a key has one write in it; the batch has not. */
+    while (behind->journal.filling_puts < 900000) EXPECT(ask(world, &world->b, small) == DISPATCH_DONE);
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->a.stall == STALL_WRITES);
+    EXPECT(ask(world, &world->b, small) == DISPATCH_STALL);
+    EXPECT(journal_take(&behind->journal));
+    for (uint64_t place = 1; place < 120000; place++) journal_done(&behind->journal, place);
+    EXPECT(ask(world, &world->b, small) == DISPATCH_STALL);
+    EXPECT(ask(world, &world->a, large) == DISPATCH_DONE);
+    EXPECT(ask(world, &world->b, small) == DISPATCH_DONE);
+    world_end(world);
+}
+
+TEST("write-behind: room is kept for no write that travels") {
+    struct world *world = world_behind();
+    static char large[64 + 200000];
+    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$200000\r\n");
+    memset(large + length, 'x', 200000);
+    memcpy(large + length + 200000, "\r\n", 3);
+    for (char key = 'a'; key < 'f'; key++) {
+        large[20] = key;
+        EXPECT(ask(world, &world->b, large) == DISPATCH_DONE);
+    }
+    large[20] = 'z';
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->serve.behind.kept_for == &world->a);
+    world->serve.behind.is_closed = true;
+    EXPECT(ask(world, &world->a, large) == DISPATCH_DONE && world->serve.behind.kept_for == NULL);
+    world_end(world);
+}
+
 TEST("write-behind: when the queue is full a writer waits, or hears that the upstream is not there") {
     struct world *world = world_behind();
     static char line[64 + 200000];

@@ -99,22 +99,28 @@ bool behind_has_room(const struct behind *behind, uint32_t count, size_t bytes) 
     return behind->bytes + bytes + count * cost(0) <= behind->bytes_max && behind->table.live + count < WRITTEN_MAX;
 }
 
-void behind_give_up_room(struct behind *behind, const void *who) {
-    if (behind->kept_for != who) return;
-    behind->kept_for = NULL;
-    behind->kept_count = 0;
-    behind->kept_bytes = 0;
+bool behind_finds_room(const struct behind *behind, const void *who, uint32_t count, size_t bytes) {
+    if (behind->kept_for == who) return behind_has_room(behind, count, bytes);
+    return behind_has_room(behind, count + behind->kept_count, bytes + behind->kept_bytes);
 }
 
-bool behind_finds_room(struct behind *behind, const void *who, uint32_t count, size_t bytes) {
-    behind_give_up_room(behind, who);
-    if (behind_has_room(behind, count + behind->kept_count, bytes + behind->kept_bytes)) return true;
-    if (!behind->kept_for) {
-        behind->kept_for = who;
-        behind->kept_count = count;
-        behind->kept_bytes = bytes;
-    }
-    return false;
+bool behind_may_note(struct behind *behind, const void *who, uint32_t count, size_t bytes) {
+    bool is_kept = behind->kept_journal && behind->kept_for != who;
+    return !is_kept && journal_has_room(&behind->journal, count, bytes);
+}
+
+void behind_keep_room(struct behind *behind, const void *who, uint32_t count, size_t bytes, bool in_journal) {
+    if (behind->kept_for && behind->kept_for != who) return;
+    behind->kept_for = who;
+    behind->kept_count = count;
+    behind->kept_bytes = bytes;
+    behind->kept_journal = in_journal;
+}
+
+void behind_give_up_room(struct behind *behind, const void *who) {
+    if (behind->kept_for != who) return;
+    behind_keep_room(behind, who, 0, 0, false);
+    behind->kept_for = NULL;
 }
 
 /* A quarter, so that one does not make all others wait. */

@@ -53,10 +53,12 @@ struct behind {
     bool disordered; /* those that fly do not all stand in the order of their places */
     uint64_t next_place;
     size_t bytes, bytes_max;
-    bool is_closed;       /* no client's write is taken any more */
-    const void *kept_for; /* who waits for room, and so */
-    uint32_t kept_count;  /* many writes with so */
-    size_t kept_bytes;    /* many bytes do not take all that others leave */
+    bool is_closed; /* no client's write is taken any more */
+    /* Who waits for room: others leave room for so many writes with so many bytes, and the journal's batch. */
+    const void *kept_for;
+    uint32_t kept_count;
+    size_t kept_bytes;
+    bool kept_journal;
     struct budget *budget;
     struct journal journal;
 };
@@ -76,9 +78,11 @@ bool behind_has_hash(const struct behind *behind, uint64_t hash);
 
 /* Whether so many writes with so many bytes of keys and values fit now. */
 bool behind_has_room(const struct behind *behind, uint32_t count, size_t bytes);
-/* The same for one of several who ask. For the first that finds no room it is kept, until it asks again or gives up: a
- * large one would wait for ever beside small ones. `who`: an address of its own. */
-bool behind_finds_room(struct behind *behind, const void *who, uint32_t count, size_t bytes);
+/* The same for one of several who ask, and whether it can be noted in the journal. `who`: an address of its own. */
+bool behind_finds_room(const struct behind *behind, const void *who, uint32_t count, size_t bytes);
+bool behind_may_note(struct behind *behind, const void *who, uint32_t count, size_t bytes);
+/* For the first that waits room is kept until it gives up: a large write would wait for ever beside small ones. */
+void behind_keep_room(struct behind *behind, const void *who, uint32_t count, size_t bytes, bool in_journal);
 void behind_give_up_room(struct behind *behind, const void *who);
 /* Whether they could ever fit. */
 bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes);

@@ -66,12 +66,13 @@ uint64_t flight_digest(const struct serve *serve, const uint8_t *bytes, uint32_t
     return absent ? 0 : store_hash(serve->store, bytes, length) | 1;
 }
 
-bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t served) {
+bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t served, uint64_t served_until_ms) {
     struct flight *flight = send_unasked(serve, key, FP_TRACE_AUDIT);
     if (!flight) return false;
     /* The copy is registered already: a push from now on tells of a change that was under way. */
     flight->audits = flight->armed = true;
     flight->served = served;
+    flight->served_until_ms = served_until_ms;
     return true;
 }
 
@@ -289,12 +290,15 @@ static void fill_group(struct serve *serve, struct flight *leader, const uint8_t
     }
 }
 
-/* A change that was announced meanwhile may have been made before or behind the answer: it says nothing. */
+/* A change that was announced meanwhile may have been made before or behind the answer: it says nothing. Nor does the
+ * end of a time that was known: it is announced behind the answer that shows it. */
 static void audit(struct serve *serve, const struct flight *flight, const struct resp_element *value) {
     bool absent = is_null(value);
     if (!absent && value->type != '$') return; /* an error tells nothing */
     if (flight->served == flight_digest(serve, value->bytes, value->length, absent)) serve->stats.audits_same++;
-    else if (flight->spoiled || flight->era != serve->flight_era) serve->stats.audits_changed++;
+    else if (flight->spoiled || flight->era != serve->flight_era ||
+             (absent && flight->served_until_ms <= serve->now_ms))
+        serve->stats.audits_changed++;
     else {
         serve->stats.audits_stale++;
         trace_note(serve->trace, flight->hash, FP_TRACE_AUDIT_STALE, 0);

@@ -29,6 +29,7 @@ struct flight {
     bool behind;  /* who began it has an unanswered command of the key: no copy answers in its place */
     bool audits;  /* compares what a hit has just been answered with: `served` */
     uint64_t served;
+    uint64_t served_until_ms; /* the upstream's own expiry of that */
     fp_keep keep;
     bool missing; /* PTTL says that there is no such key */
     const struct rule *rule;
@@ -59,7 +60,7 @@ void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *repl
 /* A flight that nobody waits for, and its event; false when memory is short. `why`: what the trace says of it. */
 bool flight_send(struct serve *serve, const struct store_key *key, fp_trace_kind why);
 /* The same behind a hit, to tell whether the value that was served is what the upstream has. */
-bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t served);
+bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t served, uint64_t served_until_ms);
 /* Of a value that is served, as flight_audit wants it. */
 uint64_t flight_digest(const struct serve *serve, const uint8_t *bytes, uint32_t length, bool absent);
 /* The same outside of a turn: its event is the next batch's. */

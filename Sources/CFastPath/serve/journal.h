@@ -26,6 +26,7 @@ struct journal {
     enum journal_state state;
     struct budget *budget;
     struct buffer filling, writing;
+    size_t filling_puts; /* of its bytes, those of acknowledgements */
     bool is_writing;
     bool is_short;           /* a record found no memory: the file no longer tells the truth */
     uint64_t filling_number; /* from 1 */
@@ -43,6 +44,11 @@ void journal_done(struct journal *journal, uint64_t place);
 
 /* The number of the batch in which what is noted now will stand; UINT64_MAX while it is off. */
 uint64_t journal_number(const struct journal *journal);
+
+/* There is nothing to be written, nor being written. */
+static inline bool journal_is_idle(const struct journal *journal) {
+    return !journal->is_writing && journal->filling.length == 0;
+}
 
 /* What has been noted, to be written; false when there is nothing, or the last batch is not written yet. */
 bool journal_take(struct journal *journal);

@@ -88,9 +88,9 @@ void read_audit(struct serve *serve, uint64_t every) {
 }
 
 /* A copy that is suspect says of itself that it may be old. */
-static void audit(struct serve *serve, const struct store_key *key, uint64_t served) {
+static void audit(struct serve *serve, const struct store_key *key, uint64_t served, uint64_t until_ms) {
     read_audit(serve, serve->audit_every);
-    if (serve->trusted && !serve->held && !flight_find(serve, key)) flight_audit(serve, key, served);
+    if (serve->trusted && !serve->held && !flight_find(serve, key)) flight_audit(serve, key, served, until_ms);
 }
 
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
@@ -113,7 +113,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
         bool is_audited = --serve->audit_left == 0;
         uint64_t served = unlikely(is_audited) ? flight_digest(serve, value.bytes, value.length, value.absent) : 0;
         if (unlikely(!append_value(serve, session, &value))) return short_of_memory(serve, session);
-        if (unlikely(is_audited)) audit(serve, &key, served);
+        if (unlikely(is_audited)) audit(serve, &key, served, value.expire_at);
         if (unlikely(ripe) && !flight_find(serve, &key))
             serve->stats.refreshes += flight_send(serve, &key, FP_TRACE_REFRESH);
         return DISPATCH_DONE;

@@ -482,6 +482,7 @@ void session_deinit(struct serve *serve, struct session *session) {
     forget_slots(serve, session, NULL);
     drop_silent(serve, session, session->silent_last);
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
+    if (serve->behind.kept_for == session) serve->write_moved = true; /* who has left it room looks again */
     behind_give_up_room(&serve->behind, session);
     chain_clear(&session->out, &serve->blocks);
     buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);

@@ -98,50 +98,61 @@ static void take(struct serve *serve, const struct pairs *pairs, uint32_t i) {
     if (dropped) behind_find(&serve->behind, &key)->is_read = true;
 }
 
-bool write_is_taken(struct serve *serve, struct session *session, const struct command *command,
-                    enum dispatched *done) {
+/* False: it travels. */
+static bool is_ours(struct serve *serve, const struct command *command, struct pairs *pairs, size_t *bytes) {
+    struct behind *behind = &serve->behind;
+    return behind->bytes_max && !behind->is_closed && behind->journal.state != JOURNAL_OFF &&
+           read_pairs(serve, command, pairs) && rules_say_so(serve, pairs, bytes) &&
+           behind_could_hold(behind, pairs->count, *bytes);
+}
+
+static bool take_all(struct serve *serve, struct session *session, const struct command *command,
+                     enum dispatched *done) {
     struct pairs pairs;
     size_t bytes;
-    struct journal *journal = &serve->behind.journal;
-    if (serve->behind.bytes_max == 0 || serve->behind.is_closed || journal->state == JOURNAL_OFF ||
-        !read_pairs(serve, command, &pairs) || !rules_say_so(serve, &pairs, &bytes) ||
-        !behind_could_hold(&serve->behind, pairs.count, bytes))
-        return false;
+    struct behind *behind = &serve->behind;
+    if (!is_ours(serve, command, &pairs, &bytes)) return false;
     *done = DISPATCH_STALL;
     /* What this client has sent on another link would be overtaken. */
     if (session->lane_count && session->lane != FP_LANE_TRACKED) {
         session->stall = STALL_LANE;
         return true;
     }
-    bool is_full =
-        !behind_finds_room(&serve->behind, session, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
+    bool is_full = !behind_finds_room(behind, session, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
+    bool may_note = behind_may_note(behind, session, pairs.count, bytes);
     /* The client waits, unless nothing will be taken out soon. */
-    if (is_full && (serve->refusal.length || behind_is_empty(&serve->behind))) {
-        behind_give_up_room(&serve->behind, session);
-        return false;
-    }
-    if (is_full || !journal_has_room(journal, pairs.count, bytes)) {
+    if (is_full && (serve->refusal.length || behind_is_empty(behind))) return false;
+    if (!may_note && behind_is_empty(behind) && journal_is_idle(&behind->journal)) return false;
+    if (is_full || !may_note) {
+        behind_keep_room(behind, session, pairs.count, bytes, behind->journal.filling_puts > 0);
         session->stall = STALL_WRITES;
         serve->write_waiters++;
         return true;
     }
-    bool is_noted = journal->state == JOURNAL_ON;
-    if (is_noted && !slot_may_acknowledge(session, journal_number(journal))) {
+    bool is_noted = behind->journal.state == JOURNAL_ON;
+    if (is_noted && !slot_may_acknowledge(session, journal_number(&behind->journal))) {
         session->stall = STALL_SLOTS;
         return true;
     }
     for (uint32_t i = 0; i < pairs.count; i++) take(serve, &pairs, i);
     serve->write_taken = true;
-    session->written_place = serve->behind.next_place;
+    session->written_place = behind->next_place;
     serve->stats.commands_behind++;
     if (is_noted) {
-        slot_acknowledge(serve, session, command, journal_number(journal));
+        slot_acknowledge(serve, session, command, journal_number(&behind->journal));
     } else {
         serve_count(serve, command->id, false);
         local_reply(serve, session, "+OK\r\n");
     }
     *done = session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
     return true;
+}
+
+bool write_is_taken(struct serve *serve, struct session *session, const struct command *command,
+                    enum dispatched *done) {
+    bool is_taken = take_all(serve, session, command, done);
+    if (!is_taken || *done != DISPATCH_STALL) behind_give_up_room(&serve->behind, session);
+    return is_taken;
 }
 
 /* ---- what waits for it ---- */

@@ -92,7 +92,8 @@ struct JournalReader {
         var at = offset + 1
         var record = offset + JournalFrame.headBytes
         while let next = try self.end(ofRecordAt: record) {
-            /* Torn in this record, if the head says the same. */
+            /* Torn in this record, if the head says the same; when it tells of less, neither is to be believed. */
+            if next > file.bytes, try !headTells(ofMoreThan: next) { break }
             at = next <= file.bytes ? next : end ?? file.bytes
             if try isFrame(at: at) { return at }
             if next > file.bytes { break }
@@ -103,6 +104,11 @@ struct JournalReader {
             at += 1
         }
         return nil
+    }
+
+    private func headTells(ofMoreThan end: Int) throws(JournalFailure) -> Bool {
+        let head = try file.read(at: offset, count: JournalFrame.headBytes)
+        return head.count == JournalFrame.headBytes && offset + 8 + JournalFrame.readHead(head).length >= end
     }
 
     private mutating func isFrame(at offset: Int) throws(JournalFailure) -> Bool {
