@@ -3,6 +3,7 @@
 
 #include "serve/dispatch.h"
 #include "serve/flight.h"
+#include "serve/read.h"
 #include "test.h"
 
 struct world {
@@ -1096,6 +1097,27 @@ TEST("a missing key is not kept without tracking, nor a value whose PTTL says th
     fill(world, event_at(world, 1)->ticket, "$1\r\nv\r\n");
     ask(world, &world->a, "GET none\r\n");
     EXPECT(world->serve.event_count == 3 && world->serve.stats.fills == 0);
+    world_end(world);
+}
+
+TEST("an audit takes a value that has gone at the end of its own time for no stale one, and any other that is gone for "
+     "one") {
+    struct world *world = world_make();
+    for (int expires = 1; expires >= 0; expires--) {
+        world->serve.event_count = 0;
+        ask(world, &world->a, "GET k\r\n");
+        uint64_t flight = event_at(world, 0)->ticket;
+        flight_arm(&world->serve, table_at(&world->serve.flights, flight), expires ? 20 : FP_TTL_NONE,
+                   world->serve.now_ns, FP_KEEP_ANSWER);
+        fill(world, flight, "$1\r\nv\r\n");
+        read_audit(&world->serve, 1);
+        ask(world, &world->a, "GET k\r\n");
+        EXPECT(says(world, &world->a, "$1\r\nv\r\n$1\r\nv\r\n") && world->serve.event_count == 2);
+        pass_ms(world, 30);
+        fill(world, event_at(world, 1)->ticket, "$-1\r\n");
+        EXPECT(world->serve.stats.audits_changed == 1 && world->serve.stats.audits_stale == (expires ? 0 : 1));
+        read_audit(&world->serve, 0);
+    }
     world_end(world);
 }
 

@@ -177,6 +177,7 @@ struct JournalTests {
             (1, { $0[19] ^= 0x40 }), (1, { $0[16] = 30 }),
             (1, { $0.removeSubrange(20..<27) }),
             (1, { $0.replaceSubrange(16..<60, with: Array(repeating: 0, count: 44)) }),
+            (1, { $0.replaceSubrange(16..<60, with: Array(repeating: UInt8(ascii: "P"), count: 44)) }),
         ]
         for (index, (lost, edit)) in edits.enumerated() {
             let directory = try hundred()

@@ -124,6 +124,22 @@ struct PrefetchTests {
         Array(wire(text).utf8).withUnsafeBufferPointer { machine.heard($0, atMs * 1_000_000) }
     }
 
+    @Test("The answer to a SCAN of one that has ended is not taken for that of the next")
+    func outdated() {
+        var machine = machine(patterns: ["a", "b"])
+        #expect(scan(&machine, atMs: 0) == "0 a")
+        machine.begin(1_000_000)
+        guard case .ended = machine.step(30_000_000_000, fetch: { _ in true }) else {
+            Issue.record("it has not ended")
+            return
+        }
+        #expect(scan(&machine, atMs: 30_001) == nil)
+        hear(&machine, "*2|$1|0|*0", atMs: 30_002)
+        #expect(scan(&machine, atMs: 30_003) == "0 a")
+        hear(&machine, "*2|$1|0|*0", atMs: 30_004)
+        #expect(scan(&machine, atMs: 30_103) == "0 b")
+    }
+
     @Test("An error is tried again, a pattern that only fails is passed over, a lost link goes on where it was")
     func errors() {
         var machine = machine(patterns: ["a", "b"])

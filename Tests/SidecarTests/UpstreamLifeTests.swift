@@ -274,6 +274,22 @@ struct UpstreamLifeTests {
         #expect(world.status.state == .suspended)
     }
 
+    @Test("A probe that cannot count any more makes room for one that can, though its own time is not over")
+    func probeMakesRoom() {
+        let world = FlowWorld.connected(FlowWorld.policy { $0.connectTimeoutMs = 1_000 })
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.pin(client: 9))
+        _ = world.turn(.up(2), .reply(2, "*0"), .reply(2, "$0|"), .reply(2, "+PONG"))
+        _ = world.turn(.pinned(3, link: 2, "EXEC"))
+        #expect(world.pass(ms: 250) == ["open 3: addr"])
+        _ = world.pass(ms: 50)
+        _ = world.turn(.reply(2, "*0"))
+        #expect(world.pass(ms: 200) == ["trust 1 not"])
+        #expect(world.pass(ms: 299) == [])
+        #expect(world.pass(ms: 1) == ["close link 3", "open 4: addr"])
+        #expect(world.pass(ms: 1_000) == ["close link 4", "trust 1 not, serve suspect"])
+    }
+
     @Test("After link_timeout without an answer the link is closed and made again")
     func linkTimeout() {
         let world = FlowWorld.connected()

@@ -76,6 +76,7 @@ extension World {
     func crash(_ pod: Pod) {
         guard let disk = pod.disk else { return }
         note("pod\(pod.index) is killed")
+        judgeAudits(pod)
         if case .write(let records, _, _) = pod.journalWork, !disk.isFull {
             let outcome = chance.below(3)
             if outcome > 0, let work = pod.journalWork { _ = pod.journal?.perform(work) }

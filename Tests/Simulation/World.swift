@@ -421,7 +421,21 @@ final class World {
         }
     }
 
+    /// Of the process that ends.
+    func judgeAudits(_ pod: Pod) {
+        let engine = pod.loop.engine
+        let values = engine.stats()
+        let audited = { (result: String) in
+            engine.metricOffset("ferrite_sidecar_audit_total", "result=\"\(result)\"").map { Int(values[$0]) } ?? 0
+        }
+        coverage["audits", default: 0] += audited("same")
+        /* A broadcast comes behind the answers that already show the change. */
+        let isInOrder = plan.isAlwaysTracked && plan.config.tracking != .broadcast
+        if audited("stale") > 0, isInOrder { fail("pod\(pod.index): an audit has found a stale copy") }
+    }
+
     func collect(_ pod: Pod) {
+        judgeAudits(pod)
         let status = pod.loop.flow.status
         let engine = pod.loop.engine
         let values = engine.stats()
@@ -440,13 +454,6 @@ final class World {
         ] {
             if let offset = engine.metricOffset(name, "") { coverage[shown, default: 0] += Int(values[offset]) }
         }
-        let audited = { (result: String) in
-            engine.metricOffset("ferrite_sidecar_audit_total", "result=\"\(result)\"").map { Int(values[$0]) } ?? 0
-        }
-        coverage["audits", default: 0] += audited("same")
-        /* A broadcast comes behind the answers that already show the change. */
-        let isInOrder = plan.isAlwaysTracked && plan.config.tracking != .broadcast
-        if audited("stale") > 0, isInOrder { fail("pod\(pod.index): an audit has found a stale copy") }
         coverage["prefetched", default: 0] += Int(status.prefetch.fetched)
         coverage["rule 3: fences", default: 0] += Int(status.fences)
         coverage["rule 6: epochs ended", default: 0] += Int(status.reconnects)

@@ -211,7 +211,7 @@ MUTANTS = [
      "        if (slot->looks_around) forget_suspects(serve);\n",
      "        leave_fence(serve, slot);\n"),
     ("epochs: a probe that nobody answers proves it though something was heard", FLOW + "TrackedLink.swift",
-     "        guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,\n"
+     "        guard tracked.isUp, tracked.heartbeat.isSilent, !cannotCount,\n"
      "            nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(evidence), !reach.isUnreachable\n",
      "        guard tracked.isUp, tracked.heartbeat.isSilent, evidence == .silence, !reach.isUnreachable\n"),
     ("epochs: who refuses in words counts as gone", FLOW + "TrackedLink.swift",
@@ -282,7 +282,7 @@ MUTANTS = [
     ("write-behind: what a given-up link still holds is sent", FLOW + "TrackedLink.swift",
      "        orders.abortLink(tracked.link)\n", "        orders.closeLink(tracked.link)\n"),
     ("journal: acknowledged before it is written", WRITE,
-     "bool is_noted = journal->state == JOURNAL_ON;", "bool is_noted = 0;"),
+     "bool is_noted = behind->journal.state == JOURNAL_ON;", "bool is_noted = 0;"),
     ("journal: what waits for a write does not wait for the journal to say that it is done", BEHIND,
      "    journal_done(&behind->journal, written->place);\n",
      "    journal_done(&behind->journal, written->place);\n    if (1) {\n        end(behind, written);\n"

@@ -100,7 +100,9 @@ struct ConfigLoader {
         let strangers = document.tables.filter { !Self.isKnown(table: $0.path) }
         for (path, line) in strangers {
             let name = TOMLParser.show(path)
-            if ConfigKey.named(TOMLParser.show(Array(path.dropFirst())))?.typeName == "tables" {
+            if path.first == "sidecar",
+                ConfigKey.named(TOMLParser.show(Array(path.dropFirst())))?.typeName == "tables"
+            {
                 state.problems.append(
                     ConfigProblem(
                         source: .file(name: file.name, line: line), key: "", what: "[\(name)] is one of several",

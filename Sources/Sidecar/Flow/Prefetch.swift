@@ -44,6 +44,8 @@ struct Prefetch {
     private var cursor: [UInt8] = Array("0".utf8)
     private var nextScanNs: UInt64 = 0
     private var isAsked = false
+    /// What is asked was so by one that has ended.
+    private var isOutdated = false
     private var errors = 0
     /// Names of the page at hand that are still to be fetched.
     private var names = HotNames()
@@ -139,7 +141,7 @@ struct Prefetch {
         forgetNames()
         phase = .resting
         byHand = nil
-        isAsked = false
+        isOutdated = isAsked
         status.state = state
         status.milliseconds = (nowNs &- beganNs) / 1_000_000
         if isWantedAgain {
@@ -164,8 +166,7 @@ struct Prefetch {
 
     /// The reply to SCAN; one that cannot be read counts as an error.
     mutating func heard(_ reply: Bytes, _ nowNs: UInt64) {
-        isAsked = false
-        guard phase == .scanning else { return }
+        guard isOurs() else { return }
         var reader = ReplyReader(reply)
         guard let (type, parts) = reader.header(), type == UInt8(ascii: "*"), parts == 2, let cursor = reader.text(),
             let (listType, count) = reader.header(), listType == UInt8(ascii: "*")
@@ -181,10 +182,16 @@ struct Prefetch {
         if cursor.elementsEqual([UInt8(ascii: "0")]) { goOn() } else { self.cursor = Array(cursor) }
     }
 
+    /// An answer has come; false when nobody wants it any more.
+    private mutating func isOurs() -> Bool {
+        defer { isOutdated = false }
+        isAsked = false
+        return phase == .scanning && !isOutdated
+    }
+
     /// An error, or a link that was lost: the same page again, a few times; then the next pattern.
     mutating func failed(_ nowNs: UInt64, _ error: String) {
-        isAsked = false
-        guard phase == .scanning else { return }
+        guard isOurs() else { return }
         errors += 1
         status.errors &+= 1
         status.lastError = error

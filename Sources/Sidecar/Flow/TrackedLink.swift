@@ -450,8 +450,9 @@ extension Flow {
     mutating func probeFailed(_ evidence: Evidence) {
         /* Too early to count: once more when it would. */
         let isDoubted = tracked.isUp && !tracked.heartbeat.isSilent
-        probe.notBeforeNs = isDoubted ? tracked.heartbeat.deadlineNs : nowNs &+ Heartbeat.lateNs
-        guard tracked.isUp, tracked.heartbeat.isSilent, reach.lastHeardNs <= probe.startedNs,
+        probe.notBeforeNs =
+            isDoubted ? tracked.heartbeat.deadlineNs : cannotCount ? nowNs : nowNs &+ Heartbeat.lateNs
+        guard tracked.isUp, tracked.heartbeat.isSilent, !cannotCount,
             nowNs &- reach.lastHeardNs >= Heartbeat.lateNs, isCertain(evidence), !reach.isUnreachable
         else { return }
         let reason = "it has fallen silent, and a new connection was not answered"
@@ -470,11 +471,16 @@ extension Flow {
         return tracked.heartbeat.doubtedFromNs(leadNs: leadNs).map { max(probe.notBeforeNs, $0) }
     }
 
-    /* Its own silence counts when all else has been silent for long enough. */
+    /// Something was heard since it began.
+    private var cannotCount: Bool { reach.lastHeardNs > probe.startedNs }
+
+    /* Its own silence counts when all else has been silent for long enough. If it cannot count it makes room for one that
+       can. */
     private var probeEndNs: UInt64 {
-        guard tracked.isUp, reach.lastHeardNs <= probe.startedNs else { return probe.deadlineNs }
-        let lateNs = tracked.heartbeat.isSilent ? 0 : tracked.heartbeat.deadlineNs
-        return max(probe.deadlineNs, reach.lastHeardNs &+ Heartbeat.lateNs, lateNs)
+        let silentNs = reach.lastHeardNs &+ Heartbeat.lateNs
+        if cannotCount { return min(probe.deadlineNs, silentNs) }
+        let lateNs = tracked.isUp && !tracked.heartbeat.isSilent ? tracked.heartbeat.deadlineNs : 0
+        return max(probe.deadlineNs, silentNs, lateNs)
     }
 
     mutating func expireProbe() {

@@ -85,25 +85,27 @@ struct WarmStart: Sendable {
     /// Nothing when there is none: an empty cache says nothing of what is hot. A control thread.
     func write(_ names: HotNames) {
         guard !names.isEmpty, isOurs() else { return }
-        let beside = path + ".new"
-        let fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard fd >= 0 else { return complain("making \(beside)") }
+        var template = Array((path + ".XXXXXX").utf8CString)
+        let fd = template.withUnsafeMutableBufferPointer { buffer in buffer.baseAddress.map { mkstemp($0) } ?? -1 }
+        let beside = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        guard fd >= 0 else { return complain("making a file beside \(path)", nil) }
+        _ = fcntl(fd, F_SETFD, FD_CLOEXEC)
         defer { close(fd) }
         let bytes = Self.text(names)
         var done = 0
         while done < bytes.count {
             let count = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress.map { $0 + done }, bytes.count - done) }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return complain("writing \(beside)") }
+            guard count > 0 else { return complain("writing \(beside)", beside) }
             done += count
         }
-        guard fsync(fd) == 0 else { return complain("writing \(beside)") }
-        guard rename(beside, path) == 0 else { return complain("renaming \(beside)") }
+        guard fsync(fd) == 0 else { return complain("writing \(beside)", beside) }
+        guard rename(beside, path) == 0 else { return complain("renaming \(beside)", beside) }
     }
 
-    private func complain(_ what: String) {
+    private func complain(_ what: String, _ leftover: String?) {
         log.warning("warm_start: \(what): \(String(cString: strerror(errno)))")
-        unlink(path + ".new")
+        if let leftover { unlink(leftover) }
     }
 
     /// For as long as the loop runs.
