@@ -128,10 +128,6 @@ struct Plan {
             let length = ahead.between(second, 3 * second)
             faults.append((ahead.between(second / 2, lengthNs - second / 2), .fetchedThenGone(length)))
         }
-        if ahead.oneIn(6), speaksTracking {
-            config.tracking = .broadcast
-            config.trackingPrefixes = ahead.oneIn(2) ? [] : ["k"]
-        }
         if ahead.oneIn(5) { config.audit = ahead.pick([1, 0.1]) }
         if ahead.oneIn(5) {
             config.prefetch.enabled = true

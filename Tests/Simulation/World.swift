@@ -429,9 +429,7 @@ final class World {
             engine.metricOffset("ferrite_sidecar_audit_total", "result=\"\(result)\"").map { Int(values[$0]) } ?? 0
         }
         coverage["audits", default: 0] += audited("same")
-        /* A broadcast comes behind the answers that already show the change. */
-        let isInOrder = plan.isAlwaysTracked && plan.config.tracking != .broadcast
-        if audited("stale") > 0, isInOrder { fail("pod\(pod.index): an audit has found a stale copy") }
+        if audited("stale") > 0, plan.isAlwaysTracked { fail("pod\(pod.index): an audit has found a stale copy") }
     }
 
     func collect(_ pod: Pod) {
