@@ -235,7 +235,7 @@ MUTANTS = [
      "        key.hash = store_hash(serve->store, arg->bytes, arg->length);\n"
      "        struct store_value value;\n"
      "        if (lookup(serve, &key, &value) && !value.absent)\n"
-     "            return value_append(serve, slot_sink(session), &value) ? DISPATCH_DONE : DISPATCH_CLOSE;\n"
+     "            return value_append(serve, slot_sink(session), &value, 3) ? DISPATCH_DONE : DISPATCH_CLOSE;\n"
      "    }\n"
      "    bool arity_fits"),
     ("fate: a write of unknown fate is called failed", FLOW + "ReadThrough.swift",
