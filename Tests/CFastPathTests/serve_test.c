@@ -1466,18 +1466,22 @@ TEST("write-behind: an own read behind an own command is answered by the write b
     world_end(world);
 }
 
+/* SET of a key of one letter or more and a value of so many bytes. */
+static void set_line(char *line, const char *key, int bytes) {
+    int length = sprintf(line, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%d\r\n", strlen(key), key, bytes);
+    memset(line + length, 'x', (size_t)bytes);
+    memcpy(line + length + bytes, "\r\n", 3);
+}
+
 TEST("write-behind: a large write that finds no room gets what is left next, and small ones do not overtake it") {
     struct world *world = world_behind();
     static char large[64 + 200000], small[64 + 60000];
-    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$200000\r\n");
-    memset(large + length, 'x', 200000);
-    memcpy(large + length + 200000, "\r\n", 3);
+    set_line(large, "large", 200000);
     int n = 0;
     for (;; n++) {
-        length = snprintf(small, sizeof small, "*3\r\n$3\r\nSET\r\n$3\r\nk%02d\r\n$60000\r\n", n);
-        memset(small + length, 'x', 60000);
-        memcpy(small + length + 60000, "\r\n", 3);
-        if (!behind_has_room(&world->serve.behind, 1, 60003)) break;
+        char key[] = {'k', (char)('a' + n), 0};
+        set_line(small, key, 60000);
+        if (!behind_has_room(&world->serve.behind, 1, 60002)) break;
         EXPECT(ask(world, &world->b, small) == DISPATCH_DONE);
     }
     EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->a.stall == STALL_WRITES);
@@ -1499,13 +1503,9 @@ TEST("write-behind: a large write that finds no room gets what is left next, and
 
 TEST("write-behind: what waits for the journal's next batch is first in it, and what is done does not fill that") {
     struct world *world = world_behind();
-    static char large[64 + 900000], small[64 + 60000];
-    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$200000\r\n");
-    memset(large + length, 'x', 200000);
-    memcpy(large + length + 200000, "\r\n", 3);
-    length = snprintf(small, sizeof small, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000\r\n");
-    memset(small + length, 'x', 60000);
-    memcpy(small + length + 60000, "\r\n", 3);
+    static char large[64 + 200000], small[64 + 60000];
+    set_line(large, "large", 200000);
+    set_line(small, "k", 60000);
     struct behind *behind = &world->serve.behind;
     journal_turn_on(&behind->journal);
     /* The queue has room, since a key has one write in it; the batch has not. */
@@ -1523,14 +1523,11 @@ TEST("write-behind: what waits for the journal's next batch is first in it, and 
 TEST("write-behind: room is kept for no write that travels") {
     struct world *world = world_behind();
     static char large[64 + 200000];
-    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$200000\r\n");
-    memset(large + length, 'x', 200000);
-    memcpy(large + length + 200000, "\r\n", 3);
-    for (char key = 'a'; key < 'f'; key++) {
-        large[20] = key;
+    for (char key[] = "a"; key[0] < 'f'; key[0]++) {
+        set_line(large, key, 200000);
         EXPECT(ask(world, &world->b, large) == DISPATCH_DONE);
     }
-    large[20] = 'z';
+    set_line(large, "z", 200000);
     EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->serve.behind.kept_for == &world->a);
     world->serve.behind.is_closed = true;
     EXPECT(ask(world, &world->a, large) == DISPATCH_DONE && world->serve.behind.kept_for == NULL);
@@ -1542,9 +1539,8 @@ TEST("write-behind: when the queue is full a writer waits, or hears that the ups
     static char line[64 + 200000];
     int n = 0;
     for (; n < 20; n++) {
-        int length = snprintf(line, sizeof line, "*3\r\n$3\r\nSET\r\n$2\r\nk%c\r\n$200000\r\n", 'a' + n);
-        memset(line + length, 'x', 200000);
-        memcpy(line + length + 200000, "\r\n", 3);
+        char key[] = {'k', (char)('a' + n), 0};
+        set_line(line, key, 200000);
         if (ask(world, &world->a, line) != DISPATCH_DONE) break;
     }
     EXPECT(n == 5 && world->a.stall == STALL_WRITES && world->serve.write_waiters == 1);

@@ -119,8 +119,10 @@ void behind_keep_room(struct behind *behind, const void *who, uint32_t count, si
 
 void behind_give_up_room(struct behind *behind, const void *who) {
     if (behind->kept_for != who) return;
-    behind_keep_room(behind, who, 0, 0, false);
     behind->kept_for = NULL;
+    behind->kept_count = 0;
+    behind->kept_bytes = 0;
+    behind->kept_journal = false;
 }
 
 /* A quarter, so that one does not make all others wait. */

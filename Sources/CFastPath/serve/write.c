@@ -151,6 +151,7 @@ static bool take_all(struct serve *serve, struct session *session, const struct 
 bool write_is_taken(struct serve *serve, struct session *session, const struct command *command,
                     enum dispatched *done) {
     bool is_taken = take_all(serve, session, command, done);
+    /* It has had its room, or needs none. */
     if (!is_taken || *done != DISPATCH_STALL) behind_give_up_room(&serve->behind, session);
     return is_taken;
 }
