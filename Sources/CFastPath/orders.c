@@ -158,15 +158,6 @@ void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t l
     if (flight) flight_fail(&engine->serve, flight, error, length, true);
 }
 
-/* So much stays free that a value needs nobody's place. */
-#define FREE_SHARE 16
-
-static bool is_room_free(const fp_engine *engine) {
-    const struct budget *budget = &engine->budget;
-    size_t held = budget->used_by[BUDGET_INDEX] + budget->used_by[BUDGET_SLABS];
-    return held < engine->config.prefetch_bytes_max && budget->used + budget->total / FREE_SHARE < budget->total;
-}
-
 bool fp_fetch(fp_engine *engine, const void *name, size_t length) {
     struct serve *serve = &engine->serve;
     struct store_key key = {.bytes = name, .length = (uint32_t)length};
@@ -175,7 +166,7 @@ bool fp_fetch(fp_engine *engine, const void *name, size_t length) {
     bool needless = !rules_find(&serve->rules, key.bytes, key.length)->caches || flight_is_under_way(serve, &key) ||
                     write_find(serve, &key) || lookup(serve, &key, &value);
     if (needless) return true;
-    return is_room_free(engine) && flight_send_later(serve, &key, FP_TRACE_PREFETCH);
+    return flight_send_ahead(serve, &key);
 }
 
 void fp_flights_close(fp_engine *engine) { flights_close_all(&engine->serve); }
@@ -280,12 +271,22 @@ static void overtake(struct serve *serve, const struct written *written) {
     flights_close(serve, written->hash);
 }
 
+/* A link that finds no memory in the midst of a command is lost: a large one waits until there is some. */
+static bool fits(fp_engine *engine, const struct written *written) {
+    size_t bytes = (size_t)written->key_length + written->value_length;
+    if (bytes < 16384) return true;
+    if (!budget_take(&engine->budget, BUDGET_LINKS, bytes + bytes / 32)) return false; /* blocks have heads */
+    budget_give(&engine->budget, BUDGET_LINKS, bytes + bytes / 32);
+    return true;
+}
+
 uint32_t fp_behind_send(fp_engine *engine, fp_link id, uint32_t count, size_t backlog_max) {
     struct link *link = link_at(&engine->links, id);
     uint32_t sent = 0;
     while (sent < count && link && link->out.bytes < backlog_max) {
-        const struct written *written = behind_send(&engine->serve.behind);
-        if (!written) break;
+        const struct written *written = behind_queued(&engine->serve.behind);
+        if (!written || !fits(engine, written)) break;
+        behind_send(&engine->serve.behind);
         overtake(&engine->serve, written);
         send_written(engine, link, written);
         fetch_behind(engine, written);

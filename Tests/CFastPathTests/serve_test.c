@@ -1235,6 +1235,33 @@ TEST("a hot key is fetched again before its time is over, once, and its readers 
     world_end(world);
 }
 
+/* Begins a prefetch, brings its value, and says whether it was kept. */
+static bool is_kept_ahead(struct world *world, const char *name, bool asks) {
+    struct store_key key = {.bytes = (const uint8_t *)name, .length = (uint32_t)strlen(name)};
+    key.hash = store_hash(world->serve.store, key.bytes, key.length);
+    uint32_t at = world->serve.event_count;
+    if (!flight_send_ahead(&world->serve, &key)) return false;
+    flights_announce(&world->serve);
+    if (asks) ask(world, &world->a, "GET asked\r\n");
+    /* Meanwhile others have taken what was free. */
+    size_t taken = world->budget.total - world->budget.used - world->budget.total / 100;
+    EXPECT(budget_take(&world->budget, BUDGET_SLABS, taken));
+    arm(world, event_at(world, at)->ticket);
+    fill(world, event_at(world, at)->ticket, "$1\r\nv\r\n");
+    budget_give(&world->budget, BUDGET_SLABS, taken);
+    struct store_value value;
+    return store_get(world->serve.store, &key, world->serve.now_ms, &value) == STORE_HIT;
+}
+
+TEST("what was fetched ahead takes nobody's place when it comes, unless a client has asked for it meanwhile") {
+    struct world *world = world_make();
+    EXPECT(!is_kept_ahead(world, "k", false)); /* prefetch_bytes_max is 0 */
+    world->serve.prefetch_bytes_max = UINT64_MAX;
+    EXPECT(!is_kept_ahead(world, "k", false));
+    EXPECT(is_kept_ahead(world, "asked", true));
+    world_end(world);
+}
+
 TEST("write-through: a flight of its own stands behind a write, for keys whose rule says so") {
     struct world *world = world_make();
     fp_rule rules[] = {
@@ -1314,8 +1341,15 @@ TEST("write-behind: SET and its like without conditions are acknowledged at once
     world_end(world);
 }
 
+/* SET of a key of one letter or more and a value of so many bytes. */
+static void set_line(char *line, const char *key, int bytes) {
+    int length = sprintf(line, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%d\r\n", strlen(key), key, bytes);
+    memset(line + length, 'x', (size_t)bytes);
+    memcpy(line + length + bytes, "\r\n", 3);
+}
+
 TEST("write-behind: what has a condition, a reply of its own, another mode or too much to hold travels") {
-    static char large[400000];
+    static char large[700000];
     const char *lines[] = {
         "SET a 1 NX\r\n",   "SET a 1 GET\r\n",     "SET a 1 KEEPTTL\r\n", "SET a 1 EX 0\r\n", "SET a 1 PX 010\r\n",
         "SET a 1 EX x\r\n", "SET a 1 EXAT 99\r\n", "SETEX a -1 v\r\n",    "SET plain 1\r\n",  "MSET a 1 plain 2\r\n",
@@ -1327,13 +1361,16 @@ TEST("write-behind: what has a condition, a reply of its own, another mode or to
         EXPECT(world->serve.behind.queued == 0);
         world_end(world);
     }
-    struct world *world = world_behind();
-    int length = snprintf(large, sizeof large, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300000\r\n");
-    memset(large + length, 'x', 300000);
-    memcpy(large + length + 300000, "\r\n", 3);
-    ask(world, &world->a, large);
-    EXPECT(event_at(world, 0)->kind == FP_EVENT_COMMAND && world->serve.behind.queued == 0);
-    world_end(world);
+    /* A quarter of the queue, or half of what a server may be set to take at most. */
+    const size_t queue[] = {1u << 20, 16u << 20, 16u << 20}, bytes[] = {300000, 600000, 500000};
+    for (int i = 0; i < 3; i++) {
+        struct world *world = world_behind();
+        world->serve.behind.bytes_max = queue[i];
+        set_line(large, "k", (int)bytes[i]);
+        ask(world, &world->a, large);
+        EXPECT((world->serve.event_count > 0) == (i < 2) && world->serve.behind.queued == (i == 2));
+        world_end(world);
+    }
 }
 
 TEST("write-behind: what touches a written key waits until that is carried out, and no longer") {
@@ -1447,8 +1484,12 @@ TEST("write-behind: a write does not overtake what its client has sent on anothe
 
 TEST("write-behind: a read waits for its client's commands on another link, whatever is queued") {
     struct world *world = world_behind();
+    ask(world, &world->b, "GET k\r\n");
     ask(world, &world->a, "XPENDING s g\r\n");
     ask(world, &world->b, "SET k 1\r\n");
+    /* A copy that is older than the write. */
+    arm(world, event_at(world, 0)->ticket);
+    fill(world, event_at(world, 0)->ticket, "$3\r\nold\r\n");
     EXPECT(ask(world, &world->a, "GET k\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
     EXPECT(ask(world, &world->a, "MGET k k\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
     EXPECT(ask(world, &world->b, "GET k\r\n") == DISPATCH_DONE);
@@ -1464,13 +1505,6 @@ TEST("write-behind: an own read behind an own command is answered by the write b
     answer(world, slot, ":1\r\n");
     EXPECT(says(world, &world->a, ":1\r\n+OK\r\n$1\r\n5\r\n"));
     world_end(world);
-}
-
-/* SET of a key of one letter or more and a value of so many bytes. */
-static void set_line(char *line, const char *key, int bytes) {
-    int length = sprintf(line, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%d\r\n", strlen(key), key, bytes);
-    memset(line + length, 'x', (size_t)bytes);
-    memcpy(line + length + bytes, "\r\n", 3);
 }
 
 TEST("write-behind: a large write that finds no room gets what is left next, and small ones do not overtake it") {
@@ -1520,6 +1554,20 @@ TEST("write-behind: what waits for the journal's next batch is first in it, and 
     world_end(world);
 }
 
+TEST("write-behind: a write for which there is memory only without its place in the journal's batch is not taken") {
+    struct world *world = world_behind();
+    static char large[64 + 200000];
+    set_line(large, "large", 200000);
+    journal_turn_on(&world->serve.behind.journal);
+    size_t taken = world->budget.total - world->budget.used - 300000;
+    EXPECT(budget_take(&world->budget, BUDGET_SLABS, taken));
+    ask(world, &world->a, large);
+    EXPECT(world->serve.behind.queued == 0);
+    budget_give(&world->budget, BUDGET_SLABS, taken);
+    EXPECT(ask(world, &world->b, large) == DISPATCH_DONE && world->serve.behind.queued == 1);
+    world_end(world);
+}
+
 TEST("write-behind: room is kept for no write that travels") {
     struct world *world = world_behind();
     static char large[64 + 200000];
@@ -1531,6 +1579,25 @@ TEST("write-behind: room is kept for no write that travels") {
     EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->serve.behind.kept_for == &world->a);
     world->serve.behind.is_closed = true;
     EXPECT(ask(world, &world->a, large) == DISPATCH_DONE && world->serve.behind.kept_for == NULL);
+    world_end(world);
+}
+
+TEST("write-behind: who does not read what is due to it keeps no room from others") {
+    struct world *world = world_behind();
+    static char large[64 + 200000], small[64 + 60000];
+    set_line(large, "large", 200000);
+    set_line(small, "k", 60000);
+    struct behind *behind = &world->serve.behind;
+    journal_turn_on(&behind->journal);
+    while (behind->journal.filling_puts < 900000) ask(world, &world->b, small);
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->a.stall == STALL_WRITES);
+    EXPECT(ask(world, &world->b, small) == DISPATCH_STALL && world->b.stall == STALL_WRITES);
+    world->serve.write_moved = false;
+    world->serve.out_bytes_high = 0;
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->a.stall == STALL_OUT);
+    world->serve.out_bytes_high = 1 << 20;
+    EXPECT(world->serve.write_moved && behind->kept_for == NULL);
+    EXPECT(ask(world, &world->b, small) == DISPATCH_DONE);
     world_end(world);
 }
 

@@ -358,6 +358,7 @@ struct ConfigLoaderTests {
     @Test(
         "combinations that cannot work are refused",
         arguments: [
+            (["unix_socket": "/s", "admin_socket": "/s"], "admin_socket"),
             (["port": "9091"], "metrics.port"), (["metrics.port": "6379"], "metrics.port"),
             (["password": "a", "password_file": "/b"], "password_file"), (["username": "a"], "username"),
             (["enabled": "false"], "enabled"), (["bind": ""], "bind"), (["bind": "::1 ::1"], "bind"),
@@ -450,7 +451,7 @@ struct ConfigLoaderTests {
             ])
     }
 
-    @Test("what write-behind loses is said at start, and that a prefetch without patterns does nothing")
+    @Test("what write-behind loses is said at start, and what does nothing as it is set")
     func later() throws {
         let warnings = try loader(
             "[sidecar]\nupstream = \"r\"\nmode = \"write-behind\"\n[sidecar.prefetch]\nenabled = true\n"
@@ -458,6 +459,10 @@ struct ConfigLoaderTests {
         #expect(warnings.count == 2)
         #expect(warnings[0].contains("are lost when this process, the pod or the node dies"))
         #expect(warnings[1].contains("prefetch has no patterns"))
+        let idle = try loader(nil, ["upstream": "r", "journal": "/j", "prefetch.patterns": "a:*"]).load().warnings
+        #expect(idle.count == 2)
+        #expect(idle[0].contains("prefetch.enabled is false"))
+        #expect(idle[1].contains("only what an earlier process has left in it"))
         let warm = ["upstream": "r", "prefetch.enabled": "true", "warm_start": "/no/such"]
         #expect(try loader(nil, warm).load().warnings == [])
     }

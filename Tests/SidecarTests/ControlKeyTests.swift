@@ -47,6 +47,38 @@ struct ControlKeyTests {
         #expect(relink(6, "$5|flush") == [])
     }
 
+    /// So many seconds with a heartbeat that is answered, or until the key is asked for.
+    private func beats(_ world: FlowWorld, _ seconds: Int) -> [String] {
+        var sent: [String] = []
+        for _ in 0..<seconds {
+            let now = world.pass(ms: 1_000)
+            if now.contains("send 1: PING") { _ = world.turn(.reply(1, "+PONG")) }
+            sent += now
+            if now.contains("send 1: GET ferrite:control") { break }
+        }
+        return sent
+    }
+
+    @Test("An error says nothing of it: a bypass stays, the log hears of it once, and it is asked again")
+    func unreadable() {
+        let world = world()
+        let asked = ["send 1: CLIENT CACHING YES", "send 1: GET ferrite:control"]
+        _ = world.turn(.reply(1, "+OK"), .reply(1, "$6|bypass"))
+        _ = world.turn(.push(1, ">2|$10|invalidate|*1|$15|ferrite:control"))
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "-NOPERM no such key for you")) == [])
+        #expect(world.status.isBypassed)
+        #expect(world.flow.notices.contains(.controlUnread(reason: "NOPERM no such key for you")))
+        world.flow.notices = []
+        var sent = beats(world, 9)
+        #expect(sent.filter(asked.contains) == [])
+        sent = beats(world, 2)
+        #expect(sent.filter(asked.contains) == asked)
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "-NOPERM no such key for you")) == [])
+        #expect(!world.flow.notices.contains(.controlUnread(reason: "NOPERM no such key for you")))
+        _ = beats(world, 11)
+        #expect(world.turn(.reply(1, "+OK"), .reply(1, "$5|flush")) == ["bypass false", "drop all"])
+    }
+
     @Test("A bypass by hand outlasts the fleet's")
     func byHand() {
         let world = world()

@@ -556,7 +556,10 @@ struct JournalingTests {
         world.orders.records = [1]
         _ = did(world, world.journalWork())
         #expect(kind(world.journalWork()) == "nothing")
-        world.sleep(ms: 1_000)
+        world.sleep(ms: 300)
+        _ = world.turn()
+        #expect(world.deadlineMs == world.nowMs + 700)
+        world.sleep(ms: 700)
         _ = world.turn()
         let sync = world.journalWork()
         #expect(kind(sync) == "sync")

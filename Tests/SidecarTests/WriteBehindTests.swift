@@ -70,6 +70,15 @@ struct WriteBehindTests {
         #expect(lettersTold(world) == [1, 2])
     }
 
+    @Test("What is given up is told without its value, which a server that does not know SET repeats")
+    func valuesAreNotTold() {
+        let world = world()
+        world.orders.queuedKeys = ["k"]
+        _ = world.turn()
+        _ = world.turn(.reply(1, "-ERR unknown command 'SET', with args beginning with: 'k' 'secret' "))
+        #expect(world.flow.writes.deadLetters.map(\.reason) == ["ERR unknown command 'SET'"])
+    }
+
     private func lettersTold(_ world: FlowWorld) -> [Int] {
         world.flow.notices.compactMap { if case .deadLetters(let count, _) = $0 { count } else { nil } }
     }

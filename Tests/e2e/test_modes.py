@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-from resp import Closed, ReplyError, Status
+from resp import Closed, ReplyError, Status, encode
 from runner import expect, expect_below, expect_error, expect_true, test
 from servers import ferrite_binary, ferritectl_binary, wait_until
 
@@ -157,6 +157,19 @@ def _(t):
     expect(client.call("GET", "forbidden"), None)
     expect_true("given up" in sidecar.log() and "forbidden" in sidecar.log(), "the log does not tell of it")
     expect_true("secret value" not in sidecar.log(), "the log tells the value")
+
+
+@test("write-behind: who waits for what is queued is not idle")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis, idle_timeout="300ms")
+    client, direct = t.client(sidecar), t.client(redis)
+    direct.call("CONFIG", "SET", "maxmemory", "1")
+    client.call("SET", "k", "abc")
+    client.send_raw(encode("STRLEN", "k"))
+    time.sleep(1)
+    direct.call("CONFIG", "SET", "maxmemory", "0")
+    expect(client.read(5), 3)
 
 
 @test("write-behind: refused for longer than retry_for, a write is given up")

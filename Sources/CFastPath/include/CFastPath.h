@@ -330,8 +330,8 @@ typedef struct fp_behind {
 fp_behind fp_behind_look(const fp_engine *engine);
 
 /* Sends the oldest queued writes on the link, `count` at most and only until `backlog_max` bytes are unsent there, each
- * as one command with one reply; returns how many. What is past its own expiry is sent as DEL. Keys that somebody reads
- * are fetched behind: MISS events of the next turn. */
+ * as one command with one reply; returns how many: fewer while memory for a large one is short. What is past its own
+ * expiry is sent as DEL. Keys that somebody reads are fetched behind: MISS events of the next turn. */
 uint32_t fp_behind_send(fp_engine *engine, fp_link link, uint32_t count, size_t backlog_max);
 
 typedef FP_ENUM(fp_outcome, uint8_t){

@@ -576,13 +576,18 @@ void client_writable(struct clients *clients, struct client *client) {
     session_mark_dirty(clients->serve, &client->session);
 }
 
+/* By us. Who does not read what is due to it may be idle. */
+static bool is_held_up(const struct session *session) {
+    return session->stall != STALL_NONE && session->stall != STALL_OUT;
+}
+
 uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns) {
     if (!clients->idle_timeout_ns) return UINT64_MAX;
     while (clients->idle_first && clients->idle_first->active_ns + clients->idle_timeout_ns <= now_ns &&
            serve_events_fit(clients->serve, 1)) {
         struct client *client = clients->idle_first;
-        /* Who waits for an answer, or for a message, is not idle. */
-        if (client->session.slot_count || client->session.lane == FP_LANE_PINNED) {
+        /* Who waits for an answer, a message, or to be let go on, is not idle. */
+        if (client->session.slot_count || is_held_up(&client->session) || client->session.lane == FP_LANE_PINNED) {
             idle_unlink(clients, client);
             idle_append(clients, client);
             continue;

@@ -228,6 +228,8 @@ uint64_t behind_oldest(const struct behind *behind) {
 
 /* ---- sending ---- */
 
+const struct written *behind_queued(const struct behind *behind) { return at(behind, behind->queued_first); }
+
 struct written *behind_send(struct behind *behind) {
     struct written *written = at(behind, behind->queued_first);
     if (!written) return NULL;

@@ -104,6 +104,8 @@ void behind_noted(struct behind *behind, uint64_t number);
 /* It will have no further one: those that wait for a batch wait until there is no file. */
 void behind_unnote(struct behind *behind);
 
+/* The oldest that waits to be sent, NULL if none does. */
+const struct written *behind_queued(const struct behind *behind);
 /* The next one to be sent, which flies from now on; NULL if none is queued. Valid until it is confirmed. */
 struct written *behind_send(struct behind *behind);
 

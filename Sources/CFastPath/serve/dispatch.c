@@ -393,8 +393,16 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
     return done;
 }
 
+/* Who waits for something else than the queue, its own reading even, leaves others the room that was kept for it. */
+static void leave_room(struct serve *serve, const struct session *session) {
+    if (session->stall == STALL_WRITES || session->stall == STALL_EVENTS) return;
+    behind_give_up_room(&serve->behind, session);
+    serve->write_moved = true;
+}
+
 enum dispatched dispatch(struct serve *serve, struct session *session, const uint8_t *raw, size_t length) {
     enum dispatched done = dispatch_request(serve, session, raw, length);
+    if (unlikely(serve->behind.kept_for == session) && done == DISPATCH_STALL) leave_room(serve, session);
     /* What it waited for was its own: the next command waits for more. */
     if (unlikely(session->awaited_place) && done != DISPATCH_STALL) session->awaited_place = 0;
     return done;

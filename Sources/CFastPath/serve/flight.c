@@ -146,16 +146,37 @@ void flight_forget(struct serve *serve, struct slot *slot) {
     else flight->last_waiter = slot->wait_prev;
 }
 
-bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
+/* Whether a value, and a share of the budget behind it, needs nobody's place. */
+static bool is_room_free(const struct serve *serve, size_t bytes, uint32_t share) {
+    const struct budget *budget = serve->budget;
+    size_t held = budget->used_by[BUDGET_INDEX] + budget->used_by[BUDGET_SLABS];
+    return held < serve->prefetch_bytes_max && budget->used + bytes + budget->total / share < budget->total;
+}
+
+static struct flight *send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
     struct flight *flight = flight_start(serve, key, FLIGHT_SINGLE);
-    if (!flight) return false;
+    if (!flight) return NULL;
     flight->unasked = true;
     trace_note(serve->trace, key->hash, why, 0);
     flight->fetch_next = TABLE_NONE;
     if (serve->fetch_last == TABLE_NONE) serve->fetch_first = flight->item.index;
     else flight_record(serve, serve->fetch_last)->fetch_next = flight->item.index;
     serve->fetch_last = flight->item.index;
-    return true;
+    return flight;
+}
+
+bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
+    return send_later(serve, key, why);
+}
+
+#define FREE_SHARE_ASKED 16
+#define FREE_SHARE_KEPT 64
+
+bool flight_send_ahead(struct serve *serve, const struct store_key *key) {
+    if (!is_room_free(serve, 0, FREE_SHARE_ASKED)) return false;
+    struct flight *flight = send_later(serve, key, FP_TRACE_PREFETCH);
+    if (flight) flight->ahead = true;
+    return flight;
 }
 
 void flights_announce(struct serve *serve) {
@@ -193,11 +214,17 @@ static uint64_t fresh_until(const struct flight *flight) {
     return flight->started_ns / NS_PER_MS + ttl_ms - earlier;
 }
 
+/* Many are under way at a time, and their values may be large: what was free when they were asked for may be taken. */
+static bool takes_a_place(const struct serve *serve, const struct flight *flight, const struct resp_element *value) {
+    return flight->ahead && !flight->first_waiter && !is_room_free(serve, value->length, FREE_SHARE_KEPT);
+}
+
 /* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
 static bool keep_or_drop(struct serve *serve, struct flight *flight, const struct resp_element *value) {
     bool spoiled = flight->spoiled || flight->era != serve->flight_era || serve->sweeps;
     if (spoiled) serve->stats.flights_spoiled++;
-    if (spoiled || !flight->armed || serve->bypass || !is_keepable(flight, value)) {
+    if (spoiled || !flight->armed || serve->bypass || !is_keepable(flight, value) ||
+        takes_a_place(serve, flight, value)) {
         trace_note(serve->trace, flight->hash, spoiled ? FP_TRACE_SPOILED : FP_TRACE_NOT_KEPT, 0);
         store_drop(serve->store, flight->key, flight->key_length, flight->hash);
         return false;

@@ -26,6 +26,7 @@ struct flight {
     uint32_t fetch_next; /* the next whose event is for the next batch, TABLE_NONE */
     bool closed, spoiled, armed;
     bool unasked; /* nobody has asked for it: a refresh, behind a write, or ahead */
+    bool ahead;   /* a prefetch: takes nobody's place in the store */
     bool behind;  /* who began it has an unanswered command of the key: no copy answers in its place */
     bool audits;  /* compares what a hit has just been answered with: `served` */
     uint64_t served;
@@ -65,6 +66,8 @@ bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t ser
 uint64_t flight_digest(const struct serve *serve, const uint8_t *bytes, uint32_t length, bool absent);
 /* The same outside of a turn: its event is the next batch's. */
 bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why);
+/* A prefetch, likewise; false too when prefetch_bytes_max is reached, or little is free. */
+bool flight_send_ahead(struct serve *serve, const struct store_key *key);
 /* Those events. */
 void flights_announce(struct serve *serve);
 /* The event by which Swift fetches it. */

@@ -43,11 +43,9 @@ static bool append_value(struct serve *serve, struct session *session, const str
     return value_append(serve, slot_sink(session), value, session->protocol);
 }
 
-/* What it has sent on another link may come behind that write. */
-static struct written *find_written(const struct serve *serve, const struct session *session,
-                                    const struct store_key *key) {
-    if (unlikely(session->lane_count) && session->lane != FP_LANE_TRACKED) return NULL;
-    return write_find(serve, key);
+/* What it has sent on another link may come behind the write, and show what is newer than it. */
+static bool is_elsewhere(const struct session *session) {
+    return session->lane_count && session->lane != FP_LANE_TRACKED;
 }
 
 /* What is written answers for its key, but not where only the upstream may: under bypass, and for a key that is never
@@ -67,6 +65,7 @@ static enum dispatched wait_for_writes(struct serve *serve, struct session *sess
 /* A command of the client that touches the key is unanswered, and was sent behind that write (what it waited for came
  * before it): it may show what is newer. */
 static bool is_passed(const struct session *session, const struct written *written) {
+    if (is_elsewhere(session)) return true;
     return unlikely(session->filtered) && written->place < session->passed_place && is_filtered(session, written->hash);
 }
 
@@ -95,7 +94,7 @@ static void audit(struct serve *serve, const struct store_key *key, uint64_t ser
 
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
     struct store_key key = key_of(serve, &serve->args.args[1]);
-    struct written *written = find_written(serve, session, &key);
+    struct written *written = write_find(serve, &key);
     if (unlikely(written)) {
         if (is_passed(session, written)) return dispatch_stall(serve, session, STALL_LANE);
         if (!must_ask(serve, &key)) return answer_own(serve, session, written);
@@ -148,7 +147,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
 static bool hold_all(struct serve *serve, struct session *session, uint32_t count, struct store_value *values) {
     for (uint32_t i = 0; i < count; i++) {
         struct store_key key = key_of(serve, &serve->args.args[1 + i]);
-        struct written *written = find_written(serve, session, &key);
+        struct written *written = write_find(serve, &key);
         if (unlikely(written) && !is_passed(session, written) && !must_ask(serve, &key)) {
             values[i] = write_value(serve, written);
             continue;

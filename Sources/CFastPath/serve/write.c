@@ -68,12 +68,18 @@ static const struct resp_arg *value_arg(const struct serve *serve, const struct 
 
 /* ---- taking it ---- */
 
-static bool rules_say_so(const struct serve *serve, const struct pairs *pairs, size_t *bytes) {
+/* Half of the least that Redis lets client-query-buffer-limit and proto-max-bulk-len be. At a larger write a server may
+ * close the link without a word, and what is acknowledged is sent again and again. */
+#define WRITE_BYTES_MAX (512u << 10)
+
+static bool may_be_queued(const struct serve *serve, const struct pairs *pairs, size_t *bytes) {
     *bytes = 0;
     for (uint32_t i = 0; i < pairs->count; i++) {
         const struct resp_arg *key = key_arg(serve, pairs, i);
         if (!rules_find(&serve->rules, key->bytes, key->length)->writes_behind) return false;
-        *bytes += key->length + value_arg(serve, pairs, i)->length;
+        size_t length = (size_t)key->length + value_arg(serve, pairs, i)->length;
+        if (length > WRITE_BYTES_MAX) return false;
+        *bytes += length;
     }
     return true;
 }
@@ -102,7 +108,7 @@ static void take(struct serve *serve, const struct pairs *pairs, uint32_t i) {
 static bool is_ours(struct serve *serve, const struct command *command, struct pairs *pairs, size_t *bytes) {
     struct behind *behind = &serve->behind;
     return behind->bytes_max && !behind->is_closed && behind->journal.state != JOURNAL_OFF &&
-           read_pairs(serve, command, pairs) && rules_say_so(serve, pairs, bytes) &&
+           read_pairs(serve, command, pairs) && may_be_queued(serve, pairs, bytes) &&
            behind_could_hold(behind, pairs->count, *bytes);
 }
 
@@ -118,8 +124,9 @@ static bool take_all(struct serve *serve, struct session *session, const struct 
         session->stall = STALL_LANE;
         return true;
     }
-    bool is_full = !behind_finds_room(behind, session, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
+    /* Room in the journal's batch is memory too, and what is left behind it must do. */
     bool may_note = behind_may_note(behind, session, pairs.count, bytes);
+    bool is_full = !behind_finds_room(behind, session, pairs.count, bytes) || !memory_fits(serve, &pairs, bytes);
     /* The client waits, unless nothing will be taken out soon. */
     if (is_full && (serve->refusal.length || behind_is_empty(behind))) return false;
     if (!may_note && behind_is_empty(behind) && journal_is_idle(&behind->journal)) return false;

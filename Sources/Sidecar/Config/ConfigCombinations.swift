@@ -19,6 +19,11 @@ enum ConfigCombinations {
                 "bind", with: ["unix_socket"], "is empty and there is no unix_socket: nothing would listen",
                 "an address or a unix_socket")
         }
+        if !config.adminSocket.isEmpty, config.adminSocket == config.unixSocket {
+            refuse(
+                "admin_socket", with: ["unix_socket"], "\"\(config.adminSocket)\" is also the socket for clients",
+                "two different paths")
+        }
         let bound = config.bind.compactMap { NumericAddress($0) }
         if Set(bound.map(\.text)).count < bound.count {
             refuse("bind", "names an address twice", "each address once")

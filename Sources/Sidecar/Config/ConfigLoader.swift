@@ -275,6 +275,14 @@ struct ConfigLoader {
         if config.prefetch.enabled, config.prefetch.patterns.isEmpty, config.warmStart.isEmpty {
             warnings.append("prefetch has no patterns: nothing is fetched ahead")
         }
+        if !config.prefetch.enabled, !config.prefetch.patterns.isEmpty {
+            warnings.append("prefetch.patterns are given, but prefetch.enabled is false: nothing is fetched ahead")
+        }
+        if !config.usesWriteBehind, !config.journal.isEmpty {
+            warnings.append(
+                "journal is given without mode = \"write-behind\", or a rule's: only what an earlier process has left in it is sent"
+            )
+        }
         return warnings
     }
 

@@ -184,7 +184,7 @@ extension LoopHandle: Steered {
         var cursor: UInt64 = 0
         repeat {
             let from = cursor
-            guard let (next, found) = await ask({ slice($0, from) }) else { return }
+            guard !Task.isCancelled, let (next, found) = await ask({ slice($0, from) }) else { return }
             each(found)
             cursor = next
         } while cursor != 0

@@ -56,8 +56,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     var isBypassed = false
     var isBypassedByHand = false
     var isBypassedByFleet = false
-    /// The fleet's control key, when last seen. A process begins with nothing to flush.
-    var controlSaidFlush = true
+    var control = ControlKeyState()
     /// What commands for a shared link are answered with now; empty: they are sent.
     private var refusal: [UInt8] = []
     private var drainUntilNs: UInt64?
@@ -261,7 +260,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }
         if let pin = pins.nextDue { next = min(next, pin.deadlineNs) }
         if isCrowded { next = min(next, nowNs &+ 5_000_000) }
-        next = min(next, writes.tellAtNs)
+        next = min(next, writes.tellAtNs, max(journaling.syncAtNs, nowNs &+ 1_000_000))
         if mayPrefetch { next = min(next, max(prefetch.deadlineNs, nowNs &+ 2_000_000)) }
         if writes.resumeAtNs > nowNs { next = min(next, writes.resumeAtNs) }
         if let until = drainUntilNs, !isFinished { next = min(next, until, nowNs &+ 20_000_000) }

@@ -30,6 +30,10 @@ extension FlowNotice {
         case .bypassed(true): log.warning("bypass is on: nothing is served from the cache")
         case .bypassed(false): log.notice("bypass is off: the cache serves again")
         case .flushedByControl: log.warning("the control key says flush: nothing is cached any more")
+        case .controlUnread(let reason):
+            log.warning(
+                "control_key cannot be read at the upstream, so the fleet's bypass and flush do not act here until it can; it is tried every 10 s: \(reason)"
+            )
         case .prefetched(let status):
             let how =
                 switch status.state {

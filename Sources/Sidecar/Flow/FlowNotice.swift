@@ -35,6 +35,8 @@ enum FlowNotice: Sendable, Equatable {
     case prefetched(PrefetchStatus)
     case bypassed(Bool)
     case flushedByControl
+    /// The control key cannot be read: what it last said holds.
+    case controlUnread(reason: String)
     /// Since the last such line.
     case turnedAway(TurnedAway)
 }

@@ -37,6 +37,12 @@ struct Journaling {
     /// When something was written that is not on the disk; nil: there is nothing.
     private var unsyncedSinceNs: UInt64?
 
+    /// UInt64.max: nothing waits for it.
+    var syncAtNs: UInt64 {
+        guard state == .on, !isBusy, let since = unsyncedSinceNs else { return .max }
+        return since &+ Self.syncNs
+    }
+
     /// nil: there is none.
     init(_ fsync: SidecarConfig.JournalFsync?) {
         syncsEachSecond = fsync == .everysec
@@ -60,7 +66,7 @@ struct Journaling {
         switch state {
         case .none, .clearing: return nil
         case .on:
-            if let since = unsyncedSinceNs, nowNs &- since >= Self.syncNs { return .sync }
+            if let since = unsyncedSinceNs, nowNs >= since &+ Self.syncNs { return .sync }
             return orders.takeJournal()
         case .failing:
             /* Nobody carries them out: he would wait for as long as that lasts. */

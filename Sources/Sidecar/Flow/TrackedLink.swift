@@ -397,6 +397,7 @@ extension Flow {
         case .ping:
             if nowNs &- tracked.upNs >= Backoff.lastNs { tracked.backoff.reset() }
             sendPing()
+            askControlAgain()
         case .suspend:
             trackedStatus.heartbeatsLate &+= 1
             notices.append(.suspended)

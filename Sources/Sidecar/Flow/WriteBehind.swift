@@ -52,10 +52,17 @@ struct DeadLetter: Sendable, Equatable {
     static let keyBytesMax = 256
 
     var key: String
-    /// The upstream's words.
+    /// The upstream's words, but for those that repeat the command.
     var reason: String
     /// On the engine's clock.
     var atNs: UInt64
+
+    /// A server that does not know a command repeats its arguments, and so the value.
+    static func reason(_ error: String) -> String {
+        let words = error.split(
+            separator: ", with args beginning with:", maxSplits: 1, omittingEmptySubsequences: false)
+        return String(words[0])
+    }
 }
 
 /// Whether a refusal of a write may pass.
@@ -117,8 +124,8 @@ extension Flow {
         /* Without a key it was replaced before its answer came: nobody minds. */
         if let key {
             let letter = DeadLetter(
-                key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self), reason: error,
-                atNs: nowNs)
+                key: String(decoding: key.prefix(DeadLetter.keyBytesMax), as: UTF8.self),
+                reason: DeadLetter.reason(error), atNs: nowNs)
             writes.bury(letter)
         }
         orders.writeBehindIs(.refused)

@@ -78,6 +78,7 @@ enum Daemon {
         let shutdown = Shutdown()
         Task {
             await serve(loop, metricsSocket, pages, adminSocket, shutdown)
+            await shutdown.ended()
             adminSocket?.remove()
             output.flush()
             exit(draining.isSet ? 0 : ExitCode.software)
@@ -89,8 +90,8 @@ enum Daemon {
             "\(first.isOwn ? "ferritectl drain" : first.name): draining until no client is connected, at most \(TimeSpan.show(config.drainTimeoutMs))"
         )
         Task {
-            if let warmStart { warmStart.write(await loop.hottestNames()) }
-            await shutdown.trigger()
+            let names = await warmStart?.lastNames(loop)
+            await shutdown.trigger { if let names { warmStart?.write(names) } }
         }
         /* Behind ferritectl's comes the kubelet's own, the first: a preStop hook must not cut the drain short. */
         if first.isOwn { log.notice("\(signals.nextForeign().name): draining already") }
@@ -179,14 +180,19 @@ private final class DrainFlag: Sendable {
 private actor Shutdown {
     private var action: (@Sendable () async -> Void)?
     private var isTriggered = false
+    private var work: Task<Void, Never>?
 
     func arm(_ action: @escaping @Sendable () async -> Void) async {
         self.action = action
         if isTriggered { await action() }
     }
 
-    func trigger() async {
+    /// The work is done while the group shuts down, which does not wait for it.
+    func trigger(beside work: @escaping @Sendable () -> Void) async {
         isTriggered = true
+        self.work = Task { work() }
         await action?()
     }
+
+    func ended() async { await work?.value }
 }

@@ -12,6 +12,7 @@ import Logging
 struct WarmStart: Sendable {
     static let head = Array("FERRITE WARM 1\n".utf8)
     static let period = Duration.seconds(60)
+    static let gatherMax = Duration.milliseconds(500)
 
     let path: String
     let log: Logger
@@ -106,6 +107,23 @@ struct WarmStart: Sendable {
     private func complain(_ what: String, _ leftover: String?) {
         log.warning("warm_start: \(what): \(String(cString: strerror(errno)))")
         if let leftover { unlink(leftover) }
+    }
+
+    /// What is hot when the drain begins; nil if that takes so long to gather that clients would wait for it.
+    func lastNames(_ loop: LoopHandle) async -> HotNames? {
+        let names = await withTaskGroup(of: HotNames?.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { await loop.hottestNames() }
+            group.addTask {
+                try? await Task.sleep(for: Self.gatherMax)
+                return nil
+            }
+            return await group.next() ?? nil
+        }
+        if names == nil {
+            log.warning("warm_start: gathering the hottest keys takes too long: what was noted before stays")
+        }
+        return names
     }
 
     /// For as long as the loop runs.
