@@ -115,7 +115,7 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;
-    engine->serve.prefetch_bytes_max = config->prefetch_bytes_max;
+    engine->serve.ahead.bytes_max = config->prefetch_bytes_max;
     if (make_store(engine) &&
         serve_init(&engine->serve, &engine->budget, engine->store, config->clients_max, config->behind_bytes_max))
         return engine;

@@ -158,15 +158,17 @@ void fp_flight_fail(fp_engine *engine, fp_flight id, const void *error, size_t l
     if (flight) flight_fail(&engine->serve, flight, error, length, true);
 }
 
-bool fp_fetch(fp_engine *engine, const void *name, size_t length) {
+fp_ahead fp_fetch(fp_engine *engine, const void *name, size_t length) {
     struct serve *serve = &engine->serve;
     struct store_key key = {.bytes = name, .length = (uint32_t)length};
     key.hash = store_hash(serve->store, key.bytes, key.length);
     struct store_value value;
     bool needless = !rules_find(&serve->rules, key.bytes, key.length)->caches || flight_is_under_way(serve, &key) ||
                     write_find(serve, &key) || lookup(serve, &key, &value);
-    if (needless) return true;
-    return flight_send_ahead(serve, &key);
+    if (needless) return FP_AHEAD_BEGUN;
+    if (!ahead_may_ask(&serve->ahead, &engine->budget)) return FP_AHEAD_FULL;
+    if (!ahead_fits(&serve->ahead)) return FP_AHEAD_LATER;
+    return flight_send_ahead(serve, &key) ? FP_AHEAD_BEGUN : FP_AHEAD_FULL;
 }
 
 void fp_flights_close(fp_engine *engine) { flights_close_all(&engine->serve); }

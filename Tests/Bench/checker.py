@@ -6,6 +6,7 @@ and when that was acknowledged; each reader what it saw and when it asked.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import random
@@ -130,7 +131,9 @@ def report(section, mode, name, parts, seconds, aim_p99_us, max_ms):
             reads += 1
             # A write through the same sidecar waits with its link: it counts once it has been acknowledged.
             times = (heard if key % 3 == 1 else sent)[key]
-            age = max(0, at - times[version + 1]) if version + 1 < len(times) and times[version + 1] else 0
+            # A write that failed has no time: the first newer one that has counts.
+            newer = next(filter(None, itertools.islice(times, version + 1, None)), 0)
+            age = max(0, at - newer) if newer else 0
             ages.append(age)
             # What this pod has acknowledged before the read was sent must be seen.
             own += key % 3 == 1 and age > 0

@@ -1255,10 +1255,10 @@ static bool is_kept_ahead(struct world *world, const char *name, bool asks) {
 
 TEST("what was fetched ahead takes nobody's place when it comes, unless a client has asked for it meanwhile") {
     struct world *world = world_make();
-    EXPECT(!is_kept_ahead(world, "k", false)); /* prefetch_bytes_max is 0 */
-    world->serve.prefetch_bytes_max = UINT64_MAX;
+    world->serve.ahead.bytes_max = UINT64_MAX;
     EXPECT(!is_kept_ahead(world, "k", false));
     EXPECT(is_kept_ahead(world, "asked", true));
+    EXPECT(world->serve.ahead.under_way == 0);
     world_end(world);
 }
 

@@ -79,6 +79,17 @@ struct ControlKeyTests {
         #expect(world.turn(.reply(1, "+OK"), .reply(1, "$5|flush")) == ["bypass false", "drop all"])
     }
 
+    @Test("Where nothing tells of its end the fleet's bypass does not stay")
+    func untracked() {
+        let world = world()
+        _ = world.turn(.reply(1, "+OK"), .reply(1, "$6|bypass"))
+        _ = world.turn(.down(1))
+        while !world.wantsAddresses { _ = world.pass(ms: 10) }
+        #expect(world.status.isBypassed)
+        world.connect(link: 2, tracking: "-ERR unknown subcommand")
+        #expect(!world.status.isBypassed)
+    }
+
     @Test("A bypass by hand outlasts the fleet's")
     func byHand() {
         let world = world()

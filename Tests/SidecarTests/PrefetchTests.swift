@@ -85,6 +85,18 @@ struct PrefetchTests {
         #expect((1_700...1_800).contains(fetched))
     }
 
+    @Test("What would queue before clients' answers waits, and is not left out")
+    func window() {
+        let world = world()
+        world.orders.window = 1
+        _ = world.turn()
+        let names = world.turn(page("7", "a:1", "a:2"))
+        let fetched = (names + world.pass(ms: 50)).filter { $0.hasPrefix("fetch") }
+        #expect(fetched == ["fetch a:1"] && world.status.prefetch.state == .running)
+        world.orders.window = 1
+        #expect(world.pass(ms: 5).filter { $0.hasPrefix("fetch") } == ["fetch a:2"])
+    }
+
     @Test("It ends when there is no room, and when its time is over, whatever the cursor says")
     func ends() {
         let full = world()
@@ -114,7 +126,7 @@ struct PrefetchTests {
     }
 
     private func scan(_ machine: inout Prefetch, atMs: UInt64) -> String? {
-        guard case .scan(let cursor, let pattern) = machine.step(atMs * 1_000_000, fetch: { _ in true }) else {
+        guard case .scan(let cursor, let pattern) = machine.step(atMs * 1_000_000, fetch: { _ in .begun }) else {
             return nil
         }
         return String(decoding: cursor + [32] + pattern, as: UTF8.self)
@@ -129,7 +141,7 @@ struct PrefetchTests {
         var machine = machine(patterns: ["a", "b"])
         #expect(scan(&machine, atMs: 0) == "0 a")
         machine.begin(1_000_000)
-        guard case .ended = machine.step(30_000_000_000, fetch: { _ in true }) else {
+        guard case .ended = machine.step(30_000_000_000, fetch: { _ in .begun }) else {
             Issue.record("it has not ended")
             return
         }

@@ -254,10 +254,14 @@ void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, s
 /* The same for an error that ends the flight: its link is lost, there is none, or it is not asked. */
 void fp_flight_fail(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
-/* Begins to fetch a key that nobody has asked for: a MISS of the next batch. True too when there is nothing to fetch,
- * since there is a copy, a flight or a rule against it. False when prefetch_bytes_max is reached, or so little is free
- * that a value might take the place of another. */
-bool fp_fetch(fp_engine *engine, const void *key, size_t length);
+typedef FP_ENUM(fp_ahead, uint8_t){
+    FP_AHEAD_BEGUN, /* or there is nothing to fetch: there is a copy, a flight or a rule against it */
+    FP_AHEAD_LATER, /* so many are under way that clients' answers would wait behind them: when one has been answered */
+    FP_AHEAD_FULL   /* prefetch_bytes_max is reached, or so little is free that a value might take another's place */
+} fp_ahead;
+
+/* Begins to fetch a key that nobody has asked for: a MISS of the next batch. */
+fp_ahead fp_fetch(fp_engine *engine, const void *key, size_t length);
 
 /* Those that are under way take nobody else, and what they bring is not kept. */
 void fp_flights_close(fp_engine *engine);

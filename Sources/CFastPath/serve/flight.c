@@ -92,6 +92,7 @@ static void end_one(struct serve *serve, struct flight *flight) {
         budget_give(serve->budget, BUDGET_FLIGHTS, flight->key_length);
         free(flight->key);
     }
+    serve->ahead.under_way -= flight->ahead;
     table_give(&serve->flights, flight);
 }
 
@@ -146,13 +147,6 @@ void flight_forget(struct serve *serve, struct slot *slot) {
     else flight->last_waiter = slot->wait_prev;
 }
 
-/* Whether a value, and a share of the budget behind it, needs nobody's place. */
-static bool is_room_free(const struct serve *serve, size_t bytes, uint32_t share) {
-    const struct budget *budget = serve->budget;
-    size_t held = budget->used_by[BUDGET_INDEX] + budget->used_by[BUDGET_SLABS];
-    return held < serve->prefetch_bytes_max && budget->used + bytes + budget->total / share < budget->total;
-}
-
 static struct flight *send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why) {
     struct flight *flight = flight_start(serve, key, FLIGHT_SINGLE);
     if (!flight) return NULL;
@@ -169,14 +163,12 @@ bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trac
     return send_later(serve, key, why);
 }
 
-#define FREE_SHARE_ASKED 16
-#define FREE_SHARE_KEPT 64
-
 bool flight_send_ahead(struct serve *serve, const struct store_key *key) {
-    if (!is_room_free(serve, 0, FREE_SHARE_ASKED)) return false;
     struct flight *flight = send_later(serve, key, FP_TRACE_PREFETCH);
-    if (flight) flight->ahead = true;
-    return flight;
+    if (!flight) return false;
+    flight->ahead = true;
+    serve->ahead.under_way++;
+    return true;
 }
 
 void flights_announce(struct serve *serve) {
@@ -214,9 +206,8 @@ static uint64_t fresh_until(const struct flight *flight) {
     return flight->started_ns / NS_PER_MS + ttl_ms - earlier;
 }
 
-/* Many are under way at a time, and their values may be large: what was free when they were asked for may be taken. */
 static bool takes_a_place(const struct serve *serve, const struct flight *flight, const struct resp_element *value) {
-    return flight->ahead && !flight->first_waiter && !is_room_free(serve, value->length, FREE_SHARE_KEPT);
+    return flight->ahead && !flight->first_waiter && !ahead_may_keep(&serve->ahead, serve->budget, value->length);
 }
 
 /* Stores what came if it may be kept: true then. What may not leaves nothing older behind (rule 4). */
@@ -351,6 +342,7 @@ static void note_time(struct serve *serve, uint64_t took_ns) {
 void flight_fill(struct serve *serve, struct flight *flight, const uint8_t *reply, size_t length) {
     if (flight->role == FLIGHT_FOLLOWS) return;
     note_time(serve, serve->now_ns - flight->started_ns);
+    if (unlikely(flight->ahead)) ahead_heard(&serve->ahead, serve->now_ns - flight->started_ns);
     if (flight->role == FLIGHT_SINGLE) fill_single(serve, flight, reply, length);
     else {
         fill_group(serve, flight, reply, length);

@@ -66,7 +66,7 @@ bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t ser
 uint64_t flight_digest(const struct serve *serve, const uint8_t *bytes, uint32_t length, bool absent);
 /* The same outside of a turn: its event is the next batch's. */
 bool flight_send_later(struct serve *serve, const struct store_key *key, fp_trace_kind why);
-/* A prefetch, likewise; false too when prefetch_bytes_max is reached, or little is free. */
+/* A prefetch, likewise. */
 bool flight_send_ahead(struct serve *serve, const struct store_key *key);
 /* Those events. */
 void flights_announce(struct serve *serve);

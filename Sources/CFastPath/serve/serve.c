@@ -15,6 +15,7 @@ bool serve_init(struct serve *serve, struct budget *budget, struct store *store,
     serve->store = store;
     serve->trace = store_trace(store);
     rules_init(&serve->rules);
+    ahead_init(&serve->ahead);
     serve->fetch_ns = NS_PER_MS;
     serve->random = store_hash(store, (const uint8_t *)"refresh", 7);
     serve->join_ms = 50;

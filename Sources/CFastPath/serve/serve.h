@@ -17,6 +17,7 @@
 #include "base/table.h"
 #include "resp/commands.h"
 #include "resp/parse.h"
+#include "serve/ahead.h"
 #include "serve/behind.h"
 #include "serve/rules.h"
 #include "store/store.h"
@@ -83,9 +84,9 @@ struct serve {
     bool bypass; /* nothing is served from the store, nor kept */
     bool allow_admin;
     struct rules rules;
-    uint64_t prefetch_bytes_max; /* nothing is fetched ahead while the store holds as much */
-    uint64_t join_ms;            /* how long a flight takes readers */
-    uint64_t fetch_ns;           /* how long fetches take, a mean over the last ones */
+    struct ahead ahead;
+    uint64_t join_ms;  /* how long a flight takes readers */
+    uint64_t fetch_ns; /* how long fetches take, a mean over the last ones */
     uint64_t random;
     uint64_t audit_every, audit_left; /* one hit in so many is audited, on average; hits until the next */
     size_t out_bytes_high;            /* a client with this much unsent is not read from; 0: nobody is */

@@ -24,6 +24,11 @@ enum ConfigCombinations {
                 "admin_socket", with: ["unix_socket"], "\"\(config.adminSocket)\" is also the socket for clients",
                 "two different paths")
         }
+        if !config.journal.isEmpty, config.journal == config.warmStart {
+            refuse(
+                "warm_start", with: ["journal"], "\"\(config.warmStart)\" is also the journal's directory",
+                "two different paths, e.g. /var/lib/ferrite/warm")
+        }
         let bound = config.bind.compactMap { NumericAddress($0) }
         if Set(bound.map(\.text)).count < bound.count {
             refuse("bind", "names an address twice", "each address once")

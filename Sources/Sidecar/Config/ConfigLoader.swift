@@ -278,12 +278,31 @@ struct ConfigLoader {
         if !config.prefetch.enabled, !config.prefetch.patterns.isEmpty {
             warnings.append("prefetch.patterns are given, but prefetch.enabled is false: nothing is fetched ahead")
         }
+        if config.tracking == .broadcast, !config.trackingPrefixes.isEmpty {
+            for pattern in config.prefetch.patterns where !Self.mayBegin(pattern, config.trackingPrefixes) {
+                warnings.append(
+                    "prefetch pattern \"\(pattern)\" matches nothing that begins with one of tracking_prefixes: what is fetched by it is not kept"
+                )
+            }
+        }
+        if let all = config.rules.firstIndex(where: { $0.pattern == "*" }), all + 1 < config.rules.count {
+            warnings.append("rules behind the one for \"*\" never hold: the first that matches does")
+        }
+        if !config.serveStale, config.rules.contains(where: { ($0.staleMs ?? 0) > 0 }) {
+            warnings.append("a rule says stale, but serve_stale is false: nothing stale is served")
+        }
         if !config.usesWriteBehind, !config.journal.isEmpty {
             warnings.append(
                 "journal is given without mode = \"write-behind\", or a rule's: only what an earlier process has left in it is sent"
             )
         }
         return warnings
+    }
+
+    /// Whether a key with one of the prefixes can match: the pattern's text before its first special character tells.
+    private static func mayBegin(_ pattern: String, _ prefixes: [String]) -> Bool {
+        let literal = pattern.prefix { !"*?[\\".contains($0) }
+        return prefixes.contains { literal.hasPrefix($0) || (literal != pattern && $0.hasPrefix(literal)) }
     }
 
     /// Unknown variables are ignored, but one that is nearly a key was meant to be it. Those that Kubernetes sets for a

@@ -218,6 +218,7 @@ extension ConfigType where Value == [String] {
     ) -> Self {
         let checkAll: @Sendable ([String]) throws(Mistake) -> [String] = { parts throws(Mistake) in
             for part in parts {
+                if part.isEmpty { throw Mistake("the list holds an empty text") }
                 if let what = check(part) { throw Mistake(what) }
             }
             return parts

@@ -300,7 +300,13 @@ struct FastPath: Orders, @unchecked Sendable {
     }
     @inline(__always)
     func fill(_ flight: FlightID, _ reply: Bytes) { fp_fill(engine, flight, reply.baseAddress, reply.count) }
-    func fetch(_ key: Bytes) -> Bool { fp_fetch(engine, key.baseAddress, key.count) }
+    func fetch(_ key: Bytes) -> FetchedAhead {
+        switch fp_fetch(engine, key.baseAddress, key.count) {
+        case .FP_AHEAD_BEGUN: .begun
+        case .FP_AHEAD_LATER: .later
+        case .FP_AHEAD_FULL: .full
+        }
+    }
     func timeOut(_ flight: FlightID, _ error: Bytes) {
         fp_flight_timeout(engine, flight, error.baseAddress, error.count)
     }

@@ -31,7 +31,9 @@ extension Flow {
     /// `isAnnounced`: what it says now has been set just then.
     mutating func askControl(isAnnounced: Bool) {
         control.askAgainAtNs = .max
-        guard tracked.isUp, tracked.tracking, !policy.controlKey.isEmpty else { return }
+        guard tracked.isUp, !policy.controlKey.isEmpty else { return }
+        /* Nobody would hear of its end. */
+        guard tracked.tracking else { return setBypass(byFleet: false) }
         if !policy.tracking.isBroadcast {
             orders.send(tracked.link, Wire.caching)
             owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .nothing, flags: []))

@@ -37,9 +37,8 @@ protocol Orders {
 
     func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Keep)
     func fill(_ flight: FlightID, _ reply: Bytes)
-    /// Begins to fetch a key that nobody has asked for: a miss of the next turn. True too when it needs not be fetched; false
-    /// when there is no room that is free.
-    func fetch(_ key: Bytes) -> Bool
+    /// Begins to fetch a key that nobody has asked for: a miss of the next turn.
+    func fetch(_ key: Bytes) -> FetchedAhead
     func timeOut(_ flight: FlightID, _ error: Bytes)
     func fail(_ flight: FlightID, _ error: Bytes)
     /// Those that are under way take nobody else, and are not kept.

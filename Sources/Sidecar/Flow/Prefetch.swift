@@ -102,7 +102,7 @@ struct Prefetch {
         case ended(PrefetchStatus)
     }
 
-    mutating func step(_ nowNs: UInt64, fetch: (Bytes) -> Bool) -> Step {
+    mutating func step(_ nowNs: UInt64, fetch: (Bytes) -> FetchedAhead) -> Step {
         if case .waiting(let untilNs) = phase, nowNs >= untilNs { start(nowNs) }
         guard phase == .scanning else { return .none }
         if nowNs &- beganNs >= policy.timeoutNs { return end(nowNs, .timedOut) }
@@ -152,11 +152,15 @@ struct Prefetch {
     }
 
     /// As many as the pace allows; false when there is no room for more.
-    private mutating func fill(_ nowNs: UInt64, _ fetch: (Bytes) -> Bool) -> Bool {
+    private mutating func fill(_ nowNs: UInt64, _ fetch: (Bytes) -> FetchedAhead) -> Bool {
         /* Time that went by without anything to fetch gives no right to more of a burst than that. */
         fillsFromNs = max(fillsFromNs, nowNs &- min(nowNs, 20_000_000))
         while next < names.count, fillsFromNs <= nowNs {
-            guard names[next].withUnsafeBufferPointer(fetch) else { return false }
+            switch names[next].withUnsafeBufferPointer(fetch) {
+            case .begun: break
+            case .later: return true
+            case .full: return false
+            }
             next += 1
             status.fetched &+= 1
             fillsFromNs &+= 1_000_000_000 / policy.fillsPerSecond
@@ -204,6 +208,16 @@ struct Prefetch {
         cursor = Array("0".utf8)
         errors = 0
     }
+}
+
+/// What becomes of a key that is to be fetched ahead.
+enum FetchedAhead {
+    /// Or it needs not be fetched.
+    case begun
+    /// When one of those under way has been answered: behind more of them clients' answers would wait.
+    case later
+    /// There is no room that is free.
+    case full
 }
 
 /// What becomes of a pattern that is asked for by hand.

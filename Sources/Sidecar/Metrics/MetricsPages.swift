@@ -38,14 +38,16 @@ struct MetricsPages: HTTPPages {
 
     /// With ready_after_prefetch; not for long, whatever becomes of it: an upstream that is away must not keep pods out.
     private func waitsForPrefetch() async -> Bool {
-        guard facts.config.config.prefetch.readyAfter, nowSeconds() - facts.startSeconds < Self.readySecondsMax else {
-            return false
-        }
+        guard facts.config.config.prefetch.readyAfter,
+            MonotonicClock.nowNs() &- startedNs < Self.readyNsMax
+        else { return false }
         let prefetch = await stats().upstream.prefetch
         return prefetch.isOn && (prefetch.state == .waiting || prefetch.state == .running)
     }
 
-    private static let readySecondsMax = 10.0
+    private static let readyNsMax: UInt64 = 10_000_000_000
+    /// Not by the wall clock, which may be set.
+    private let startedNs = MonotonicClock.nowNs()
 
     private func health() -> HTTPPage {
         if let stuck = stuckNs() {

@@ -126,11 +126,15 @@ final class RecordedOrders: Orders {
     func fill(_ flight: FlightID, _ reply: Bytes) { note("fill \(flight): \(text(reply))") }
     /// How many more keys there is room for.
     var room = 1_000
-    func fetch(_ key: Bytes) -> Bool {
-        guard room > 0 else { return false }
+    /// How many more may be under way.
+    var window = Int.max
+    func fetch(_ key: Bytes) -> FetchedAhead {
+        guard room > 0 else { return .full }
+        guard window > 0 else { return .later }
         room -= 1
+        window -= 1
         note("fetch \(text(key))")
-        return true
+        return .begun
     }
     func timeOut(_ flight: FlightID, _ error: Bytes) { note("time out \(flight): \(text(error))") }
     func fail(_ flight: FlightID, _ error: Bytes) { note("fail \(flight): \(text(error))") }
