@@ -64,7 +64,7 @@ final class Loop {
                 executor.enqueue { $0.journalDid(outcome) }
             }
         }
-        if isTracing {
+        if isTracing, services.takesTrace {
             let events = engine.takeTrace()
             if !events.isEmpty { services.log(events) }
         }

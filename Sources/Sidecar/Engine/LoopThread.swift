@@ -207,6 +207,8 @@ final class LoopServices: Sendable {
     private let upstream: UpstreamAddress
     private let writeLog: @Sendable (FlowNotice) -> Void
     private let writeTrace: @Sendable (KeyEvent) -> Void
+    /// A batch of it is on its way to the log. The next waits, in the engine's own bounded room, which tells what was lost.
+    private let isTraceBusy = Atomic<Bool>(false)
 
     /// nil: there is none.
     let journal: JournalWriter?
@@ -232,8 +234,14 @@ final class LoopServices: Sendable {
         executor.control.run { [writeLog] in notices.forEach(writeLog) }
     }
 
+    var takesTrace: Bool { !isTraceBusy.load(ordering: .acquiring) }
+
     func log(_ events: [KeyEvent]) {
-        executor.control.run { [writeTrace] in events.forEach(writeTrace) }
+        isTraceBusy.store(true, ordering: .relaxed)
+        executor.control.run { [self] in
+            events.forEach(writeTrace)
+            isTraceBusy.store(false, ordering: .releasing)
+        }
     }
 }
 
