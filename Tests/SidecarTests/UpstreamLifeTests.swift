@@ -241,6 +241,28 @@ struct UpstreamLifeTests {
         #expect(world.turn(.reply(1, "+PONG")) == ["trust 1"])
     }
 
+    @Test("Who asks between the end of trust and that proof waits for it, whatever the breaker says, and no longer")
+    func askedMeanwhile() {
+        let world = FlowWorld.connected()
+        for _ in 0..<Breaker.failuresMax { world.flow.breaker.failed(world.nowMs * 1_000_000) }
+        world.flow.breaker.failed((world.nowMs + 300) * 1_000_000)
+        #expect(world.flow.breaker.isOpen)
+        /* The PING is a little late, and its PONG is missed only when the engine has ended its trust. */
+        world.sleep(ms: 1_020)
+        #expect(world.turn() + world.turn() == ["send 1: PING"])
+        #expect(world.pass(ms: 400) == ["open 2: addr"])
+        _ = world.turn(.up(2))
+        #expect(world.turn(.miss(5, "k"), .miss(6, "k")).contains { $0.hasPrefix("fail 6: -ERR") })
+        world.sleep(ms: 85)
+        #expect(world.turn(.miss(7, "k")).contains("send 1: GET k"))
+        #expect(world.turn(.miss(8, "k")).contains("send 1: GET k"))
+        let known = world.pass(ms: 15)
+        let served = known.firstIndex(of: "trust 1 not, serve suspect")
+        let answered = known.firstIndex { $0.hasPrefix("time out 7: -ERR upstream up:1 is unreachable") }
+        #expect((served ?? .max) < (answered ?? 0), "\(known)")
+        #expect(known.contains { $0.hasPrefix("time out 8") })
+    }
+
     @Test("A probe that is answered shows that the node lives; the next one waits")
     func probeAnswered() {
         let world = FlowWorld.connected()

@@ -21,7 +21,7 @@ extension Flow {
     /// Events `start` to `end` are misses and keys of MGETs without anything between them.
     mutating func fetch(_ batch: Batch, from start: Int, to end: Int) {
         guard tracked.isUp, !reach.isUnreachable else { return refuseFetches(batch, start, end, reach.error) }
-        if breaker.isOpen {
+        if breaker.isOpen, !isAboutToKnow {
             /* One that can be sent alone. */
             let isProbe = batch[start].kind == .miss && breaker.admits(nowNs)
             if isProbe { fetchAlone(batch[start]) }
@@ -38,6 +38,10 @@ extension Flow {
             }
         }
     }
+
+    /// Copies are trusted no longer, and the connection is under way that shows whether they may be served all the same: who
+    /// asks for one waits for that.
+    private var isAboutToKnow: Bool { probe.link != 0 && nowNs >= tracked.heartbeat.trustedUntilNs }
 
     @inline(__always)
     private mutating func fetchAlone(_ event: Event) {
@@ -246,6 +250,15 @@ extension Flow {
             trackedStatus.timeouts &+= 1
             breaker.failed(nowNs)
             error.withUnsafeBufferPointer { orders.timeOut(overdue.ticket, $0) }
+        }
+    }
+
+    /// The upstream has turned out to be unreachable: nobody need wait until read_timeout for a copy, or for an error.
+    mutating func giveUpFlights() {
+        let error = reach.error
+        while let waiting = tracked.owed.firstTimed() {
+            tracked.owed.giveUpFirstTimed()
+            error.withUnsafeBufferPointer { orders.timeOut(waiting.ticket, $0) }
         }
     }
 

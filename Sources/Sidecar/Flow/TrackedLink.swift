@@ -461,6 +461,7 @@ extension Flow {
         reach.say(reason)
         notices.append(.unreachable(reason: reason, isServed: true))
         publishTrust()
+        giveUpFlights()
     }
 
     /// One is under way when the PONG is late, so that cached data is served from then on if nobody is there.
