@@ -256,11 +256,12 @@ struct UpstreamLifeTests {
         world.sleep(ms: 85)
         #expect(world.turn(.miss(7, "k")).contains("send 1: GET k"))
         #expect(world.turn(.miss(8, "k")).contains("send 1: GET k"))
+        #expect(world.turn(.mgetKey(9, "k"), .mget(9, "MGET", "k")).last == "send 1: MGET k")
         let known = world.pass(ms: 15)
         let served = known.firstIndex(of: "trust 1 not, serve suspect")
         let answered = known.firstIndex { $0.hasPrefix("time out 7: -ERR upstream up:1 is unreachable") }
         #expect((served ?? .max) < (answered ?? 0), "\(known)")
-        #expect(known.contains { $0.hasPrefix("time out 8") })
+        #expect(known.contains { $0.hasPrefix("time out 8") } && known.contains { $0.hasPrefix("time out 9") })
     }
 
     @Test("A probe that is answered shows that the node lives; the next one waits")

@@ -49,6 +49,7 @@ let keptSeeds: [(seed: UInt64, without: String)] = [
     (2_188, "epochs: a pause is not noticed"),
     (2_349, "write-behind: a ghost that was lost is not waited for"),
     (2_521, "fence: trust comes back with the first PONG"),
+    (3_642, "epochs: an MGET is refused though its keys were sent, in the moment before the proof"),
     (3_964, "two times: ttl_default counts from the answer"),
     (6_066, "epochs: SORT forgets no suspect copies"),
     (7_087, "write-behind: scripts and transactions do not wait"),

@@ -266,6 +266,8 @@ MUTANTS = [
      "if (unlikely(session->awaited_place) && done != DISPATCH_STALL) session->awaited_place = 0;", ""),
     ("write-behind: what was fetched before a write is sent is kept", ORDERS,
      "    flights_close(serve, written->hash);\n", ""),
+    ("epochs: an MGET is refused though its keys were sent, in the moment before the proof", FLOW + "ReadThrough.swift",
+     "!reach.isUnreachable, !isBroken else", "!reach.isUnreachable, !breaker.isOpen else"),
     ("write-behind: what was on a lost link is not sent again", BEHIND,
      "        from = requeue(behind, written->place > last ? from : &behind->queued_first, written);\n",
      "        (void)from, (void)requeue;\n        end(behind, written);\n"),

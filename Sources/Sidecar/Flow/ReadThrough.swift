@@ -21,7 +21,7 @@ extension Flow {
     /// Events `start` to `end` are misses and keys of MGETs without anything between them.
     mutating func fetch(_ batch: Batch, from start: Int, to end: Int) {
         guard tracked.isUp, !reach.isUnreachable else { return refuseFetches(batch, start, end, reach.error) }
-        if breaker.isOpen, !isAboutToKnow {
+        if isBroken {
             /* One that can be sent alone. */
             let isProbe = batch[start].kind == .miss && breaker.admits(nowNs)
             if isProbe { fetchAlone(batch[start]) }
@@ -39,9 +39,11 @@ extension Flow {
         }
     }
 
-    /// Copies are trusted no longer, and the connection is under way that shows whether they may be served all the same: who
-    /// asks for one waits for that.
-    private var isAboutToKnow: Bool { probe.link != 0 && nowNs >= tracked.heartbeat.trustedUntilNs }
+    /// Only single reads are sent. But when copies are trusted no longer, and the connection is under way that shows whether
+    /// they may be served all the same, who asks for one waits for that.
+    private var isBroken: Bool {
+        breaker.isOpen && !(probe.link != 0 && nowNs >= tracked.heartbeat.trustedUntilNs)
+    }
 
     @inline(__always)
     private mutating func fetchAlone(_ event: Event) {
@@ -99,7 +101,7 @@ extension Flow {
     /// An MGET, its keys' PTTLs before it.
     mutating func fetchMany(_ event: Event) {
         /* Its keys, in front of it, have been refused with all that waits for it. */
-        guard tracked.isUp, !reach.isUnreachable, !breaker.isOpen else { return }
+        guard tracked.isUp, !reach.isUnreachable, !isBroken else { return }
         orders.send(tracked.link, event.bytes)
         owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .value, flags: .wantsValue))
     }
