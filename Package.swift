@@ -19,7 +19,10 @@ let isSanitized = Context.environment["FERRITE_SANITIZED"] != nil
 let isForSimulation = Context.environment["FERRITE_SIMULATION"] != nil
 let otherTests: [Target] = [
     .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "CFastPath"], swiftSettings: swiftSettings),
-    .testTarget(name: "ControlTests", dependencies: ["Control"], swiftSettings: swiftSettings),
+    .testTarget(
+        name: "ControlTests",
+        dependencies: ["Control", .product(name: "OrderedCollections", package: "swift-collections")],
+        exclude: ["Admission", "Pods"], swiftSettings: swiftSettings),
 ]
 
 let package = Package(
@@ -30,8 +33,10 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
@@ -55,7 +60,11 @@ let package = Package(
         ),
         .executableTarget(
             name: "Control",
-            dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "OrderedCollections", package: "swift-collections"),
+                .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: swiftSettings
         ),
         .executableTarget(

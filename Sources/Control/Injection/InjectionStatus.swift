@@ -1,0 +1,30 @@
+import Foundation
+
+/// What was done to a pod, kept in its annotation so that it can be undone.
+struct InjectionStatus: Codable, Equatable, Sendable {
+    var version = Version.current
+    var envName = ""
+    /// Containers that were given the variable.
+    var env: [String] = []
+    /// Variables that were replaced, by container.
+    var replaced: [String: JSON] = [:]
+    /// Other annotations that were added.
+    var annotations: [String] = []
+    /// The pod's own resources, before they have grown.
+    var resources: JSON?
+
+    /// JSON in one line, the same for the same status.
+    var text: String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+    }
+
+    /// nil where the text is not one that was written here.
+    init?(text: String) {
+        guard let status = try? JSONDecoder().decode(InjectionStatus.self, from: Data(text.utf8)) else { return nil }
+        self = status
+    }
+
+    init() {}
+}

@@ -1,0 +1,157 @@
+import OrderedCollections
+
+/// Decides what becomes of a pod: a pure function, which `ferritectl inject` and the webhook share.
+struct Injector: Sendable {
+    var defaults = InjectionDefaults()
+
+    private static let systemNamespaces: Set<String> = ["kube-system", "kube-public", "kube-node-lease"]
+    /// Containers of service meshes: not the application's, and as native sidecars to be started before ours, so that
+    /// ours finds its upstream through them.
+    private static let meshContainers: Set<String> = ["istio-proxy", "linkerd-proxy"]
+    private static let metricsPortDefault = 9091
+    private static let prometheusPrefix = "prometheus.io/"
+
+    /// - Parameters:
+    ///   - pod: metadata and spec, of a Pod or of a template; of any form, since nobody has judged it yet.
+    ///   - namespace: where it is to run; nil where that is not known.
+    func decide(pod: JSON, namespace: String?) -> Decision {
+        var reader = AnnotationReader(annotations: pod["metadata"]?["annotations"])
+        switch reader.isRequested {
+        case true?: break
+        case false? where reader.mistakes.isEmpty: return .skipped(.optedOut)
+        default: return reader.mistakes.isEmpty ? .skipped(.notRequested) : .denied(.badAnnotation, reader.mistakes)
+        }
+        if let reason = Self.reasonToSkip(pod, namespace: namespace) { return .skipped(reason) }
+        guard let request = reader.request(defaults: defaults) else { return .denied(.badAnnotation, reader.mistakes) }
+        if !request.isNative, let policy = pod["spec"]?["restartPolicy"]?.string, policy != "Always" {
+            return .denied(
+                .wouldNeverEnd,
+                [
+                    "\(SidecarAnnotation.prefix)native is \"false\" and restartPolicy is \(policy): a plain sidecar would "
+                        + "keep the pod from ever completing; use \"true\" (Kubernetes 1.29 and later)"
+                ])
+        }
+        var ports = PodPorts(pod)
+        if let owner = ports.owner(of: request.port) {
+            return .denied(
+                .portClash,
+                [
+                    "port \(request.port) is taken by container \(owner): set \(SidecarAnnotation.prefix)port, e.g. \"6380\""
+                ])
+        }
+        if let port = request.metricsPort, let owner = ports.owner(of: port) {
+            return .denied(
+                .portClash,
+                [
+                    "port \(port) is taken by container \(owner): set \(SidecarAnnotation.prefix)metrics-port to another, e.g. \"9092\""
+                ])
+        }
+        ports.take(request.port)
+        let metricsPort = request.metricsPort ?? ports.firstFree(from: Self.metricsPortDefault)
+        return inject(request, into: pod, metricsPort: metricsPort)
+    }
+
+    private static func reasonToSkip(_ pod: JSON, namespace: String?) -> Decision.Reason? {
+        let spec = pod["spec"]
+        let containers = spec?["containers"]?.elements ?? []
+        if (containers + (spec?["initContainers"]?.elements ?? [])).contains(where: {
+            $0["name"]?.string == SidecarContainer.name
+        }) {
+            return .alreadyInjected
+        }
+        if let namespace, systemNamespaces.contains(namespace) { return .systemNamespace }
+        if spec?["hostNetwork"]?.bool == true { return .hostNetwork }
+        if spec?["os"]?["name"]?.string == "windows" || spec?["nodeSelector"]?["kubernetes.io/os"]?.string == "windows"
+        {
+            return .windows
+        }
+        return containers.isEmpty ? .noContainers : nil
+    }
+
+    private func inject(_ request: SidecarRequest, into pod: JSON, metricsPort: Int) -> Decision {
+        var status = InjectionStatus()
+        var warnings: [String] = []
+        if request.metricsPort == nil, metricsPort != Self.metricsPortDefault {
+            warnings.append(
+                "port \(Self.metricsPortDefault) is taken in this pod: the sidecar's metrics are on \(metricsPort)")
+        }
+        let resources = PodResources(request, pod: pod, defaults: defaults)
+        warnings += resources.warnings
+        let context = pod["spec"]?["securityContext"]
+        let container = SidecarContainer.make(
+            request,
+            in: .init(
+                metricsPort: metricsPort, resources: resources.container,
+                podRunsAsRoot: context?["runAsUser"]?.integer == 0))
+        var patch = Self.environment(request, pod: pod, status: &status, warnings: &warnings)
+        patch.append(Self.placement(of: container, isNative: request.isNative, pod: pod))
+        patch += resources.podChanges
+        status.resources = resources.podChanges.isEmpty ? nil : pod["spec"]?["resources"]
+        patch += Self.scrapeAnnotations(metricsPort: metricsPort, pod: pod, status: &status)
+        patch.append(.add(Self.annotations / SidecarAnnotation.statusName, .string(status.text)))
+        return .injected(patch, warnings: warnings)
+    }
+
+    private static let annotations: JSONPointer = ["metadata", "annotations"]
+
+    /// First of the init containers, or right behind a mesh's own sidecar, so that those behind it can use it; a plain one
+    /// comes last, because the first container is what `kubectl logs` takes.
+    private static func placement(of container: JSON, isNative: Bool, pod: JSON) -> PatchOperation {
+        guard isNative else { return .add(["spec", "containers", "-"], container) }
+        guard case .array(let others)? = pod["spec"]?["initContainers"], !others.isEmpty else {
+            return .add(["spec", "initContainers"], [container])
+        }
+        let mesh = others.lastIndex {
+            $0["restartPolicy"]?.string == "Always" && meshContainers.contains($0["name"]?.string ?? "")
+        }
+        return .add(["spec", "initContainers"] / (mesh.map { $0 + 1 } ?? 0), container)
+    }
+
+    /// Tells the application's containers where their Redis is, unless they have been told.
+    private static func environment(
+        _ request: SidecarRequest, pod: JSON, status: inout InjectionStatus, warnings: inout [String]
+    ) -> [PatchOperation] {
+        let variable: JSON = ["name": .string(request.envName), "value": .string("redis://127.0.0.1:\(request.port)")]
+        var patch: [PatchOperation] = []
+        for (index, container) in (pod["spec"]?["containers"]?.elements ?? []).enumerated() {
+            let name = container["name"]?.string ?? ""
+            if meshContainers.contains(name) { continue }
+            let place: JSONPointer = ["spec", "containers"] / index / "env"
+            let variables = container["env"]?.elements ?? []
+            guard let known = variables.lastIndex(where: { $0["name"]?.string == request.envName }) else {
+                // In front, so that the container's own variables can refer to it.
+                patch.append(variables.isEmpty ? .add(place, [variable]) : .add(place / 0, variable))
+                status.env.append(name)
+                if container["envFrom"]?.elements.isEmpty == false {
+                    warnings.append(
+                        "container \(name) has variables from elsewhere (envFrom): a \(request.envName) among them does "
+                            + "not count any more")
+                }
+                continue
+            }
+            if variables[known] == variable { continue }
+            if request.overridesEnv {
+                patch.append(.replace(place / known, variable))
+                status.replaced[name] = variables[known]
+            } else {
+                warnings.append(
+                    "container \(name) has a \(request.envName) of its own, which is left as it is: "
+                        + "\(SidecarAnnotation.prefix)env-override: \"true\" replaces it")
+            }
+        }
+        status.envName = request.envName
+        return patch
+    }
+
+    /// As Prometheus' usual scrape configuration for pods reads them; a pod that has any keeps its own.
+    private static func scrapeAnnotations(metricsPort: Int, pod: JSON, status: inout InjectionStatus)
+        -> [PatchOperation]
+    {
+        let present = pod["metadata"]?["annotations"]?.object ?? [:]
+        if present.keys.contains(where: { $0.hasPrefix(prometheusPrefix) }) { return [] }
+        return [("scrape", "true"), ("port", String(metricsPort)), ("path", "/metrics")].map { name, value in
+            status.annotations.append(prometheusPrefix + name)
+            return .add(annotations / (prometheusPrefix + name), .string(value))
+        }
+    }
+}

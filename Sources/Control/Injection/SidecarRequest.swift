@@ -1,0 +1,37 @@
+/// What a pod asks for by its annotations, read and judged: nothing in it keeps the container from starting.
+struct SidecarRequest: Equatable, Sendable {
+    var image: String
+    var upstream: String
+    /// The container's memory limit, from which the daemon derives local_memory.
+    var memory: Quantity
+    var cpuRequest: Quantity?
+    var cpuLimit: Quantity?
+    var port = 6379
+    /// nil: 9091, or the next that is free in the pod.
+    var metricsPort: Int?
+    /// Further keys of the daemon, for `--set`.
+    var settings: [Setting] = []
+    var passwordSecret: SecretKey?
+    /// A profile of the node, below the kubelet's seccomp folder; nil: the runtime's default.
+    var seccompProfile: String?
+    var envName = "REDIS_URL"
+    var overridesEnv = false
+    var isNative = true
+
+    struct Setting: Equatable, Sendable {
+        var key: String
+        var value: String
+    }
+
+    /// A key of a Secret in the pod's namespace.
+    struct SecretKey: Equatable, Sendable {
+        var secret: String
+        var key: String
+    }
+
+    init(defaults: InjectionDefaults) {
+        image = defaults.image
+        upstream = defaults.upstream
+        memory = defaults.memory
+    }
+}

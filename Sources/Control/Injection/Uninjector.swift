@@ -1,0 +1,52 @@
+/// Takes away what `Injector` has added, by the status that it left: a pure function from a pod to a patch.
+enum Uninjector {
+    enum Outcome: Equatable {
+        case removed([PatchOperation])
+        case nothing(String)
+    }
+
+    static func decide(pod: JSON) -> Outcome {
+        guard let text = pod["metadata"]?["annotations"]?[SidecarAnnotation.statusName]?.string else {
+            return .nothing("there is no annotation \(SidecarAnnotation.statusName)")
+        }
+        guard let status = InjectionStatus(text: text) else {
+            return .nothing("\(SidecarAnnotation.statusName) is not what inject writes")
+        }
+        let patch =
+            containers(pod) + environment(pod, status)
+            + (status.resources.map { [.replace(["spec", "resources"], $0)] } ?? [])
+            + (status.annotations + [SidecarAnnotation.statusName]).filter {
+                pod["metadata"]?["annotations"]?[$0] != nil
+            }.map {
+                .remove(["metadata", "annotations"] / $0)
+            }
+        return .removed(patch)
+    }
+
+    private static func containers(_ pod: JSON) -> [PatchOperation] {
+        ["initContainers", "containers"].flatMap { list -> [PatchOperation] in
+            let all = pod["spec"]?[list]?.elements ?? []
+            let ours = all.indices.filter { all[$0]["name"]?.string == SidecarContainer.name }
+            if ours.isEmpty { return [] }
+            if ours.count == all.count { return [.remove(["spec", list])] }
+            return ours.reversed().map { .remove(["spec", list] / $0) }
+        }
+    }
+
+    /// Behind the container's removal: a plain sidecar is the last, so the others keep their places.
+    private static func environment(_ pod: JSON, _ status: InjectionStatus) -> [PatchOperation] {
+        var patch: [PatchOperation] = []
+        for (index, container) in (pod["spec"]?["containers"]?.elements ?? []).enumerated() {
+            guard let name = container["name"]?.string, name != SidecarContainer.name else { continue }
+            let variables = container["env"]?.elements ?? []
+            guard let known = variables.firstIndex(where: { $0["name"]?.string == status.envName }) else { continue }
+            let place: JSONPointer = ["spec", "containers"] / index / "env"
+            if let before = status.replaced[name] {
+                patch.append(.replace(place / known, before))
+            } else if status.env.contains(name) {
+                patch.append(variables.count == 1 ? .remove(place) : .remove(place / known))
+            }
+        }
+        return patch
+    }
+}

@@ -1,0 +1,132 @@
+import OrderedCollections
+import Yams
+
+/// Between YAML nodes, which keep how a manifest was written, and JSON, which is what it means.
+///
+/// Plain scalars mean what they mean to Kubernetes (sigs.k8s.io/yaml): `yes` and `on` are booleans, dates are texts.
+extension JSON {
+    init(_ node: Node) {
+        switch node {
+        case .scalar(let scalar): self = Self.value(of: scalar)
+        case .sequence(let sequence): self = .array(sequence.map { JSON($0) })
+        case .mapping(let mapping):
+            self = .object(
+                OrderedMembers(
+                    mapping.map { ($0.key.scalar?.string ?? "", JSON($0.value)) }, uniquingKeysWith: { _, last in last }
+                ))
+        case .alias: self = .null
+        }
+    }
+
+    private static func value(of scalar: Node.Scalar) -> JSON {
+        guard scalar.style == .plain || scalar.style == .any else { return .string(scalar.string) }
+        let text = scalar.string
+        switch Node.scalar(scalar).tag {
+        case Tag(.null): return .null
+        case Tag(.bool): return .bool(["yes", "true", "on"].contains(text.lowercased()))
+        case Tag(.int): return Node.scalar(scalar).int.map { .integer(Int64($0)) } ?? .string(text)
+        case Tag(.float): return Node.scalar(scalar).float.map { .number($0) } ?? .string(text)
+        default: return .string(text)
+        }
+    }
+
+    /// In block style; texts that YAML would take for something else get quotes.
+    var node: Node {
+        switch self {
+        case .null: Node("null", Tag(.null))
+        case .bool(let value): Node(value ? "true" : "false", Tag(.bool))
+        case .integer(let value): Node(String(value), Tag(.int))
+        case .number(let value): Node(String(value), Tag(.float))
+        case .string(let text): Self.node(of: text)
+        case .array(let elements): Node(elements.map(\.node), .implicit, elements.isEmpty ? .flow : .block)
+        case .object(let members):
+            Node(members.map { (Self.node(of: $0), $1.node) }, .implicit, members.isEmpty ? .flow : .block)
+        }
+    }
+
+    private static func node(of text: String) -> Node {
+        let isText = Node(text).tag == Tag(.str) && !["y", "n"].contains(text.lowercased())
+        return Node(text, Tag(.str), isText ? (text.contains("\n") ? .literal : .any) : .doubleQuoted)
+    }
+}
+
+extension Node {
+    /// A place that a patch names and the document does not have.
+    struct NoSuchPlace: Error {
+        var pointer: JSONPointer
+    }
+
+    mutating func apply(_ patch: [PatchOperation]) throws(NoSuchPlace) {
+        for operation in patch {
+            do throws(NoSuchPlace) {
+                try apply(operation, at: operation.path.parts[...])
+            } catch {
+                throw NoSuchPlace(pointer: operation.path)
+            }
+        }
+    }
+
+    private mutating func apply(_ operation: PatchOperation, at parts: ArraySlice<String>) throws(NoSuchPlace) {
+        guard let part = parts.first else { throw NoSuchPlace(pointer: operation.path) }
+        let isLast = parts.count == 1
+        switch self {
+        case .mapping(var mapping):
+            if isLast {
+                if case .add = operation {} else if mapping[part] == nil { throw NoSuchPlace(pointer: operation.path) }
+                mapping[part] = operation.value?.node
+            } else {
+                guard var inner = mapping[part] else { throw NoSuchPlace(pointer: operation.path) }
+                try inner.apply(operation, at: parts.dropFirst())
+                mapping[part] = inner
+            }
+            self = .mapping(mapping)
+        case .sequence(var sequence):
+            let end = sequence.endIndex
+            guard let index = part == "-" ? end : Int(part), (0...end).contains(index) else {
+                throw NoSuchPlace(pointer: operation.path)
+            }
+            if isLast, case .add(_, let value) = operation {
+                // What was written on one line as [] goes on in lines.
+                if sequence.isEmpty { sequence.style = .block }
+                sequence.insert(value.node, at: index)
+            } else {
+                guard index < end else { throw NoSuchPlace(pointer: operation.path) }
+                if isLast {
+                    sequence.replaceSubrange(index...index, with: operation.value.map { [$0.node] } ?? [])
+                } else {
+                    try sequence[index].apply(operation, at: parts.dropFirst())
+                }
+            }
+            self = .sequence(sequence)
+        case .scalar, .alias: throw NoSuchPlace(pointer: operation.path)
+        }
+    }
+
+    /// With YAML's merge keys (`<<: *base`) carried out, everywhere below.
+    var merged: Node {
+        switch self {
+        case .scalar, .alias: return self
+        case .sequence(var sequence):
+            for index in sequence.indices { sequence[index] = sequence[index].merged }
+            return .sequence(sequence)
+        case .mapping(let mapping):
+            var result = Node.Mapping([], mapping.tag, mapping.style)
+            for (key, value) in mapping where key.tag == Tag(.merge) {
+                for base in value.sequence.map(Array.init) ?? [value] {
+                    for (key, value) in base.merged.mapping ?? [:] where result[key] == nil { result[key] = value }
+                }
+            }
+            for (key, value) in mapping where key.tag != Tag(.merge) { result[key] = value.merged }
+            return .mapping(result)
+        }
+    }
+}
+
+extension PatchOperation {
+    fileprivate var value: JSON? {
+        switch self {
+        case .add(_, let value), .replace(_, let value): value
+        case .remove: nil
+        }
+    }
+}

@@ -1,0 +1,208 @@
+import Foundation
+import OrderedCollections
+import Testing
+
+@testable import Control
+
+/// Pods of Tests/ControlTests/Pods with what becomes of each beside it; FERRITE_WRITE_GOLDEN=1 writes that anew.
+private enum Fixtures {
+    static let folder = URL(filePath: #filePath).deletingLastPathComponent()
+    static let pods = names(in: "Pods")
+    static let reviews = names(in: "Admission")
+
+    private static func names(in name: String) -> [String] {
+        let all = try? FileManager.default.contentsOfDirectory(atPath: folder.appending(path: name).path)
+        return (all ?? []).filter { $0.hasSuffix(".json") && !$0.hasSuffix(".golden.json") }.sorted()
+    }
+
+    static func json(_ path: String) throws -> JSON {
+        try JSONDecoder().decode(JSON.self, from: Data(contentsOf: folder.appending(path: path)))
+    }
+
+    static func text(_ json: JSON) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(json), as: UTF8.self) + "\n"
+    }
+}
+
+@Suite("The injector")
+struct InjectorTests {
+    private let injector = Injector()
+
+    private func apply(_ patch: [PatchOperation], to pod: JSON) throws -> JSON {
+        var node = pod.node
+        try node.apply(patch)
+        return JSON(node)
+    }
+
+    private func pod(
+        _ annotations: [String: String] = ["ferrite.io/sidecar-inject": "true"],
+        _ spec: JSON = ["containers": [["name": "app"]]]
+    ) -> JSON {
+        let members = OrderedMembers(
+            uniqueKeysWithValues: annotations.sorted { $0.key < $1.key }.map { ($0, JSON.string($1)) })
+        return ["metadata": ["annotations": .object(members)], "spec": spec]
+    }
+
+    @Test("What becomes of each kind of pod is as written beside it", arguments: Fixtures.pods)
+    func golden(_ name: String) throws {
+        guard
+            case .injected(let patch, let warnings) = injector.decide(
+                pod: try Fixtures.json("Pods/" + name), namespace: "shop")
+        else {
+            Issue.record("\(name) is not injected")
+            return
+        }
+        let text = try Fixtures.text([
+            "warnings": .array(warnings.map { .string($0) }), "patch": .array(patch.map(\.json)),
+        ])
+        let path = Fixtures.folder.appending(path: "Pods/" + name.replacing(".json", with: ".golden.json"))
+        if ProcessInfo.processInfo.environment["FERRITE_WRITE_GOLDEN"] != nil {
+            try text.write(to: path, atomically: true, encoding: .utf8)
+        }
+        #expect(try String(contentsOf: path, encoding: .utf8) == text, "FERRITE_WRITE_GOLDEN=1 writes it anew")
+    }
+
+    @Test("A pod that has got its sidecar gets no other, and can be had back as it was", arguments: Fixtures.pods)
+    func twice(_ name: String) throws {
+        let pod = try Fixtures.json("Pods/" + name)
+        guard case .injected(let patch, _) = injector.decide(pod: pod, namespace: nil) else { return }
+        let injected = try apply(patch, to: pod)
+        #expect(injector.decide(pod: injected, namespace: nil) == .skipped(.alreadyInjected))
+        guard case .removed(let back) = Uninjector.decide(pod: injected) else {
+            Issue.record("nothing to take out")
+            return
+        }
+        #expect(
+            try Fixtures.text(withoutEmptyLists(apply(back, to: injected))) == Fixtures.text(withoutEmptyLists(pod)))
+    }
+
+    private func withoutEmptyLists(_ json: JSON) -> JSON {
+        guard case .object(let members) = json else { return json }
+        return .object(members.filter { $0.value != .array([]) }.mapValues(withoutEmptyLists))
+    }
+
+    @Test("What a real API server has sent is injected, once", arguments: Fixtures.reviews)
+    func recorded(_ name: String) throws {
+        let request = try #require(try Fixtures.json("Admission/" + name)["request"])
+        let pod = try #require(request["object"])
+        guard case .injected(let patch, _) = injector.decide(pod: pod, namespace: request["namespace"]?.string) else {
+            Issue.record("not injected")
+            return
+        }
+        #expect(injector.decide(pod: try apply(patch, to: pod), namespace: nil) == .skipped(.alreadyInjected))
+    }
+
+    @Test("Why a pod gets none has a name")
+    func skipped() {
+        let asked = ["ferrite.io/sidecar-inject": "true"]
+        let app: JSON = ["name": "app"]
+        let reasons: [(JSON, String?, Decision.Reason)] = [
+            (pod([:]), nil, .notRequested), ([:], nil, .notRequested),
+            (["metadata": ["annotations": .null]], nil, .notRequested),
+            (pod(["ferrite.io/sidecar-inject": "false"]), nil, .optedOut),
+            (pod(["ferrite.dev/sidecar-inject": "false"]), nil, .optedOut),
+            (pod(), "kube-system", .systemNamespace),
+            (pod(asked, ["hostNetwork": true, "containers": [app]]), nil, .hostNetwork),
+            (pod(asked, ["os": ["name": "windows"], "containers": [app]]), nil, .windows),
+            (pod(asked, ["nodeSelector": ["kubernetes.io/os": "windows"], "containers": [app]]), nil, .windows),
+            (pod(asked, ["containers": .null]), nil, .noContainers), (pod(asked, "none"), nil, .noContainers),
+            (pod(asked, ["containers": [app, ["name": "ferrite-sidecar"]]]), nil, .alreadyInjected),
+        ]
+        for (pod, namespace, reason) in reasons {
+            #expect(injector.decide(pod: pod, namespace: namespace) == .skipped(reason))
+        }
+    }
+
+    @Test("A value that is no good is denied in a sentence that names the annotation and a good one")
+    func denied() {
+        let bad: [(String, [String])] = [
+            ("memory", ["", "12", "47Mi", "128", "128m", "128MB", "-1Gi", "64Gib", "2Ti", "1e99"]),
+            (
+                "upstream",
+                [
+                    "", "redis", "redis:", ":6379", "redis:0", "redis:65536", "a b:1", "[::1]", "redis://r:1",
+                    "r:6379 --x",
+                ]
+            ),
+            ("mode", ["", "write", "Read-Through"]), ("eviction", ["lru,lfu", "none"]),
+            ("ttl", ["", "0", "5 weeks", "-1s", "1.2345s", ".5s", "5.", "1000000h"]),
+            ("prefetch", ["", " , ", "a\nb"]),
+            ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k"]),
+            ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]), ("image", ["", "a b"]),
+            ("port", ["", "0", "65536", "+1", "6379a", "٣"]), ("metrics-port", ["-1"]), ("log-level", ["loud"]),
+            ("seccomp", ["", "/etc/x", "../x", "a//b"]), ("env", ["", "1A", "A-B", "A=B"]), ("env-override", ["yes"]),
+            ("native", ["", "True"]), ("inject", ["yes", ""]),
+        ]
+        for (suffix, values) in bad {
+            for value in values {
+                let name = "ferrite.io/sidecar-" + suffix
+                var annotations = ["ferrite.io/sidecar-inject": "true"]
+                annotations[name] = value
+                if suffix == "username" { annotations["ferrite.io/sidecar-password-secret"] = "s" }
+                guard
+                    case .denied(.badAnnotation, let sentences) = injector.decide(pod: pod(annotations), namespace: nil)
+                else {
+                    Issue.record("\(suffix): \"\(value)\" is taken")
+                    continue
+                }
+                #expect(
+                    sentences.count == 1 && sentences[0].hasPrefix(name) && sentences[0].contains("use "),
+                    "\(sentences)")
+            }
+        }
+    }
+
+    @Test("The examples that are shown are taken", arguments: SidecarAnnotation.all.map(\.suffix))
+    func examples(_ suffix: String) throws {
+        let annotation = try #require(SidecarAnnotation.named(suffix))
+        let quoted = annotation.expected.split(separator: "\"", omittingEmptySubsequences: false).enumerated()
+        for (place, value) in quoted where place % 2 == 1 {
+            var request = SidecarRequest(defaults: InjectionDefaults())
+            #expect(annotation.apply(String(value), &request), "\(suffix): \(value)")
+        }
+    }
+
+    @Test("All that is wrong is said at once; what clashes, and what would never end, is denied")
+    func deniedTogether() {
+        let asked = ["ferrite.io/sidecar-inject": "true"]
+        func sentences(_ more: [String: String], _ spec: JSON? = nil) -> (String, [String]) {
+            let decision = injector.decide(
+                pod: pod(asked.merging(more) { $1 }, spec ?? ["containers": [["name": "app"]]]), namespace: nil)
+            guard case .denied(_, let sentences) = decision else { return (decision.name, []) }
+            return (decision.name, sentences)
+        }
+        #expect(
+            sentences([
+                "ferrite.io/sidecar-mode": "x", "ferrite.io/sidecar-ttl": "x", "ferrite.io/sidecar-memmory": "1Gi",
+            ]).1.count == 3)
+        #expect(
+            sentences(["ferrite.dev/sidecar-mode": "write-through", "ferrite.io/sidecar-mode": "read-through"]).0
+                == "bad-annotation")
+        #expect(sentences(["ferrite.io/sidecar-metrics-port": "6379"]).0 == "bad-annotation")
+        #expect(sentences(["ferrite.io/sidecar-username": "u"]).0 == "bad-annotation")
+        #expect(
+            sentences(["ferrite.io/sidecar-cpu-request": "2", "ferrite.io/sidecar-cpu-limit": "1"]).0
+                == "bad-annotation")
+        let redis: JSON = ["containers": [["name": "redis", "ports": [["containerPort": 6379]]]]]
+        let clash = sentences([:], redis)
+        #expect(
+            clash.0 == "port-clash" && clash.1[0].contains("container redis") && clash.1[0].contains("sidecar-port"))
+        #expect(sentences(["ferrite.io/sidecar-port": "6380"], redis).0 == "injected")
+        let udp: JSON = ["containers": [["name": "dns", "ports": [["containerPort": 6379, "protocol": "UDP"]]]]]
+        #expect(sentences([:], udp).0 == "injected")
+        #expect(
+            sentences(
+                ["ferrite.io/sidecar-metrics-port": "9200"],
+                ["containers": [["name": "a", "ports": [["containerPort": 9200]]]]]
+            ).0 == "port-clash")
+        let never: JSON = ["restartPolicy": "OnFailure", "containers": [["name": "app"]]]
+        #expect(sentences(["ferrite.io/sidecar-native": "false"], never).0 == "would-never-end")
+        #expect(sentences([:], never).0 == "injected")
+        let unquoted: JSON = [
+            "metadata": ["annotations": ["ferrite.io/sidecar-inject": true]], "spec": ["containers": [["name": "a"]]],
+        ]
+        #expect(injector.decide(pod: unquoted, namespace: nil).name == "bad-annotation")
+    }
+}

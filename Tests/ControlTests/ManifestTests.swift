@@ -1,0 +1,126 @@
+import Testing
+
+@testable import Control
+
+@Suite("Manifests")
+struct ManifestTests {
+    private func injected(_ text: String) throws -> String {
+        var stream = try ManifestStream(text)
+        for index in stream.documents.indices {
+            guard var object = stream.documents[index].object else { continue }
+            var isChanged = false
+            let meaning = JSON(object)
+            for place in PodTemplate.places(in: meaning) {
+                guard let pod = meaning.at(place.pointer),
+                    case .injected(let patch, _) = Injector().decide(pod: pod, namespace: place.namespace)
+                else { continue }
+                try object.apply(patch.map { $0.below(place.pointer) })
+                isChanged = true
+            }
+            if isChanged { stream.documents[index].replace(object) }
+        }
+        return stream.documents.map(\.text).joined()
+    }
+
+    private static let template = """
+        template:
+          metadata: {annotations: {ferrite.io/sidecar-inject: "true"}}
+          spec: {containers: [{name: app, image: app}]}
+        """
+
+    private static let others: [String] = [
+        "", "\n", "# nothing\n", "a: 1", "a: 1\n---\n",
+        "---\n---\na: {b:   c}  # d\n...\n---\r\nx: |\n  --- no marker\n  y\n",
+        "{\"kind\": \"Pod\",\n  \"x\": 1}\n", "kind: Pod\nmetadata: {}\n", "kind: Deployment\nspec: {}\n",
+        "kind: List\nitems: 3\n", "- a\n- b\n", "text\n",
+    ]
+
+    @Test("What is not touched keeps every byte", arguments: others)
+    func untouched(_ text: String) throws {
+        #expect(try injected(text) == text)
+    }
+
+    /// What holds the template, and how deep it is.
+    private static let workloads: [(kind: String, head: String, columns: Int)] = [
+        ("Deployment", "spec:", 2), ("StatefulSet", "spec:", 2), ("DaemonSet", "spec:", 2), ("ReplicaSet", "spec:", 2),
+        ("ReplicationController", "spec:", 2), ("Job", "spec:", 2), ("PodTemplate", "", 0),
+        ("CronJob", "spec:\n  jobTemplate:\n    spec:", 6), ("List", "items:\n- kind: Deployment\n  spec:", 4),
+    ]
+
+    @Test("Pods are found in each kind of workload, and in lists", arguments: workloads)
+    func kinds(_ kind: String, _ head: String, _ columns: Int) throws {
+        let text = "kind: \(kind)\n\(head)\n\(Self.template.indented(columns))\n"
+        let once = try injected(text)
+        #expect(once.contains("name: ferrite-sidecar"), "\(once)")
+        #expect(try injected(once) == once)
+    }
+
+    @Test("Only the document that is touched is written anew, and says what it said")
+    func touched() throws {
+        let before = "# first\na:   1\n---\n# of the pod\n"
+        let pod = """
+            kind: Pod
+            metadata:
+              annotations: {"ferrite.io/sidecar-inject": 'true', on: "yes", date: 2026-01-01}
+            spec:
+              containers:
+              - name: app   # a comment that goes
+                command: ["sh", '-c', "echo a\\necho b"]
+              volumes: [{name: v, secret: {secretName: s, defaultMode: 0400}}]
+
+            """
+        let after = "---\n\nb:   2"
+        let text = try injected(before + pod + after)
+        #expect(text.hasPrefix(before + "kind: Pod\n") && text.hasSuffix(after))
+        for kept in ["defaultMode: 0400", "'true'", "\"yes\"", "2026-01-01", "echo a\\necho b"] {
+            #expect(text.contains(kept), "\(kept) in \(text)")
+        }
+    }
+
+    @Test("Anchors and merge keys are carried out where they are in the way")
+    func anchors() throws {
+        let text = try injected(
+            """
+            kind: Pod
+            metadata: {annotations: {ferrite.io/sidecar-inject: "true"}}
+            x: &base {image: app, env: [{name: A, value: b}]}
+            spec: {containers: [{name: app, <<: *base}]}
+            """)
+        #expect(text.contains("name: REDIS_URL") && !text.contains("<<"))
+    }
+
+    @Test("JSON stays JSON")
+    func json() throws {
+        let text = try injected(
+            #"{"kind":"Pod","metadata":{"annotations":{"ferrite.io/sidecar-inject":"true"}},"spec":{"containers":[{"name":"a","tty":true,"x":"\ud83d\ude00 1","y":1.5,"z":null}]}}"#
+        )
+        #expect(
+            text.contains(#""tty" : true"#) && text.contains("😀 1") && text.contains(#""y" : 1.5"#)
+                && text.contains(#""z" : null"#))
+    }
+
+    @Test("What is no YAML is told with its line")
+    func malformed() {
+        #expect(throws: ManifestStream.Malformed.self) { try ManifestStream("a: 1\n---\nb: [1\n") }
+        do {
+            _ = try ManifestStream("a: 1\n---\nb: 1\nb: 2\nc: [\n")
+        } catch {
+            #expect(error.line >= 3, "\(error)")
+        }
+    }
+
+    @Test(
+        "Texts that YAML would take for something else are quoted",
+        arguments: ["yes", "on", "1", "1e3", "null", "~", "", "0x1", "2026-01-01", "y", "a: b", "- a", "#a", " a"])
+    func quoted(_ text: String) throws {
+        let stream = try ManifestStream(ManifestStream.yaml((["x": .string(text)] as JSON).node))
+        let object = try #require(stream.documents[0].object)
+        #expect(JSON(object)["x"] == .string(text))
+    }
+}
+
+extension String {
+    fileprivate func indented(_ columns: Int) -> String {
+        split(separator: "\n").map { String(repeating: " ", count: columns) + $0 }.joined(separator: "\n")
+    }
+}
