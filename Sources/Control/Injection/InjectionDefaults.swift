@@ -2,8 +2,8 @@
 struct InjectionDefaults: Equatable, Sendable {
     var image = "ferritelabs/ferrite:\(Version.current)"
     var upstream = "ferrite-cluster.default.svc:6379"
-    var memory = Quantity("128Mi")!
-    var cpuRequest = Quantity("100m")!
+    var memory = Quantity.mebibytes(128)
+    var cpuRequest = Quantity.millicores(100)
     /// The limit, and the request, of a sidecar in a Guaranteed pod that says nothing.
-    var guaranteedCPU = Quantity("500m")!
+    var guaranteedCPU = Quantity.millicores(500)
 }

@@ -37,6 +37,14 @@ struct Quantity: Equatable, Comparable, Sendable {
         Quantity(thousandths: max(0, one.thousandths - other.thousandths))
     }
 
+    static func mebibytes(_ count: Int128) -> Quantity { Quantity(text: "\(count)Mi", thousandths: count * (1000 << 20)) }
+    static func millicores(_ count: Int128) -> Quantity { Quantity(text: "\(count)m", thousandths: count) }
+
+    private init(text: String, thousandths: Int128) {
+        self.text = text
+        self.thousandths = thousandths
+    }
+
     private init(thousandths: Int128) {
         self.thousandths = thousandths
         text = thousandths % 1000 == 0 ? String(thousandths / 1000) : "\(thousandths)m"

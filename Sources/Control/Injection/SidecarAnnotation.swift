@@ -17,7 +17,7 @@ struct SidecarAnnotation: Sendable {
     /// What was done to the pod, as JSON: read by `ferritectl uninject`.
     static let statusName = prefix + "status"
     /// 32mb to work with, and the 16 MiB that the daemon keeps free below a container's limit.
-    static let memoryMin = Quantity("48Mi")!
+    static let memoryMin = Quantity.mebibytes(48)
 
     static let all: [SidecarAnnotation] = [
         SidecarAnnotation(

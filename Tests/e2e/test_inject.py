@@ -1,0 +1,73 @@
+"""ferritectl inject and uninject, as a person types them; what they make of a manifest is in ControlTests."""
+
+import json
+import os
+import subprocess
+import tempfile
+
+from runner import expect, expect_true, test
+from servers import ferrite_binary, ferritectl_binary
+
+PODS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "ControlTests", "Pods")
+POD = """apiVersion: v1
+kind: Pod
+metadata: {name: app, annotations: {ferrite.io/sidecar-inject: "%s"}}
+spec: {containers: [{name: app, image: app}]}
+"""
+
+
+def run(*words, text=None):
+    done = subprocess.run([ferritectl_binary(), *words], input=text, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@test("inject: files, folders and standard input; what was done is told beside the manifests", once=True)
+def _(t):
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+    for name, text in (("a.yaml", POD % "true"), ("b.yml", "kind: Service\n"), ("c.txt", "[")):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(text)
+    code, out, said = run("inject", "-f", folder)
+    expect(code, 0)
+    expect_true("name: ferrite-sidecar" in out and out.endswith("---\nkind: Service\n"), out)
+    expect_true(said.startswith(f"{folder}/a.yaml:1: Pod/app: injected"), said)
+    expect(run("inject", "-q", "-f", "-", text=out), (0, out, ""))
+    code, out, said = run("inject", "-f", folder, "-o", "json")
+    expect([item["kind"] for item in json.loads(out)["items"]], ["Pod", "Service"])
+    code, out, said = run("uninject", "-f", "-", text=json.dumps(json.loads(out)["items"][0]))
+    expect_true("uninjected" in said and "initContainers" not in json.loads(out)["spec"], out)
+
+
+@test("inject: what cannot be is told with its place, and nothing is written", once=True)
+def _(t):
+    code, out, said = run("inject", "-f", "-", text=POD % "true" + "---\n" + POD % "yes")
+    expect((code, out), (65, ""))
+    expect_true('-:5: Pod/app: bad-annotation: ferrite.io/sidecar-inject: "yes"' in said, said)
+    for words, text, ends_with in (
+            (("-f", "-"), "a: [", 65), (("-f", "/no/such"), None, 66), ((), None, 64),
+            (("-f", "-", "--memory", "12"), POD % "true", 64), (("-f", "-", "-o", "xml"), POD % "true", 64)):
+        code, out, said = run("inject", *words, text=text)
+        expect((code, out), (ends_with, ""), f"{words}: {said}")
+    workload = ("kind: Deployment\nmetadata: {annotations: {ferrite.io/sidecar-inject: 'true'}}\n"
+                "spec: {template: {spec: {containers: [{name: a}]}}}\n")
+    code, out, said = run("inject", "-f", "-", text=workload)
+    expect((code, out), (0, workload))
+    expect_true("put it into the template's metadata" in said, said)
+
+
+@test("inject: the daemon takes what it is given, from whatever annotations", once=True)
+def _(t):
+    for name in sorted(os.listdir(PODS)):
+        if name.endswith(".golden.json"):
+            continue
+        code, out, said = run("inject", "-f", os.path.join(PODS, name))
+        expect(code, 0, said)
+        spec = json.loads(out)["spec"]
+        ours = [c for c in spec.get("initContainers", []) + spec["containers"] if c["name"] == "ferrite-sidecar"]
+        expect(len(ours), 1, name)
+        arguments = [argument.replace("$$", "$") for argument in ours[0]["args"]]
+        environment = {"PATH": os.environ["PATH"], **{v["name"]: "secret" for v in ours[0].get("env", [])}}
+        done = subprocess.run([ferrite_binary(), *arguments, "--check-config"], env=environment,
+                              capture_output=True, text=True)
+        expect(done.returncode, 0, f"{name}: {done.stderr}")
+        expect_true("secret" not in done.stdout, f"{name}: {done.stdout}")
