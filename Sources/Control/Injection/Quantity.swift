@@ -37,7 +37,9 @@ struct Quantity: Equatable, Comparable, Sendable {
         Quantity(thousandths: max(0, one.thousandths - other.thousandths))
     }
 
-    static func mebibytes(_ count: Int128) -> Quantity { Quantity(text: "\(count)Mi", thousandths: count * (1000 << 20)) }
+    static func mebibytes(_ count: Int128) -> Quantity {
+        Quantity(text: "\(count)Mi", thousandths: count * (1000 << 20))
+    }
     static func millicores(_ count: Int128) -> Quantity { Quantity(text: "\(count)m", thousandths: count) }
 
     private init(text: String, thousandths: Int128) {
