@@ -11,10 +11,14 @@ struct AdmissionReviewTests {
         Data(#"{"kind":"AdmissionReview","apiVersion":"\#(version)","request":\#(request)}"#.utf8)
     }
 
-    private func pod(_ inject: String, namespace: String = "shop", kind: String = "Pod", operation: String = "CREATE") -> Data {
-        body(
-            #"{"uid":"u1","kind":{"group":"","version":"v1","kind":"\#(kind)"},"namespace":"\#(namespace)","operation":"\#(operation)","object":{"metadata":{"annotations":{"ferrite.io/sidecar-inject":"\#(inject)"}},"spec":{"containers":[{"name":"app"}]}}}"#
-        )
+    private func pod(
+        _ inject: String, namespace: String = "shop", kind: String = "Pod", operation: String = "CREATE"
+    ) -> Data {
+        let pod =
+            #"{"metadata":{"annotations":{"ferrite.io/sidecar-inject":"\#(inject)"}},"spec":{"containers":[{"name":"app"}]}}"#
+        let kind = #"{"group":"","version":"v1","kind":"\#(kind)"}"#
+        return body(
+            #"{"uid":"u1","kind":\#(kind),"namespace":"\#(namespace)","operation":"\#(operation)","object":\#(pod)}"#)
     }
 
     private func response(_ data: Data) throws -> (JSON, String) {
@@ -40,7 +44,8 @@ struct AdmissionReviewTests {
     func allowed() throws {
         for (data, decision, warns) in [
             (pod("false"), "opted-out", false), (pod("true", namespace: "kube-system"), "system-namespace", true),
-            (pod("true", kind: "Service"), "not-a-pod", false), (pod("true", operation: "UPDATE"), "not-created", false),
+            (pod("true", kind: "Service"), "not-a-pod", false),
+            (pod("true", operation: "UPDATE"), "not-created", false),
             (body(#"{"uid":"u1","kind":{"kind":"Pod"},"operation":"DELETE","object":null}"#), "not-a-pod", false),
         ] {
             let (response, found) = try response(data)
@@ -62,7 +67,7 @@ struct AdmissionReviewTests {
         let bodies: [Data] = [
             Data(), Data("{".utf8), Data("[]".utf8), Data("null".utf8), Data([0xFF, 0xFE]), body("null"), body("{}"),
             body(#"{"uid":""}"#), body(#"{"uid":3}"#), body(#"{"uid":"u"}"#, version: "admission.k8s.io/v1beta1"),
-            Data(String(repeating: "[", count: 100_000).utf8), Data((#"{"a":"# + String(repeating: #"{"a":"#, count: 10_000)).utf8),
+            Data(String(repeating: "[", count: 100_000).utf8), Data(String(repeating: #"{"a":"#, count: 10_000).utf8),
         ]
         for data in bodies {
             guard case .malformed = admission.answer(data) else {

@@ -17,7 +17,9 @@ struct AdmissionReview: Sendable {
     static let otherDecisions = ["not-a-pod", "not-created"]
 
     func answer(_ body: Data) -> Answer {
-        guard let review = try? JSONDecoder().decode(JSON.self, from: body) else { return .malformed("the body is no JSON") }
+        guard let review = try? JSONDecoder().decode(JSON.self, from: body) else {
+            return .malformed("the body is no JSON")
+        }
         guard review["kind"]?.string == "AdmissionReview", review["apiVersion"]?.string == "admission.k8s.io/v1" else {
             return .malformed("expected kind AdmissionReview of admission.k8s.io/v1")
         }
@@ -27,7 +29,9 @@ struct AdmissionReview: Sendable {
         guard request["kind"]?["kind"]?.string == "Pod", request["kind"]?["group"]?.string ?? "" == "",
             let pod = request["object"], pod.object != nil
         else { return Self.allowed(uid, decision: "not-a-pod") }
-        guard request["operation"]?.string ?? "CREATE" == "CREATE" else { return Self.allowed(uid, decision: "not-created") }
+        guard request["operation"]?.string ?? "CREATE" == "CREATE" else {
+            return Self.allowed(uid, decision: "not-created")
+        }
         let decision = injector.decide(pod: pod, namespace: request["namespace"]?.string)
         switch decision {
         case .injected(let patch, let warnings):
@@ -39,7 +43,10 @@ struct AdmissionReview: Sendable {
             return .review(
                 Self.review([
                     "uid": .string(uid), "allowed": false,
-                    "status": ["code": 422, "reason": "Invalid", "message": .string("ferrite: " + mistakes.joined(separator: "; "))],
+                    "status": [
+                        "code": 422, "reason": "Invalid",
+                        "message": .string("ferrite: " + mistakes.joined(separator: "; ")),
+                    ],
                     "auditAnnotations": ["decision": .string(decision.name)],
                 ]), decision: decision.name)
         }
