@@ -1,9 +1,14 @@
 """Prometheus: what it is told, and the rules and alerts of deploy/prometheus."""
 
+import math
 import os
 import re
 import subprocess
+import threading
+import time
 
+import prometheus
+from resp import Closed, ReplyError
 from runner import expect, expect_true, test
 
 RULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "prometheus")
@@ -42,3 +47,57 @@ def _(t):
     with open(os.path.join(RULES, "ferrite.test.yaml")) as file:
         tested = re.findall(r"^  - name: (Ferrite\w+)", file.read(), re.M)
     expect(sorted(tested), sorted(alerts), "alerts that are seen to fire")
+
+
+def load(sidecar, done):
+    """Reads, most of them hits, some of them missing, writes, and lists."""
+    with sidecar.client() as client:
+        turn = 0
+        while not done.is_set():
+            turn += 1
+            try:
+                client.pipeline([("SET", f"k{turn % 20}", turn), ("GET", f"k{turn % 20}"), ("GET", f"k{turn % 7}"),
+                                 ("GET", f"missing{turn}"), ("RPUSH", "list", turn), ("LLEN", "list")])
+            except (Closed, ReplyError, OSError):
+                pass
+            time.sleep(0.01)
+
+
+@test("prometheus: a real one finds data for every panel of the dashboards", once=True)
+def _(t):
+    redis = t.redis()
+    settings = {"mode": "write-behind", "audit": "0.5", "journal": os.path.join(redis.folder, "journal"),
+                "prefetch.enabled": "true", "prefetch.patterns": "k*", "prefetch.jitter": "0"}
+    sidecar = t.sidecar(redis, settings=settings).wait_until_tracking()
+    done = threading.Event()
+    worker = threading.Thread(target=load, args=(sidecar, done))
+    worker.start()
+    try:
+        with prometheus.Prometheus([sidecar.metrics_port]) as server:
+            deadline = time.monotonic() + 30
+            wanting = [(dashboard["title"], panel["title"], prometheus.chosen(target["expr"]))
+                       for dashboard in prometheus.dashboards() for panel in prometheus.panels(dashboard)
+                       for target in panel["targets"]]
+            count = len(wanting)
+            while wanting and time.monotonic() < deadline:
+                time.sleep(1)
+                wanting = [wanted for wanted in wanting if not is_plausible(server.query(wanted[2]))]
+            expect(wanting, [], f"expressions without data, of {count}")
+            t.note(f"{count} expressions")
+    finally:
+        done.set()
+        worker.join()
+
+
+def is_plausible(samples):
+    return samples and all(math.isfinite(value) and value >= 0 for _, value in samples)
+
+
+@test("grafana: the dashboards are what dashboards.py writes", once=True)
+def _(t):
+    script = os.path.join(RULES, "..", "grafana", "dashboards.py")
+    done = subprocess.run([script, "--check"], capture_output=True, text=True)
+    expect((done.returncode, done.stdout), (0, ""), done.stderr)
+    for dashboard in prometheus.dashboards():
+        expect_true(dashboard["schemaVersion"] >= 38 and dashboard["uid"].startswith("ferrite-"), dashboard["uid"])
+        expect((dashboard["tags"], dashboard["__inputs"][0]["name"]), (["ferrite"], "DS_PROMETHEUS"))
