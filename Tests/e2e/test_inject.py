@@ -71,3 +71,11 @@ def _(t):
                               capture_output=True, text=True)
         expect(done.returncode, 0, f"{name}: {done.stderr}")
         expect_true("secret" not in done.stdout, f"{name}: {done.stdout}")
+
+
+@test("inject: of the annotated example becomes the injected one", once=True)
+def _(t):
+    examples = os.path.join(PODS, "..", "..", "..", "deploy", "examples")
+    code, out, _ = run("inject", "-f", os.path.join(examples, "annotated.yaml"))
+    with open(os.path.join(examples, "injected.yaml")) as file:
+        expect((code, out), (0, file.read()), "ferritectl inject -q -f annotated.yaml > injected.yaml")
