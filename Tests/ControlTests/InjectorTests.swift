@@ -78,6 +78,35 @@ struct InjectorTests {
             try Fixtures.text(withoutEmptyLists(apply(back, to: injected))) == Fixtures.text(withoutEmptyLists(pod)))
     }
 
+    @Test("Wherever the plain sidecar stands by now it is taken out, and of two equal variables the last comes back")
+    func moved() throws {
+        let asked = [
+            "ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-native": "false",
+            "ferrite.io/sidecar-env-override": "true",
+        ]
+        let helper: JSON = [
+            "name": "helper",
+            "env": [
+                ["name": "REDIS_URL", "value": "one"], ["name": "SECRET", "value": "keep"],
+                ["name": "REDIS_URL", "value": "two"],
+            ],
+        ]
+        let before = pod(asked, ["containers": [["name": "app"], helper]])
+        guard case .injected(let patch, _) = injector.decide(pod: before, namespace: nil) else {
+            Issue.record("not injected")
+            return
+        }
+        let injected = try apply(patch, to: before)
+        var containers = try #require(injected["spec"]?["containers"]?.elements)
+        containers.swapAt(0, 2)
+        let shuffled = try apply([.replace(["spec", "containers"], .array(containers))], to: injected)
+        guard case .removed(let back) = Uninjector.decide(pod: shuffled) else {
+            Issue.record("not taken out")
+            return
+        }
+        #expect(try apply(back, to: shuffled)["spec"]?["containers"] == .array([helper, ["name": "app"]]))
+    }
+
     private func withoutEmptyLists(_ json: JSON) -> JSON {
         guard case .object(let members) = json else { return json }
         return .object(members.filter { $0.value != .array([]) }.mapValues(withoutEmptyLists))
@@ -107,6 +136,7 @@ struct InjectorTests {
             (pod(asked, ["hostNetwork": true, "containers": [app]]), nil, .hostNetwork),
             (pod(asked, ["os": ["name": "windows"], "containers": [app]]), nil, .windows),
             (pod(asked, ["nodeSelector": ["kubernetes.io/os": "windows"], "containers": [app]]), nil, .windows),
+            (pod(asked, ["nodeSelector": ["beta.kubernetes.io/os": "windows"], "containers": [app]]), nil, .windows),
             (pod(asked, ["containers": .null]), nil, .noContainers), (pod(asked, "none"), nil, .noContainers),
             (pod(asked, ["containers": [app, ["name": "ferrite-sidecar"]]]), nil, .alreadyInjected),
         ]
@@ -123,14 +153,14 @@ struct InjectorTests {
                 "upstream",
                 [
                     "", "redis", "redis:", ":6379", "redis:0", "redis:65536", "a b:1", "[::1]", "redis://r:1",
-                    "r:6379 --x",
+                    "r:6379 --x", "[....]:1", "[1:2]:1",
                 ]
             ),
             ("mode", ["", "write", "Read-Through"]), ("eviction", ["lru,lfu", "none"]),
             ("ttl", ["", "0", "5 weeks", "-1s", "1.2345s", ".5s", "5.", "1000000h"]),
             ("prefetch", ["", " , ", "a\nb"]),
-            ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k"]),
-            ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]), ("image", ["", "a b"]),
+            ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k", "s/.", "s/..k"]),
+            ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]), ("image", ["", "a b", "a\u{0}b"]),
             ("port", ["", "0", "65536", "+1", "6379a", "٣"]), ("metrics-port", ["-1"]), ("log-level", ["loud"]),
             ("seccomp", ["", "/etc/x", "../x", "a//b"]), ("env", ["", "1A", "A-B", "A=B"]), ("env-override", ["yes"]),
             ("native", ["", "True"]), ("inject", ["yes", ""]),
@@ -197,6 +227,11 @@ struct InjectorTests {
                 ["ferrite.io/sidecar-metrics-port": "9200"],
                 ["containers": [["name": "a", "ports": [["containerPort": 9200]]]]]
             ).0 == "port-clash")
+        for upstream in ["localhost:6379", "127.0.0.1:6379", "[::1]:6379"] {
+            #expect(sentences(["ferrite.io/sidecar-upstream": upstream]).0 == "bad-annotation")
+        }
+        let probed: JSON = ["containers": [["name": "a", "readinessProbe": ["tcpSocket": ["port": 6379]]]]]
+        #expect(sentences([:], probed).0 == "port-clash")
         let never: JSON = ["restartPolicy": "OnFailure", "containers": [["name": "app"]]]
         #expect(sentences(["ferrite.io/sidecar-native": "false"], never).0 == "would-never-end")
         #expect(sentences([:], never).0 == "injected")

@@ -17,7 +17,7 @@ struct ManifestTests {
                 try object.apply(patch.map { $0.below(place.pointer) })
                 isChanged = true
             }
-            if isChanged { stream.documents[index].replace(object) }
+            if isChanged { try stream.documents[index].replace(object) }
         }
         return stream.documents.map(\.text).joined()
     }
@@ -32,7 +32,8 @@ struct ManifestTests {
         "", "\n", "# nothing\n", "a: 1", "a: 1\n---\n",
         "---\n---\na: {b:   c}  # d\n...\n---\r\nx: |\n  --- no marker\n  y\n",
         "{\"kind\": \"Pod\",\n  \"x\": 1}\n", "kind: Pod\nmetadata: {}\n", "kind: Deployment\nspec: {}\n",
-        "kind: List\nitems: 3\n", "- a\n- b\n", "text\n",
+        "kind: List\nitems: 3\n", "- a\n- b\n", "text\n", "\u{FEFF}a: 1\r", "a: 1\r\n---\t# b\r\nb: 1\r\n",
+        "apiVersion: example.com/v1\nkind: Job\nspec:\n\(template.indented(2))\n",
     ]
 
     @Test("What is not touched keeps every byte", arguments: others)
@@ -89,6 +90,33 @@ struct ManifestTests {
         #expect(text.contains("name: REDIS_URL") && !text.contains("<<"))
     }
 
+    @Test("A text by its tag stays one, and what Kubernetes takes for a text is one")
+    func tags() throws {
+        let text = try injected(
+            """
+            kind: Pod
+            metadata: {annotations: {ferrite.io/sidecar-inject: "true", a: !!str 0123, b: !!str , c: ! 456}}
+            spec: {containers: [{name: app}]}
+            """)
+        for kept in ["a: \"0123\"", "b: \"\"", "c: \"456\""] { #expect(text.contains(kept), "\(text)") }
+        let values: [(String, JSON)] = [
+            ("12:30", "12:30"), (".nan", ".nan"), ("-.inf", "-.inf"), ("0400", 256), ("1_000", 1000),
+            ("18446744073709551615", .number(18_446_744_073_709_551_615)), ("1e3", .number(1000)),
+            ("2026-01-01", "2026-01-01"),
+        ]
+        for (written, meant) in values {
+            let object = try #require(try ManifestStream("x: \(written)\n").documents[0].object)
+            #expect(JSON(object)["x"] == meant, "\(written)")
+        }
+    }
+
+    @Test("In JSON documents without an object are left out")
+    func jsonOfSeveral() throws {
+        let stream = try ManifestStream("# Source: a\n---\nkind: Service\nx: .nan\n---\n# only\n---\n")
+        let text = try ManifestStream.json(stream.documents.compactMap(\.object))
+        #expect(text.contains("\"kind\" : \"Service\"") && !text.contains("null") && !text.contains("List"))
+    }
+
     @Test("JSON stays JSON")
     func json() throws {
         let text = try injected(
@@ -113,7 +141,7 @@ struct ManifestTests {
         "Texts that YAML would take for something else are quoted",
         arguments: ["yes", "on", "1", "1e3", "null", "~", "", "0x1", "2026-01-01", "y", "a: b", "- a", "#a", " a"])
     func quoted(_ text: String) throws {
-        let stream = try ManifestStream(ManifestStream.yaml((["x": .string(text)] as JSON).node))
+        let stream = try ManifestStream(try ManifestStream.yaml((["x": .string(text)] as JSON).node))
         let object = try #require(stream.documents[0].object)
         #expect(JSON(object)["x"] == .string(text))
     }

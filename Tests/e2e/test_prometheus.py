@@ -41,7 +41,9 @@ def _(t):
             text = "".join(line for line in file if not line.lstrip().startswith("#"))
         # What is recorded has a colon in front.
         for metric in sorted(set(re.findall(r"(?<![:\w])ferrite_\w+", text))):
-            expect_true(f"\n{metric}" in page, f"{name} asks for {metric}, which the page does not have")
+            expect_true(re.search(rf"^{metric}[ {{]", page, re.M), f"{name} asks for {metric}, and there is none")
+        for label in sorted(set(re.findall(r'\w+="\w+"', text))):
+            expect_true(label in page, f"{name} asks for {label}, and there is none")
     with open(os.path.join(RULES, "ferrite.alerts.yaml")) as file:
         alerts = re.findall(r"alert: (\w+)", file.read())
     with open(os.path.join(RULES, "ferrite.test.yaml")) as file:

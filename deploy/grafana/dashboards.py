@@ -48,7 +48,9 @@ class Panel:
             panel["options"] = {"legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
                                 "tooltip": {"mode": "multi", "sort": "desc"}}
         elif self.kind == "stat":
+            # A series that says what it is by its labels shows its name.
             panel["options"] = {"colorMode": "value", "graphMode": "none",
+                                "textMode": "name" if self.queries[0][1] else "auto",
                                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}
         elif self.kind == "table":
             for target in panel["targets"]:
@@ -103,6 +105,11 @@ SELECT = 'job=~"$job",instance=~"$instance"'
 HITS, MISSES = "ferrite_keyspace_hits_total", "ferrite_keyspace_misses_total"
 DURATION = "ferrite_command_duration_seconds"
 YES_NO = {0: ("no", "red"), 1: ("yes", "green")}
+
+
+# Where pods are scraped by their annotations, other processes have the same job.
+OURS_CPU = (f"sum by (instance) (rate(process_cpu_seconds_total{{{SELECT}}}[$__rate_interval])"
+            f" and on (job, instance) ferrite_sidecar_info)")
 
 
 def hit_ratio(by=""):
@@ -256,8 +263,7 @@ def fleet():
                                               "{{instance}}"), kind="table", unit="s", width=12),
                 Panel("Memory used", (f"topk(10, {total('ferrite_memory_used_bytes', by='instance')})", "{{instance}}"),
                       unit="bytes", least=0),
-                Panel("CPU", (f"topk(10, {rate('process_cpu_seconds_total', by='instance')})", "{{instance}}"),
-                      least=0),
+                Panel("CPU", (f"topk(10, {OURS_CPU})", "{{instance}}"), least=0),
                 Panel("Engines, versions", (total("ferrite_sidecar_info", by="version,network", function="count"),
                                             "{{version}} {{network}}"), least=0),
             ]),

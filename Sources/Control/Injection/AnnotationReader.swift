@@ -60,6 +60,12 @@ struct AnnotationReader {
                 "\(SidecarAnnotation.prefix)metrics-port and -port are both \(request.port): use another, e.g. \"9091\""
             )
         }
+        if ["localhost", "127.0.0.1", "[::1]"].contains(where: { request.upstream == "\($0):\(request.port)" }) {
+            mistakes.append(
+                "\(SidecarAnnotation.prefix)upstream: \(request.upstream) is where the sidecar itself listens: use the central "
+                    + "server, e.g. \"ferrite-cluster.default.svc:6379\", or another \(SidecarAnnotation.prefix)port"
+            )
+        }
         if let wanted = request.cpuRequest, let limit = request.cpuLimit, limit < wanted {
             mistakes.append(
                 "\(SidecarAnnotation.prefix)cpu-limit is less than -cpu-request: use \"\(wanted.text)\" or more")

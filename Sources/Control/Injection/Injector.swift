@@ -32,6 +32,7 @@ struct Injector: Sendable {
                 ])
         }
         var ports = PodPorts(pod)
+        ports.takeScraped(pod)
         if let owner = ports.owner(of: request.port) {
             return .denied(
                 .portClash,
@@ -61,8 +62,9 @@ struct Injector: Sendable {
         }
         if let namespace, systemNamespaces.contains(namespace) { return .systemNamespace }
         if spec?["hostNetwork"]?.bool == true { return .hostNetwork }
-        if spec?["os"]?["name"]?.string == "windows" || spec?["nodeSelector"]?["kubernetes.io/os"]?.string == "windows"
-        {
+        let selector = spec?["nodeSelector"]
+        let systems = [spec?["os"]?["name"], selector?["kubernetes.io/os"], selector?["beta.kubernetes.io/os"]]
+        if systems.contains("windows") {
             return .windows
         }
         return containers.isEmpty ? .noContainers : nil
@@ -87,7 +89,13 @@ struct Injector: Sendable {
         patch.append(Self.placement(of: container, isNative: request.isNative, pod: pod))
         patch += resources.podChanges
         status.resources = resources.podChanges.isEmpty ? nil : pod["spec"]?["resources"]
-        patch += Self.scrapeAnnotations(metricsPort: metricsPort, pod: pod, status: &status)
+        let scraped = Self.scrapeAnnotations(metricsPort: metricsPort, pod: pod, status: &status)
+        if scraped.isEmpty {
+            warnings.append(
+                "the pod has annotations prometheus.io/… of its own, which are left: the sidecar's metrics on \(metricsPort) "
+                    + "want a PodMonitor")
+        }
+        patch += scraped
         patch.append(.add(Self.annotations / SidecarAnnotation.statusName, .string(status.text)))
         return .injected(patch, warnings: warnings)
     }
@@ -129,7 +137,8 @@ struct Injector: Sendable {
                 }
                 continue
             }
-            if variables[known] == variable { continue }
+            let isOurs = ["name", "value"].allSatisfy { variables[known][$0] == variable[$0] }
+            if isOurs { continue }
             if request.overridesEnv {
                 patch.append(.replace(place / known, variable))
                 status.replaced[name] = variables[known]

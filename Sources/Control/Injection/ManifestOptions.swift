@@ -53,18 +53,18 @@ struct ManifestOptions: ParsableArguments {
                 try Self.fail("\(file):\(error.line): \(error.what)", code: 65)
             }
             for index in stream.documents.indices {
-                isRefused = !rewrite(&stream.documents[index], of: file, judge) || isRefused
+                isRefused = !(try rewrite(&stream.documents[index], of: file, judge)) || isRefused
             }
             documents += stream.documents
         }
         if isRefused { try Self.fail("nothing was written", code: 65) }
-        FileHandle.standardOutput.write(Data(text(of: documents).utf8))
+        FileHandle.standardOutput.write(Data(try text(of: documents).utf8))
     }
 
     /// False when a pod cannot be as it is wanted.
     private func rewrite(
         _ document: inout ManifestStream.Document, of file: String, _ judge: (PodTemplate.Place, JSON) -> Verdict
-    ) -> Bool {
+    ) throws -> Bool {
         guard var object = document.object else { return true }
         let meaning = JSON(object)
         var isChanged = false
@@ -85,7 +85,7 @@ struct ManifestOptions: ParsableArguments {
                 isGood = false
             }
         }
-        if isChanged { document.replace(object) }
+        if isChanged { try document.replace(object) }
         return isGood
     }
 
@@ -96,11 +96,11 @@ struct ManifestOptions: ParsableArguments {
     }
 
     /// As each is, with lines of `---` where documents were in several files; or in one format.
-    private func text(of documents: [ManifestStream.Document]) -> String {
-        if output == .json { return ManifestStream.json(documents.compactMap(\.object)) }
+    private func text(of documents: [ManifestStream.Document]) throws -> String {
+        if output == .json { return try ManifestStream.json(documents.compactMap(\.object)) }
         var text = ""
         for document in documents {
-            let next = output == .yaml ? document.yaml : document.text
+            let next = output == .yaml ? try document.yaml() : document.text
             if next.isEmpty { continue }
             if !text.isEmpty {
                 if !text.hasSuffix("\n") { text += "\n" }
@@ -127,7 +127,10 @@ struct ManifestOptions: ParsableArguments {
         let data =
             file == "-" ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: file)
         guard let data else { try fail("\(file): cannot be read", code: 66) }
-        guard let text = String(data: data, encoding: .utf8) else { try fail("\(file): is no UTF-8 text", code: 65) }
+        // Foundation's own decoding would drop a byte order mark.
+        guard let text = String(validating: data, as: UTF8.self) else {
+            try fail("\(file): is no UTF-8 text", code: 65)
+        }
         return text
     }
 

@@ -35,7 +35,7 @@ struct ManifestStream {
         var number = 0
         for line in lines(of: text) {
             number += 1
-            let isMarker = line == "---" || line == "---\r" || line.hasPrefix("--- ")
+            let isMarker = line == "---" || line == "---\r" || line.hasPrefix("--- ") || line.hasPrefix("---\t")
             if isMarker, !current.isEmpty {
                 parts.append((current, first))
                 (current, first) = ("", number)
@@ -43,7 +43,7 @@ struct ManifestStream {
             current += line + "\n"
         }
         // The last piece has got a line's end that was not there.
-        current.removeLast()
+        current.unicodeScalars.removeLast()
         if !current.isEmpty { parts.append((current, first)) }
         return parts
     }
@@ -60,7 +60,9 @@ struct ManifestStream {
             return Document(text: text, object: json.node, isJSON: true, line: line)
         }
         do {
-            return Document(text: text, object: try compose(yaml: text)?.merged, line: line)
+            // What is no object (comments only, a list, a text) is nobody's to change.
+            let node = try compose(yaml: text)?.merged
+            return Document(text: text, object: node?.mapping == nil ? nil : node, line: line)
         } catch let error as YamlError {
             throw malformed(error, from: line)
         } catch {
@@ -83,41 +85,41 @@ struct ManifestStream {
 
 extension ManifestStream {
     /// One object, or a List of several.
-    static func json(_ objects: [Node]) -> String {
+    static func json(_ objects: [Node]) throws -> String {
         let all = objects.map { JSON($0) }
-        return json(all.count == 1 ? all[0] : ["apiVersion": "v1", "kind": "List", "items": .array(all)])
+        return try json(all.count == 1 ? all[0] : ["apiVersion": "v1", "kind": "List", "items": .array(all)])
     }
 
-    fileprivate static func json(_ object: JSON) -> String {
+    fileprivate static func json(_ object: JSON) throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return ((try? encoder.encode(object)).map { String(decoding: $0, as: UTF8.self) } ?? "") + "\n"
+        return String(decoding: try encoder.encode(object), as: UTF8.self) + "\n"
     }
 
-    static func yaml(_ object: Node) -> String {
-        (try? serialize(node: object, indent: 2, width: -1, allowUnicode: true)) ?? ""
+    static func yaml(_ object: Node) throws -> String {
+        try serialize(node: object, indent: 2, width: -1, allowUnicode: true)
     }
 }
 
 extension ManifestStream.Document {
     /// Takes the changed object in place of the bytes that were read. What stood in front of the object's first line, the
     /// marker and comments, stays; other comments go.
-    mutating func replace(_ object: Node) {
+    mutating func replace(_ object: Node) throws {
         self.object = object
         if isJSON {
-            text = ManifestStream.json(JSON(object))
+            text = try ManifestStream.json(JSON(object))
             return
         }
         let head = ManifestStream.lines(of: text).prefix {
             $0.hasPrefix("---") || $0.hasPrefix("#") || $0.allSatisfy(\.isWhitespace)
         }
-        let kept = head.map { $0.hasPrefix("--- ") && !$0.hasPrefix("--- #") ? "---" : $0 }
-        text = kept.map { $0 + "\n" }.joined() + ManifestStream.yaml(object)
+        let kept = head.map { ($0.hasPrefix("--- ") || $0.hasPrefix("---\t")) && !$0.hasPrefix("--- #") ? "---" : $0 }
+        text = kept.map { $0 + "\n" }.joined() + (try ManifestStream.yaml(object))
     }
 
     /// As it is, unless it is JSON.
-    var yaml: String {
+    func yaml() throws -> String {
         guard let object, isJSON else { return text }
-        return "---\n" + ManifestStream.yaml(object)
+        return "---\n" + (try ManifestStream.yaml(object))
     }
 }

@@ -1,4 +1,5 @@
-/// The TCP ports that a pod's containers name: they share one network.
+/// The TCP ports that a pod's containers are seen to listen on, since they share one network: those that they name, that
+/// their probes ask, and that Prometheus is told.
 struct PodPorts {
     private var owners: [Int: String] = [:]
 
@@ -9,7 +10,19 @@ struct PodPorts {
                 guard let number = port["containerPort"]?.integer.flatMap({ Int(exactly: $0) }) else { continue }
                 owners[number] = container["name"]?.string ?? "?"
             }
+            for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+                for way in ["httpGet", "tcpSocket", "grpc"] {
+                    let port = container[probe]?[way]?["port"]?.integer.flatMap { Int(exactly: $0) }
+                    if let port, owners[port] == nil { owners[port] = container["name"]?.string ?? "?" }
+                }
+            }
         }
+    }
+
+    /// What the pod's own annotations tell Prometheus.
+    mutating func takeScraped(_ pod: JSON) {
+        let port = pod["metadata"]?["annotations"]?["prometheus.io/port"]?.string.flatMap { Int($0) }
+        if let port, owners[port] == nil { owners[port] = "that Prometheus is told of" }
     }
 
     func owner(of port: Int) -> String? { owners[port] }

@@ -14,6 +14,11 @@ struct PodResources {
         var wanted = request.cpuRequest ?? limit.map { min($0, defaults.cpuRequest) } ?? defaults.cpuRequest
         if Self.isGuaranteed(pod, containers) {
             let amount = limit ?? request.cpuRequest ?? defaults.guaranteedCPU
+            if let asked = request.cpuRequest, asked != amount {
+                warnings.append(
+                    "the pod is Guaranteed, so the sidecar's CPU request is its limit, \(amount.text), not \(asked.text)"
+                )
+            }
             (limit, wanted) = (amount, amount)
         } else if limit == nil, containers.allSatisfy({ $0["resources"]?["limits"]?["cpu"] != nil }) {
             warnings.append(
@@ -24,7 +29,7 @@ struct PodResources {
         if let limit { limits["cpu"] = .string(limit.text) }
         let requests: OrderedMembers = ["cpu": .string(wanted.text), "memory": .string(request.memory.text)]
         container = ["limits": .object(limits), "requests": .object(requests)]
-        podChanges = Self.podChanges(pod, requests: requests, limits: limits, wantedCPU: wanted)
+        podChanges = Self.podChanges(pod, containers, requests: requests, limits: limits, wantedCPU: wanted)
     }
 
     /// Every container has limits of CPU and memory, and requests that are the same or not given; or the pod as a whole.
@@ -34,7 +39,9 @@ struct PodResources {
         let holders: [JSON] = hasWhole ? [["resources": whole ?? .null]] : containers
         return holders.allSatisfy { holder in
             ["cpu", "memory"].allSatisfy { kind in
-                guard let limit = quantity(holder["resources"]?["limits"]?[kind]) else { return false }
+                guard let limit = quantity(holder["resources"]?["limits"]?[kind]), limit.thousandths > 0 else {
+                    return false
+                }
                 guard let request = holder["resources"]?["requests"]?[kind] else { return true }
                 return quantity(request) == limit
             }
@@ -43,9 +50,9 @@ struct PodResources {
 
     /// Containers share what their pod as a whole has: it grows by what ours takes.
     private static func podChanges(
-        _ pod: JSON, requests: OrderedMembers, limits: OrderedMembers, wantedCPU: Quantity
+        _ pod: JSON, _ containers: [JSON], requests: OrderedMembers, limits: OrderedMembers, wantedCPU: Quantity
     ) -> [PatchOperation] {
-        var changes: [PatchOperation] = []
+        var changes = missingRequests(pod, containers, requests: requests)
         for (part, ours) in [("requests", requests), ("limits", limits)] {
             for kind in ["cpu", "memory"] {
                 guard let theirs = quantity(pod["spec"]?["resources"]?[part]?[kind]) else { continue }
@@ -54,6 +61,28 @@ struct PodResources {
             }
         }
         return changes
+    }
+
+    /// What a pod as a whole is limited to and nobody requests, it requests, says the API server's defaulting. Ours requests
+    /// something, so it must be said.
+    private static func missingRequests(
+        _ pod: JSON, _ containers: [JSON], requests: OrderedMembers
+    ) -> [PatchOperation] {
+        let whole = pod["spec"]?["resources"]
+        var missing: OrderedMembers = [:]
+        for kind in ["cpu", "memory"] {
+            let isRequested = containers.contains {
+                $0["resources"]?["requests"]?[kind] != nil || $0["resources"]?["limits"]?[kind] != nil
+            }
+            guard let limit = quantity(whole?["limits"]?[kind]), whole?["requests"]?[kind] == nil, !isRequested,
+                let ours = quantity(requests[kind])
+            else { continue }
+            missing[kind] = .string((limit + ours).text)
+        }
+        if missing.isEmpty { return [] }
+        let place: JSONPointer = ["spec", "resources", "requests"]
+        guard whole?["requests"]?.object != nil else { return [.add(place, .object(missing))] }
+        return missing.map { .add(place / $0, $1) }
     }
 
     /// YAML's 1 and "1" are the same amount.

@@ -14,6 +14,12 @@ enum PodTemplate {
         var ownAnnotations: JSON?
     }
 
+    /// Another's kinds may have such names too.
+    private static let groups: [String: String] = [
+        "Deployment": "apps/", "StatefulSet": "apps/", "DaemonSet": "apps/", "ReplicaSet": "apps/", "Job": "batch/",
+        "CronJob": "batch/",
+    ]
+
     private static let templates: [String: JSONPointer] = [
         "Pod": [],
         "Deployment": ["spec", "template"],
@@ -35,6 +41,8 @@ enum PodTemplate {
             }
         }
         guard let template = templates[kind], object.at(template) != nil else { return [] }
+        let version = object["apiVersion"]?.string
+        if let version, !(groups[kind].map(version.hasPrefix) ?? !version.contains("/")) { return [] }
         let metadata = object["metadata"]
         let name = metadata?["name"]?.string ?? metadata?["generateName"]?.string ?? "?"
         return [

@@ -1,3 +1,5 @@
+import Glibc
+
 /// One annotation that says how the sidecar should be. The table drives the reader and docs/kubernetes.md.
 struct SidecarAnnotation: Sendable {
     /// Behind "ferrite.io/sidecar-".
@@ -54,7 +56,7 @@ struct SidecarAnnotation: Sendable {
             expected: #"patterns with commas between them, e.g. "session:*,config:*""#
         ) { value, request in
             let patterns = value.split(whereSeparator: { $0 == "," || $0 == " " })
-            guard !patterns.isEmpty, patterns.count <= 64, !value.contains(where: { $0.isNewline }) else {
+            guard !patterns.isEmpty, patterns.count <= 64, !value.unicodeScalars.contains(where: isControl) else {
                 return false
             }
             request.settings.append(.init(key: "prefetch.enabled", value: "true"))
@@ -79,7 +81,7 @@ struct SidecarAnnotation: Sendable {
             suffix: "username", help: "The user at the upstream. Needs a password-secret.",
             expected: #"a user of the upstream's ACL, e.g. "app""#
         ) { value, request in
-            guard !value.isEmpty, !value.contains(where: { $0.isWhitespace }) else { return false }
+            guard isWord(value) else { return false }
             request.settings.append(.init(key: "username", value: value))
             return true
         },
@@ -102,7 +104,7 @@ struct SidecarAnnotation: Sendable {
             suffix: "image", help: "The container's image.",
             expected: #"an image's name, e.g. "ferritelabs/ferrite:\#(Version.current)""#
         ) { value, request in
-            guard !value.isEmpty, !value.contains(where: { $0.isWhitespace }) else { return false }
+            guard isWord(value) else { return false }
             request.image = value
             return true
         },
@@ -178,6 +180,13 @@ struct SidecarAnnotation: Sendable {
 
 /// The forms of values.
 extension SidecarAnnotation {
+    private static func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 32 || scalar.value == 127 }
+
+    /// Something without blanks.
+    private static func isWord(_ text: String) -> Bool {
+        !text.isEmpty && !text.contains { $0.isWhitespace } && !text.unicodeScalars.contains(where: isControl)
+    }
+
     private static func isWord(_ character: Character) -> Bool {
         character.isASCII && (character.isLetter || character.isNumber)
     }
@@ -196,7 +205,8 @@ extension SidecarAnnotation {
         }
         let host = text[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") {
-            return host.count > 4 && host.dropFirst().dropLast().allSatisfy { $0.isHexDigit || $0 == ":" || $0 == "." }
+            var address = in6_addr()
+            return inet_pton(AF_INET6, String(host.dropFirst().dropLast()), &address) == 1
         }
         return !host.isEmpty && host.utf8.count <= 253 && host.allSatisfy { isWord($0) || "-._".contains($0) }
     }
@@ -227,6 +237,7 @@ extension SidecarAnnotation {
     }
 
     private static func isSecretKey(_ text: Substring) -> Bool {
-        !text.isEmpty && text.utf8.count <= 253 && text.allSatisfy { isWord($0) || "-._".contains($0) }
+        !text.isEmpty && text != "." && !text.hasPrefix("..") && text.utf8.count <= 253
+            && text.allSatisfy { isWord($0) || "-._".contains($0) }
     }
 }

@@ -12,8 +12,9 @@ enum Uninjector {
         guard let status = InjectionStatus(text: text) else {
             return .nothing("\(SidecarAnnotation.statusName) is not what inject writes")
         }
+        // The variables first: the containers' places are those of the pod as it is.
         let patch =
-            containers(pod) + environment(pod, status)
+            environment(pod, status) + containers(pod)
             + (status.resources.map { [.replace(["spec", "resources"], $0)] } ?? [])
             + (status.annotations + [SidecarAnnotation.statusName]).filter {
                 pod["metadata"]?["annotations"]?[$0] != nil
@@ -33,13 +34,12 @@ enum Uninjector {
         }
     }
 
-    /// Behind the container's removal: a plain sidecar is the last, so the others keep their places.
     private static func environment(_ pod: JSON, _ status: InjectionStatus) -> [PatchOperation] {
         var patch: [PatchOperation] = []
         for (index, container) in (pod["spec"]?["containers"]?.elements ?? []).enumerated() {
             guard let name = container["name"]?.string, name != SidecarContainer.name else { continue }
             let variables = container["env"]?.elements ?? []
-            guard let known = variables.firstIndex(where: { $0["name"]?.string == status.envName }) else { continue }
+            guard let known = variables.lastIndex(where: { $0["name"]?.string == status.envName }) else { continue }
             let place: JSONPointer = ["spec", "containers"] / index / "env"
             if let before = status.replaced[name] {
                 patch.append(.replace(place / known, before))

@@ -24,10 +24,17 @@ extension JSON {
         switch Node.scalar(scalar).tag {
         case Tag(.null): return .null
         case Tag(.bool): return .bool(["yes", "true", "on"].contains(text.lowercased()))
-        case Tag(.int): return Node.scalar(scalar).int.map { .integer(Int64($0)) } ?? .string(text)
-        case Tag(.float): return Node.scalar(scalar).float.map { .number($0) } ?? .string(text)
+        // To Kubernetes 12:30 is a text, and there is no number that is none.
+        case Tag(.int) where !text.contains(":"):
+            return Node.scalar(scalar).int.map { .integer(Int64($0)) } ?? number(text)
+        case Tag(.float) where !text.contains(":"): return number(text)
         default: return .string(text)
         }
+    }
+
+    private static func number(_ text: String) -> JSON {
+        guard let value = Double(text.filter { $0 != "_" }), value.isFinite else { return .string(text) }
+        return .number(value)
     }
 
     /// In block style; texts that YAML would take for something else get quotes.
@@ -102,10 +109,15 @@ extension Node {
         }
     }
 
-    /// With YAML's merge keys (`<<: *base`) carried out, everywhere below.
+    /// With YAML's merge keys (`<<: *base`) carried out, everywhere below; and what is a text by its tag alone (`!!str 1`)
+    /// in quotes, since tags are not written.
     var merged: Node {
         switch self {
-        case .scalar, .alias: return self
+        case .alias: return self
+        case .scalar(var scalar):
+            let isTagged = [Tag.Name.str, .nonSpecific].map(\.rawValue).contains(scalar.tag.description)
+            if isTagged, scalar.style == .plain || scalar.style == .any { scalar.style = .doubleQuoted }
+            return .scalar(scalar)
         case .sequence(var sequence):
             for index in sequence.indices { sequence[index] = sequence[index].merged }
             return .sequence(sequence)
