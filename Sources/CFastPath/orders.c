@@ -273,21 +273,12 @@ static void overtake(struct serve *serve, const struct written *written) {
     flights_close(serve, written->hash);
 }
 
-/* A link that finds no memory in the midst of a command is lost: a large one waits until there is some. */
-static bool fits(fp_engine *engine, const struct written *written) {
-    size_t bytes = (size_t)written->key_length + written->value_length;
-    if (bytes < 16384) return true;
-    if (!budget_take(&engine->budget, BUDGET_LINKS, bytes + bytes / 32)) return false; /* blocks have heads */
-    budget_give(&engine->budget, BUDGET_LINKS, bytes + bytes / 32);
-    return true;
-}
-
 uint32_t fp_behind_send(fp_engine *engine, fp_link id, uint32_t count, size_t backlog_max) {
     struct link *link = link_at(&engine->links, id);
     uint32_t sent = 0;
     while (sent < count && link && link->out.bytes < backlog_max) {
         const struct written *written = behind_queued(&engine->serve.behind);
-        if (!written || !fits(engine, written)) break;
+        if (!written || !serve_request_fits(&engine->serve, (size_t)written->key_length + written->value_length)) break;
         behind_send(&engine->serve.behind);
         overtake(&engine->serve, written);
         send_written(engine, link, written);

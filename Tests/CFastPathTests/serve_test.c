@@ -1121,6 +1121,36 @@ TEST("an audit takes a value that has gone at the end of its own time for no sta
     world_end(world);
 }
 
+TEST("each key that an MGET finds here is a hit to audit, and fetched again when its time is nearly over") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 1000, .caches = true};
+    set_rules(world, &every, 1);
+    have(world, "GET a\r\n", "$1\r\n1\r\n");
+    have(world, "GET b\r\n", "$1\r\n2\r\n");
+    world->serve.event_count = 0;
+    read_audit(&world->serve, 1);
+    ask(world, &world->a, "MGET a b a\r\n");
+    EXPECT(says(world, &world->a, "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n1\r\n"));
+    EXPECT(world->serve.event_count == 2); /* one at a time for a key */
+    fill(world, event_at(world, 0)->ticket, "$1\r\n1\r\n");
+    fill(world, event_at(world, 1)->ticket, "$5\r\nother\r\n");
+    EXPECT(world->serve.stats.audits_same == 1 && world->serve.stats.audits_stale == 1);
+    read_audit(&world->serve, 0);
+    push(world, "a");
+    push(world, "b");
+    have(world, "GET a\r\n", "$1\r\n1\r\n");
+    have(world, "GET b\r\n", "$1\r\n2\r\n");
+    world->serve.fetch_ns = NS_PER_MS;
+    world->serve.event_count = 0;
+    for (int i = 0; i < 10000 && world->serve.event_count == 0; i++) {
+        ask(world, &world->a, "MGET a b\r\n");
+        if (i % 10 == 9) pass_ms(world, 1);
+    }
+    EXPECT(world->serve.stats.refreshes == 1 && world->serve.stats.commands_miss == 4);
+    EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
+    world_end(world);
+}
+
 static void time_out(struct world *world, uint64_t id) {
     struct flight *flight = table_at(&world->serve.flights, id);
     EXPECT(flight);

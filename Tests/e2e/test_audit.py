@@ -32,6 +32,13 @@ def _(t):
     found = settled(sidecar, before + 150)
     expect(found["stale"], 0.0, "stale")
     expect_true(found["same"] >= 100, f"{found} of {hits} hits")
+    before = sum(found.values())
+    for key in ("a", "b"):
+        t.cache(client, direct, key, key=key)
+    settled(sidecar, before + 2)  # of the second read of each
+    before = sum(audited(sidecar).values())
+    expect(client.call("MGET", "a", "b"), [b"a", b"b"])
+    expect(settled(sidecar, before + 2)["stale"], 0.0, "stale")
 
 
 @test("audit: a share of the hits is compared, and no more than that")

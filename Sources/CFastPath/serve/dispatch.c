@@ -13,8 +13,6 @@
 #include "serve/slots.h"
 #include "serve/write.h"
 
-/* Looked at for whether there is memory to send it on; a read this large (of its keys) is passed, not cached. */
-#define LARGE_REQUEST_BYTES 16384u
 #define REPLIES_SHARE 16        /* of the budget, for replies still to come */
 #define REPLY_BYTES_LEAST 2048u /* expected of each, however small the last ones were: sizes change without a warning */
 
@@ -170,16 +168,6 @@ static void send_event(struct serve *serve, struct session *session, struct slot
     serve->request_bytes += length;
 }
 
-/* Swift's order will copy it behind what this batch has asked to be sent before: the link would have to be given up if
- * there were no memory then. */
-static bool request_fits(const struct serve *serve, size_t length) {
-    if (likely(length < LARGE_REQUEST_BYTES)) return true;
-    size_t bytes = serve->request_bytes + length + length / 32; /* blocks have heads */
-    if (!budget_take(serve->budget, BUDGET_LINKS, bytes)) return false;
-    budget_give(serve->budget, BUDGET_LINKS, bytes);
-    return true;
-}
-
 static enum dispatched refuse_travel(struct serve *serve, struct session *session, const struct command *command,
                                      const void *error, size_t length) {
     session->multi_refused |= session->in_multi;
@@ -198,7 +186,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
     if (!dispatch_may_travel(serve, session, lane)) return DISPATCH_STALL;
     bool waits = kind == FP_EVENT_COMMAND && write_must_wait(serve, session, command);
     if (unlikely(waits)) return dispatch_stall(serve, session, STALL_WRITES);
-    if (!request_fits(serve, length)) return refuse_travel(serve, session, command, spent, sizeof spent - 1);
+    if (!serve_request_fits(serve, length)) return refuse_travel(serve, session, command, spent, sizeof spent - 1);
     struct slot *slot = slot_open(serve, session, lane, command);
     if (!slot || !note_effects(serve, session, slot, command)) {
         session_starve(serve, session);
@@ -346,7 +334,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
     if (unlikely(waiting >= serve->out_bytes_high)) return dispatch_stall(serve, session, STALL_OUT);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
-    if (likely(is_get && session->lane != FP_LANE_PINNED && length < LARGE_REQUEST_BYTES && !session->fresh))
+    if (likely(is_get && session->lane != FP_LANE_PINNED && length < SERVE_LARGE_BYTES && !session->fresh))
         return read_get(serve, session, command);
     bool arity_fits = command && command_arity_fits(command, serve->args.count);
     if (arity_fits && command->kind == COMMAND_ADMIN && !serve->allow_admin) {
@@ -365,7 +353,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
         refuse_arity(serve, session, command);
         return DISPATCH_DONE;
     case COMMAND_READ:
-        if (arity_fits && command->id == COMMAND_ID_MGET && length < LARGE_REQUEST_BYTES && !session->fresh) {
+        if (arity_fits && command->id == COMMAND_ID_MGET && length < SERVE_LARGE_BYTES && !session->fresh) {
             bool handled;
             enum dispatched done = read_mget(serve, session, command, raw, length, &handled);
             if (handled) return done;

@@ -92,6 +92,10 @@ static void audit(struct serve *serve, const struct store_key *key, uint64_t ser
     if (serve->trusted && !serve->held && !flight_find(serve, key)) flight_audit(serve, key, served, until_ms);
 }
 
+static void refresh(struct serve *serve, const struct store_key *key) {
+    if (!flight_find(serve, key)) serve->stats.refreshes += flight_send(serve, key, FP_TRACE_REFRESH);
+}
+
 enum dispatched read_get(struct serve *serve, struct session *session, const struct command *command) {
     struct store_key key = key_of(serve, &serve->args.args[1]);
     struct written *written = write_find(serve, &key);
@@ -113,8 +117,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
         uint64_t served = unlikely(is_audited) ? flight_digest(serve, value.bytes, value.length, value.absent) : 0;
         if (unlikely(!append_value(serve, session, &value))) return short_of_memory(serve, session);
         if (unlikely(is_audited)) audit(serve, &key, served, value.expire_at);
-        if (unlikely(ripe) && !flight_find(serve, &key))
-            serve->stats.refreshes += flight_send(serve, &key, FP_TRACE_REFRESH);
+        if (unlikely(ripe)) refresh(serve, &key);
         return DISPATCH_DONE;
     }
     if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
@@ -159,6 +162,16 @@ static bool hold_all(struct serve *serve, struct session *session, uint32_t coun
         return false;
     }
     return true;
+}
+
+/* Behind a hit that is in the reply, and whose value is still held. */
+static void look_behind(struct serve *serve, const struct resp_arg *arg, const struct store_value *value) {
+    bool ripe = lookup_is_ripe(serve, value), is_audited = --serve->audit_left == 0;
+    if (likely(!ripe && !is_audited)) return;
+    struct store_key key = key_of(serve, arg);
+    uint64_t served = flight_digest(serve, value->bytes, value->length, value->absent);
+    if (is_audited) audit(serve, &key, served, value->expire_at);
+    if (ripe) refresh(serve, &key);
 }
 
 /* The leader of a new group, a flight a key; NULL when memory is short. */
@@ -206,8 +219,10 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
         struct chain *chain = slot_sink(session);
         bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
         for (uint32_t i = 0; i < count && fits; i++) {
-            if (values[i].entry) lookup_note(serve, &values[i], 1);
             fits = append_value(serve, session, &values[i]);
+            if (!values[i].entry) continue; /* queued */
+            lookup_note(serve, &values[i], 1);
+            look_behind(serve, &serve->args.args[1 + i], &values[i]);
         }
         values_release(serve, values, count);
         serve->stats.commands_hit++;

@@ -55,3 +55,11 @@ void serve_deinit(struct serve *serve) {
     rules_deinit(&serve->rules);
     behind_deinit(&serve->behind);
 }
+
+bool serve_request_fits(const struct serve *serve, size_t length) {
+    if (likely(length < SERVE_LARGE_BYTES)) return true;
+    size_t bytes = serve->request_bytes + length + length / 32; /* blocks have heads */
+    if (!budget_take(serve->budget, BUDGET_LINKS, bytes)) return false;
+    budget_give(serve->budget, BUDGET_LINKS, bytes);
+    return true;
+}

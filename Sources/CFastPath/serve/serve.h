@@ -32,6 +32,8 @@ struct slot;
 #define SERVE_MULTI_HASH_BYTES ((size_t)65536) /* of the keys of one MULTI; with more its EXEC drops everything */
 #define SERVE_FLIGHT_BUCKETS 4096u
 #define SERVE_REQUEST_BYTES (1u << 20) /* of a batch's requests, unless the first alone is larger */
+/* Looked at for whether there is memory to send it on; a read this large (of its keys) is passed, not cached. */
+#define SERVE_LARGE_BYTES 16384u
 
 struct serve {
     struct budget *budget;
@@ -125,6 +127,10 @@ static inline void serve_count(struct serve *serve, uint16_t command, bool faile
     struct serve_calls *calls = &serve->calls[command < COMMAND_ID_COUNT ? command : COMMAND_ID_COUNT];
     *(failed ? &calls->failed : &calls->answered) += 1;
 }
+
+/* Whether a link could take a request of so many bytes behind what this batch has asked to be sent: one that finds no
+ * memory in the midst of a command is lost. */
+bool serve_request_fits(const struct serve *serve, size_t length);
 
 static inline bool serve_events_fit(const struct serve *serve, uint32_t count) {
     return serve->event_count + count <= SERVE_EVENTS;

@@ -109,7 +109,7 @@ extension ConfigKey {
             "The central server. A name is resolved again at every connect. Required."),
         ConfigKey(
             "mode", \.mode, .choice, .upstream,
-            "How writes travel. read-through: to the upstream; the local copy goes. write-through: the same, and what the upstream has behind the write is fetched at once and becomes the copy. write-behind: SET, SETEX, PSETEX and MSET without conditions are acknowledged at once, read back from here, and sent to the upstream right behind; all else as write-through."
+            "How writes travel. read-through: to the upstream; the local copy goes. write-through: the same, and what the upstream has behind the write is fetched at once and becomes the copy. write-behind: SET (with EX or PX at most), SETEX, PSETEX and MSET are acknowledged at once, read back from here, and sent to the upstream right behind; all else as write-through."
         ),
         ConfigKey(
             "username", \.username, .text(expected: "a user of the upstream's ACL, e.g. \"app\""), .upstream,
@@ -145,7 +145,7 @@ extension ConfigKey {
         ),
         ConfigKey(
             "audit", \.audit, .share(example: 0.0001), .cache,
-            "A running proof: behind this share of hits of GET the key is read again at the upstream, and ferrite_sidecar_audit_total tells whether it was the same, a change was being announced just then, or the answer was stale. Costs a fetch each. 0: none."
+            "A running proof: behind this share of hits the key is read again at the upstream, and ferrite_sidecar_audit_total tells whether it was the same, a change was being announced just then, or the answer was stale. Costs a fetch each. 0: none."
         ),
         ConfigKey(
             "fence", \.fence, .boolean, .upstream,
