@@ -1,6 +1,7 @@
-/* readings — what Swift looks at and books: the command table, a traced key's life, memory, numbers. */
+/* readings — what Swift looks at and books: the command table, names, a traced key's life, memory, numbers. */
 #include <string.h>
 
+#include "base/glob.h"
 #include "engine.h"
 #include "serve/flight.h"
 
@@ -20,6 +21,12 @@ const char *fp_command_name(const fp_engine *engine, uint16_t command) {
 const char *fp_command_subcommand(const fp_engine *engine, uint16_t command) {
     const struct command *row = commands_row(engine->serve.commands, command);
     return row ? row->subcommand : NULL;
+}
+
+/* ---- names ---- */
+
+bool fp_glob(const void *pattern, size_t pattern_length, const void *name, size_t length) {
+    return glob_matches(pattern, pattern_length, name, length);
 }
 
 /* ---- one key's life ---- */

@@ -131,10 +131,10 @@ struct Plan {
         if ahead.oneIn(5) { config.audit = ahead.pick([1, 0.1]) }
         if ahead.oneIn(5) {
             config.prefetch.enabled = true
-            config.prefetch.patterns = ["k*"]
             config.prefetch.jitterMs = ahead.pick([0, 3_000])
             config.prefetch.scansPerSecond = ahead.pick([5, 1_000])
             config.prefetch.fillsPerSecond = ahead.pick([10, 10_000])
+            config.prefetch.patterns = ahead.pick([["k*"], ["k1*", "*"]])
         }
     }
 

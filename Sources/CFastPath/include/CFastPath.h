@@ -263,6 +263,9 @@ typedef FP_ENUM(fp_ahead, uint8_t){
 /* Begins to fetch a key that nobody has asked for: a MISS of the next batch. */
 fp_ahead fp_fetch(fp_engine *engine, const void *key, size_t length);
 
+/* Whether a name matches a pattern, as the upstream's SCAN would say. Any thread. */
+bool fp_glob(const void *pattern, size_t pattern_length, const void *name, size_t length);
+
 /* Those that are under way take nobody else, and what they bring is not kept. */
 void fp_flights_close(fp_engine *engine);
 

@@ -297,10 +297,11 @@ extension ConfigKey {
             "prefetch.patterns", \.prefetch.patterns,
             .list(name: "list of patterns", expected: "a list of key patterns, e.g. [\"session:*\", \"config:*\"]"),
             .prefetch,
-            "Keys to fetch ahead, as SCAN's MATCH takes them, in this order. Only strings."),
+            "Keys to fetch ahead, as SCAN's MATCH takes them. Only strings."),
         ConfigKey(
             "prefetch.scan_rate", \.prefetch.scansPerSecond, .number(1...10_000, example: 100), .prefetch,
-            "SCAN calls a second at most, each of some hundred keys."),
+            "SCAN calls a second at most, each of some hundred keys, whether they match or not: the keys of the upstream's database / (100 × this) are the seconds that it takes to see them all."
+        ),
         ConfigKey(
             "prefetch.fill_rate", \.prefetch.fillsPerSecond, .number(1...100_000, example: 2_000), .prefetch,
             "Keys fetched a second at most."),
@@ -313,7 +314,8 @@ extension ConfigKey {
             "It begins after a random time of up to this, so that many pods do not begin at once."),
         ConfigKey(
             "prefetch.timeout", \.prefetch.timeoutMs, .duration(100...day, example: "30s"), .prefetch,
-            "It ends after this, whatever is left."),
+            "It ends after this, whatever is left: with the default scan_rate 300,000 keys have been looked at by then."
+        ),
         ConfigKey(
             "prefetch.ready_after_prefetch", \.prefetch.readyAfter, .boolean, .prefetch,
             "/readyz is 503 until the first prefetch has ended, for at most 10 s after the start: whatever becomes of it, the pod is ready then."

@@ -4,9 +4,10 @@
 ///                 SCAN page ─► names ─► fetch, fetch, …      one page at a time, both at their own pace
 ///
 /// What was hot in an earlier process (warm_start) comes first, without SCAN. SCAN travels on the tracked link like any passed
-/// command. The names of a page are fetched by flights that nobody waits for, under the same rules as all others: what comes
-/// is registered, and spoiled by a change. The fast path refuses what would need more than `share` of the budget, or the room
-/// of what clients have asked for. It ends when the patterns are through, the share is used up or `timeout` has passed: a
+/// command. It walks over the whole keyspace whatever it is to MATCH, so one walk serves all patterns: of several, names are
+/// matched here. The names of a page are fetched by flights that nobody waits for, under the same rules as all others: what
+/// comes is registered, and spoiled by a change. The fast path refuses what would need more than `share` of the budget, or the
+/// room of what clients have asked for. It ends when the walk is through, the share is used up or `timeout` has passed: a
 /// server whose cursor never comes back to 0 costs no more.
 /// A state machine: told the time, and what came.
 struct Prefetch {
@@ -40,8 +41,8 @@ struct Prefetch {
     private var byHand: [[UInt8]]?
     /// What was to begin while another was under way begins when that has ended; once, however often it was to.
     private var isWantedAgain = false
-    private var pattern = 0
-    private var cursor: [UInt8] = Array("0".utf8)
+    /// Where the walk goes on; nil: it is through.
+    private var cursor: [UInt8]?
     private var nextScanNs: UInt64 = 0
     private var isAsked = false
     /// What is asked was so by one that has ended.
@@ -97,7 +98,8 @@ struct Prefetch {
     /// What to send now, if anything.
     enum Step {
         case none
-        case scan(cursor: [UInt8], pattern: [UInt8])
+        /// Without a pattern: all names, to be matched here.
+        case scan(cursor: [UInt8], pattern: [UInt8]?)
         /// It has ended.
         case ended(PrefetchStatus)
     }
@@ -108,11 +110,11 @@ struct Prefetch {
         if nowNs &- beganNs >= policy.timeoutNs { return end(nowNs, .timedOut) }
         if next < names.count, !fill(nowNs, fetch) { return end(nowNs, .full) }
         guard next == names.count, !isAsked, nowNs >= nextScanNs else { return .none }
-        guard pattern < patterns.count else { return end(nowNs, .done) }
+        guard let cursor else { return end(nowNs, .done) }
         isAsked = true
         nextScanNs = nowNs &+ policy.scanIntervalNs
         status.pages &+= 1
-        return .scan(cursor: cursor, pattern: patterns[pattern])
+        return .scan(cursor: cursor, pattern: patterns.count == 1 ? patterns[0] : nil)
     }
 
     private mutating func start(_ nowNs: UInt64) {
@@ -120,8 +122,7 @@ struct Prefetch {
         beganNs = nowNs
         nextScanNs = nowNs
         fillsFromNs = nowNs
-        pattern = 0
-        cursor = Array("0".utf8)
+        cursor = patterns.isEmpty ? nil : Array("0".utf8)
         errors = 0
         forgetNames()
         status = PrefetchStatus()
@@ -177,13 +178,14 @@ struct Prefetch {
         else { return failed(nowNs, "the reply to SCAN is none") }
         forgetNames()
         var left = count
-        while left > 0, let name = reader.text(), names.bytes.count &+ name.count <= Self.pageBytesMax {
-            names.append(name)
+        while left > 0, let name = reader.text() {
             left &-= 1
+            guard patterns.count == 1 || patterns.contains(where: { Glob.matches($0, name) }) else { continue }
+            status.names &+= 1
+            if names.bytes.count &+ name.count <= Self.pageBytesMax { names.append(name) }
         }
-        status.names &+= UInt64(max(0, count))
         errors = 0
-        if cursor.elementsEqual([UInt8(ascii: "0")]) { goOn() } else { self.cursor = Array(cursor) }
+        self.cursor = cursor.elementsEqual([UInt8(ascii: "0")]) ? nil : Array(cursor)
     }
 
     /// An answer has come; false when nobody wants it any more.
@@ -193,20 +195,14 @@ struct Prefetch {
         return phase == .scanning && !isOutdated
     }
 
-    /// An error, or a link that was lost: the same page again, a few times; then the next pattern.
+    /// An error, or a link that was lost: the same page again, a few times; then no further one.
     mutating func failed(_ nowNs: UInt64, _ error: String) {
         guard isOurs() else { return }
         errors += 1
         status.errors &+= 1
         status.lastError = error
         nextScanNs = nowNs &+ 200_000_000 &* UInt64(errors)
-        if errors >= Self.errorsMax { goOn() }
-    }
-
-    private mutating func goOn() {
-        pattern += 1
-        cursor = Array("0".utf8)
-        errors = 0
+        if errors >= Self.errorsMax { cursor = nil }
     }
 }
 
@@ -245,7 +241,7 @@ struct PrefetchStatus: Sendable, Equatable {
     var state = State.waiting
     /// SCAN calls.
     var pages: UInt64 = 0
-    /// That SCAN has told.
+    /// That SCAN has told, and that match.
     var names: UInt64 = 0
     /// Of which were fetched, or were there already.
     var fetched: UInt64 = 0
@@ -280,9 +276,10 @@ extension Flow {
     }
 
     /* Only strings are kept; a server without RESP3 may not know TYPE here. */
-    private static func scan(_ cursor: [UInt8], _ pattern: [UInt8], isTyped: Bool) -> [UInt8] {
-        let count = Array(String(Prefetch.pageKeys).utf8)
-        var words = [Array("SCAN".utf8), cursor, Array("MATCH".utf8), pattern, Array("COUNT".utf8), count]
+    private static func scan(_ cursor: [UInt8], _ pattern: [UInt8]?, isTyped: Bool) -> [UInt8] {
+        var words = [Array("SCAN".utf8), cursor]
+        if let pattern { words += [Array("MATCH".utf8), pattern] }
+        words += [Array("COUNT".utf8), Array(String(Prefetch.pageKeys).utf8)]
         if isTyped { words += [Array("TYPE".utf8), Array("string".utf8)] }
         return Credentials.encode(words)
     }

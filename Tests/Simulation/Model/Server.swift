@@ -57,9 +57,9 @@ extension UpstreamModel {
         }
     }
 
-    /// SCAN cursor MATCH prefix* COUNT n TYPE string: three names at a time, whatever is asked for, and some of them twice.
+    /// SCAN cursor [MATCH prefix*] COUNT n TYPE string: three names at a time, whatever is asked for, and some of them twice.
     private func scan(_ words: [[UInt8]], _ connection: Connection) {
-        let prefix = words[3].dropLast()
+        let prefix = words[2] == "MATCH".array ? words[3].dropLast() : []
         let names = databases[connection.database].keys.filter { $0.starts(with: prefix) }
             .sorted { $0.lexicographicallyPrecedes($1) }
         let from = min(Int(String(decoding: words[1], as: UTF8.self)) ?? 0, names.count)
