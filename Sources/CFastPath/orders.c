@@ -162,9 +162,9 @@ fp_ahead fp_fetch(fp_engine *engine, const void *name, size_t length) {
     struct serve *serve = &engine->serve;
     struct store_key key = {.bytes = name, .length = (uint32_t)length};
     key.hash = store_hash(serve->store, key.bytes, key.length);
+    if (!rules_find(&serve->rules, key.bytes, key.length)->caches) return FP_AHEAD_NEVER;
     struct store_value value;
-    bool needless = !rules_find(&serve->rules, key.bytes, key.length)->caches || flight_is_under_way(serve, &key) ||
-                    write_find(serve, &key) || lookup(serve, &key, &value);
+    bool needless = flight_is_under_way(serve, &key) || write_find(serve, &key) || lookup(serve, &key, &value);
     if (needless) return FP_AHEAD_BEGUN;
     if (!ahead_may_ask(&serve->ahead, &engine->budget)) return FP_AHEAD_FULL;
     if (!ahead_fits(&serve->ahead)) return FP_AHEAD_LATER;

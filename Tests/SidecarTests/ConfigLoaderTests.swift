@@ -476,6 +476,18 @@ struct ConfigLoaderTests {
         #expect(try loader(nil, warm).load().warnings == [])
     }
 
+    @Test("prefetch patterns whose keys a rule never keeps are told of at start")
+    func neverKept() throws {
+        let warnings = try loader(
+            "[sidecar]\nupstream = \"r\"\n[sidecar.prefetch]\nenabled = true\n"
+                + "patterns = [\"nc:*\", \"nc:a?\", \"n*\", \"mix:*\", \"mix:b\", \"s[ab]\"]\n"
+                + "[[sidecar.rules]]\npattern = \"mix:a*\"\nttl = 1\n[[sidecar.rules]]\npattern = \"mix:*\"\ncache = false\n"
+                + "[[sidecar.rules]]\npattern = \"nc:*\"\ncache = false\n[[sidecar.rules]]\npattern = \"s[ab]\"\ncache = false\n"
+        ).load().warnings
+        #expect(warnings.map { $0.split(separator: "\"")[1] } == ["nc:*", "nc:a?", "mix:b", "s[ab]"])
+        #expect(warnings.allSatisfy { $0.contains("none is fetched ahead") })
+    }
+
     @Test("what --check-config shows is the configuration, and says where each value is from")
     func checkConfig() throws {
         let resolved = try loader(

@@ -121,6 +121,15 @@ struct PrefetchTests {
         #expect(world.pass(ms: 5).filter { $0.hasPrefix("fetch") } == ["fetch a:2"])
     }
 
+    @Test("What its rule never keeps is not counted as fetched")
+    func neverKept() {
+        let world = world()
+        #expect(world.turn(page("0", "a:1", "never:1", "never:2")) == ["fetch a:1"])
+        _ = world.pass(ms: 100)
+        let status = world.status.prefetch
+        #expect(status.state == .done && status.names == 3 && status.fetched == 1 && status.notKept == 2)
+    }
+
     @Test("It ends when there is no room, and when its time is over, whatever the cursor says")
     func ends() {
         let full = world()

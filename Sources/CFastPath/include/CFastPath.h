@@ -255,7 +255,8 @@ void fp_flight_timeout(fp_engine *engine, fp_flight flight, const void *error, s
 void fp_flight_fail(fp_engine *engine, fp_flight flight, const void *error, size_t length);
 
 typedef FP_ENUM(fp_ahead, uint8_t){
-    FP_AHEAD_BEGUN, /* or there is nothing to fetch: there is a copy, a flight or a rule against it */
+    FP_AHEAD_BEGUN, /* or there is nothing to fetch: there is a copy, or a flight */
+    FP_AHEAD_NEVER, /* its rule keeps no copy */
     FP_AHEAD_LATER, /* so many are under way that clients' answers would wait behind them: when one has been answered */
     FP_AHEAD_FULL   /* prefetch_bytes_max is reached, or so little is free that a value might take another's place */
 } fp_ahead;

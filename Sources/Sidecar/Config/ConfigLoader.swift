@@ -285,6 +285,13 @@ struct ConfigLoader {
                 )
             }
         }
+        if config.prefetch.enabled {
+            for pattern in config.prefetch.patterns where Self.isNeverKept(pattern, config.rules) {
+                warnings.append(
+                    "prefetch pattern \"\(pattern)\": a rule says cache = false for all of its keys: none is fetched ahead"
+                )
+            }
+        }
         if let all = config.rules.firstIndex(where: { $0.pattern == "*" }), all + 1 < config.rules.count {
             warnings.append("rules behind the one for \"*\" never hold: the first that matches does")
         }
@@ -299,9 +306,26 @@ struct ConfigLoader {
         return warnings
     }
 
-    /// Whether a key with one of the prefixes can match: the pattern's text before its first special character tells.
+    /// Of a pattern, what stands before its first special character.
+    private static func literal(_ pattern: String) -> Substring { pattern.prefix { !"*?[\\".contains($0) } }
+
+    /// Whether a rule that covers all of the pattern's keys keeps none, and none before it may keep some, as far as their
+    /// literals tell.
+    private static func isNeverKept(_ pattern: String, _ rules: [KeyRule]) -> Bool {
+        let own = literal(pattern)
+        for rule in rules {
+            let other = literal(rule.pattern)
+            if rule.cache != false, own.hasPrefix(other) || other.hasPrefix(own) { return false }
+            if rule.cache == false, rule.pattern == pattern || (rule.pattern == other + "*" && own.hasPrefix(other)) {
+                return true
+            }
+        }
+        return false
+    }
+
+    /// Whether a key with one of the prefixes can match, as the pattern's literal tells.
     private static func mayBegin(_ pattern: String, _ prefixes: [String]) -> Bool {
-        let literal = pattern.prefix { !"*?[\\".contains($0) }
+        let literal = literal(pattern)
         return prefixes.contains { literal.hasPrefix($0) || (literal != pattern && $0.hasPrefix(literal)) }
     }
 

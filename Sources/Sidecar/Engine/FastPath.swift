@@ -303,6 +303,7 @@ struct FastPath: Orders, @unchecked Sendable {
     func fetch(_ key: Bytes) -> FetchedAhead {
         switch fp_fetch(engine, key.baseAddress, key.count) {
         case .FP_AHEAD_BEGUN: .begun
+        case .FP_AHEAD_NEVER: .never
         case .FP_AHEAD_LATER: .later
         case .FP_AHEAD_FULL: .full
         }

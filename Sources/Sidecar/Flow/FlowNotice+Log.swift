@@ -43,6 +43,7 @@ extension FlowNotice {
                 }
             var metadata: Logger.Metadata = ["pages": "\(status.pages)", "errors": "\(status.errors)"]
             if status.errors > 0 { metadata["last_error"] = "\(status.lastError)" }
+            if status.notKept > 0 { metadata["not_kept"] = "\(status.notKept)" }
             log.notice(
                 "prefetch has fetched \(status.fetched) of \(status.names) keys in \(TimeSpan.show(status.milliseconds))\(how)",
                 metadata: metadata)

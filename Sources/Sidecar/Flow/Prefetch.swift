@@ -158,12 +158,12 @@ struct Prefetch {
         fillsFromNs = max(fillsFromNs, nowNs &- min(nowNs, 20_000_000))
         while next < names.count, fillsFromNs <= nowNs {
             switch names[next].withUnsafeBufferPointer(fetch) {
-            case .begun: break
+            case .begun: status.fetched &+= 1
+            case .never: status.notKept &+= 1
             case .later: return true
             case .full: return false
             }
             next += 1
-            status.fetched &+= 1
             fillsFromNs &+= 1_000_000_000 / policy.fillsPerSecond
         }
         return true
@@ -210,6 +210,8 @@ struct Prefetch {
 enum FetchedAhead {
     /// Or it needs not be fetched.
     case begun
+    /// Its rule keeps no copy.
+    case never
     /// When one of those under way has been answered: behind more of them clients' answers would wait.
     case later
     /// There is no room that is free.
@@ -245,6 +247,8 @@ struct PrefetchStatus: Sendable, Equatable {
     var names: UInt64 = 0
     /// Of which were fetched, or were there already.
     var fetched: UInt64 = 0
+    /// Of which were not fetched, since their rule says cache = false.
+    var notKept: UInt64 = 0
     var errors: UInt64 = 0
     /// The upstream's words, of which `errorText` bounds the length, or ours; empty: there was no error.
     var lastError = ""

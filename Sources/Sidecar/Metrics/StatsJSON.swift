@@ -38,6 +38,7 @@ enum StatsJSON {
                 .object([
                     ("state", .string(upstream.prefetch.isOn ? upstream.prefetch.state.rawValue : "off")),
                     ("names", .integer(upstream.prefetch.names)), ("fetched", .integer(upstream.prefetch.fetched)),
+                    ("not_kept", .integer(upstream.prefetch.notKept)),
                     ("pages", .integer(upstream.prefetch.pages)), ("errors", .integer(upstream.prefetch.errors)),
                 ])
             ),

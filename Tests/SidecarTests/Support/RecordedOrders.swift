@@ -129,6 +129,7 @@ final class RecordedOrders: Orders {
     /// How many more may be under way.
     var window = Int.max
     func fetch(_ key: Bytes) -> FetchedAhead {
+        if text(key).hasPrefix("never:") { return .never }
         guard room > 0 else { return .full }
         guard window > 0 else { return .later }
         room -= 1
