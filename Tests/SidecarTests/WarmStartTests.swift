@@ -92,4 +92,38 @@ struct WarmStartTests {
         _ = world.pass(ms: 50)
         #expect(world.status.prefetch.state == .done && world.status.prefetch.fetched == 2)
     }
+
+    @Test(
+        "What has not been fetched is left for the next process: before it begins, on the way, and when there was no room"
+    )
+    func unfetched() {
+        var policy = FlowWorld.policy { $0.prefetch.jitterMs = 200 }
+        policy.prefetch.warm = names("a", "b", "c")
+        let world = FlowWorld(policy)
+        world.orders.window = 1
+        world.connect(link: 1)
+        #expect(world.unfetched == names("a", "b", "c"))
+        #expect(world.pass(ms: 250).contains("fetch a"))
+        #expect(world.unfetched == names("b", "c"))
+        world.orders.window = 1
+        world.orders.room = 1
+        _ = world.pass(ms: 100)
+        world.orders.window = 1
+        _ = world.pass(ms: 100)
+        #expect(world.status.prefetch.state == .full && world.unfetched == names("c"))
+        world.orders.room = 1
+        _ = world.flush()
+        #expect(world.pass(ms: 250).contains("fetch c") && world.unfetched.isEmpty)
+    }
+
+    @Test("What is left stands behind what is hot, each name once, within the bound")
+    func merged() {
+        var hot = names("a", "b")
+        hot.appendNew(names("c", "b", "d"))
+        #expect(hot == names("a", "b", "c", "d"))
+        var many = HotNames()
+        for number in 1..<HotNames.countMax { many.append(Array("k\(number)".utf8)) }
+        many.appendNew(names("k1", "a", "b"))
+        #expect(many.count == HotNames.countMax && many.from(HotNames.countMax - 1) == names("a"))
+    }
 }

@@ -288,7 +288,7 @@ extension ConfigKey {
                 name: "path", expected: "an absolute path of a file, e.g. \"/var/lib/ferrite/warm\"",
                 check: { $0.isEmpty || $0.hasPrefix("/") ? nil : "\"\($0)\" is not absolute" }),
             .prefetch,
-            "File to which the names of the 10,000 hottest keys are written each minute and at the end, and whose keys are fetched first at the next start, at prefetch's pace. No values are written. A file that something else has written is left as it is. Empty: none."
+            "File to which the names of the 10,000 hottest keys are written each minute and at the end, and whose keys are fetched first at the next start, at prefetch's pace; those that it has not come to stay behind them. No values are written. A file that something else has written is left as it is. Empty: none."
         ),
         ConfigKey(
             "prefetch.enabled", \.prefetch.enabled, .boolean, .prefetch,

@@ -88,5 +88,7 @@ final class Loop {
 
     func flush() { flow.flush(engine.nowNs) }
 
+    var unfetched: HotNames { flow.prefetch.unfetched }
+
     func prefetch(_ pattern: [UInt8]) -> PrefetchAnswer { flow.beginPrefetch(pattern, engine.nowNs) }
 }

@@ -149,8 +149,10 @@ extension LoopHandle: Steered {
         return await ask { $0.prefetch(pattern) } ?? .underWay
     }
 
-    /// The hottest copies' names, so many at most.
+    /// The hottest copies' names, so many at most, and behind them what an earlier process has left and nobody has fetched yet:
+    /// one that lives for moments must not throw the list away. None if there is no copy.
     func hottestNames() async -> HotNames {
+        let unfetched = await ask { $0.unfetched }
         var counts = [Int](repeating: 0, count: 256)
         await walk { loop, cursor in
             var found = [Int](repeating: 0, count: 256)
@@ -174,6 +176,7 @@ extension LoopHandle: Steered {
             others.append($0.1)
         }
         names.append(others)
+        if let unfetched, !names.isEmpty { names.appendNew(unfetched) }
         return names
     }
 

@@ -19,6 +19,20 @@ struct HotNames: Sendable, Equatable {
         for place in 0..<others.count { append(others[place]) }
     }
 
+    /// Those that are not there already.
+    mutating func appendNew(_ others: HotNames) {
+        if others.isEmpty { return }
+        let own = self
+        let known = Set((0..<own.count).map { own[$0] })
+        for place in 0..<others.count where !known.contains(others[place]) { append(others[place]) }
+    }
+
+    func from(_ place: Int) -> HotNames {
+        var rest = HotNames()
+        for place in place..<count { rest.append(self[place]) }
+        return rest
+    }
+
     /// The heat at which there are enough, counted from the hottest down: those of more are all taken, and of those that are
     /// just so hot as many as there is room for. 0 when there are never enough. `counts`: how many are of each heat.
     static func leastHeat(_ counts: [Int]) -> UInt8 {

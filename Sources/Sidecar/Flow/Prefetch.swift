@@ -51,6 +51,8 @@ struct Prefetch {
     /// Names of the page at hand that are still to be fetched.
     private var names = HotNames()
     private var next = 0
+    /// They are those of `warm`.
+    private var isWarm = false
     private var warm: HotNames
     private var fillsFromNs: UInt64 = 0
 
@@ -83,6 +85,9 @@ struct Prefetch {
         phase = .waiting(untilNs: nowNs)
         return true
     }
+
+    /// Of what was hot in an earlier process, what has not been fetched: the next process should.
+    var unfetched: HotNames { isWarm ? names.from(next) : warm }
 
     private var patterns: [[UInt8]] { byHand ?? policy.patterns }
 
@@ -130,10 +135,13 @@ struct Prefetch {
         status.state = .running
         guard byHand == nil else { return }
         swap(&names, &warm)
+        isWarm = true
         status.names = UInt64(names.count)
     }
 
     private mutating func forgetNames() {
+        warm = unfetched
+        isWarm = false
         names.removeAll()
         next = 0
     }

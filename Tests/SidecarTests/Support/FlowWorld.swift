@@ -115,6 +115,7 @@ final class FlowWorld {
     var wantsAddresses: Bool { flow.wantsAddresses }
     var isFinished: Bool { flow.isFinished }
     var isConnecting: Bool { flow.isConnecting }
+    var unfetched: HotNames { flow.prefetch.unfetched }
     var pinCount: Int { flow.pins.count }
 
     static func policy(_ change: (inout SidecarConfig) -> Void = { _ in }) -> FlowPolicy {
