@@ -272,19 +272,32 @@ struct PrefetchTests {
         #expect(world.flush() == ["drop all", scan])
     }
 
-    @Test("One by hand while the upstream is away stands before the configured one, not in its place")
-    func byHandBeforeTheLink() {
+    @Test("One by hand needs the upstream: without it nothing begins, and nothing stands in the way of a later one")
+    func byHandWithoutUpstream() {
+        let world = FlowWorld(FlowWorld.policy())
+        #expect(world.prefetch("b:*") == .unreachable)
+        world.connect(link: 1)
+        _ = world.orders.take()
+        #expect(world.prefetch("b:*") == .begun)
+        #expect(world.orders.take() == ["send 1: SCAN 0 MATCH b:* COUNT 100 TYPE string"])
+        #expect(world.prefetch("c:*") == .underWay)
+        _ = world.turn(.down(1))
+        #expect(world.prefetch("c:*") == .unreachable)
+    }
+
+    @Test("One by hand stands before the configured one that waits, not in its place")
+    func byHandBeforeTheConfigured() {
         var policy = FlowWorld.policy {
             $0.prefetch.enabled = true
             $0.prefetch.patterns = ["a:*"]
-            $0.prefetch.jitterMs = 0
+            $0.prefetch.jitterMs = 1_000
         }
         policy.prefetch.warm.append(Array("hot".utf8))
         let world = FlowWorld(policy)
-        #expect(world.prefetch("b:*") == .begun)
         world.connect(link: 1)
+        #expect(world.prefetch("b:*") == .begun)
         #expect(world.pass(ms: 20).allSatisfy { !$0.hasPrefix("fetch") } && world.status.prefetch.pages == 1)
-        let ordered = world.turn(page("0", "b:1")) + world.pass(ms: 50)
+        let ordered = world.turn(page("0", "b:1")) + world.pass(ms: 1_100)
         #expect(
             ordered.filter { $0.hasPrefix("fetch") || $0.contains("SCAN") } == [
                 "fetch b:1", "fetch hot", "send 1: SCAN 0 MATCH a:* COUNT 100 TYPE string",

@@ -45,6 +45,8 @@ struct AdminPages: HTTPPages {
         case .begun: .text("prefetch of \(pattern) has begun; ferritectl stats and the log show how far it is\n")
         case .underWay: .text("a prefetch is under way already\n", status: 409)
         case .bypassed: .text("bypass is on: what is fetched would not be kept\n", status: 409)
+        case .unreachable:
+            .text("the upstream is not connected, or does not answer: nothing can be fetched now\n", status: 503)
         }
     }
 

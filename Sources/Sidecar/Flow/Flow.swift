@@ -323,6 +323,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     mutating func beginPrefetch(_ pattern: [UInt8], _ nowNs: UInt64) -> PrefetchAnswer {
         self.nowNs = nowNs
         guard !isBypassed else { return .bypassed }
+        guard tracked.isUp, !tracked.heartbeat.isLate, !breaker.isOpen else { return .unreachable }
         guard prefetch.begin(nowNs, pattern: pattern) else { return .underWay }
         settle()
         return .begun

@@ -78,9 +78,13 @@ struct Prefetch {
         phase = .waiting(untilNs: nowNs &+ jitterNs)
     }
 
-    /// Of this pattern alone, at once; false when one is under way.
+    /// Of this pattern alone, at once; false when one is under way. The configured one, if it waits, begins behind it.
     mutating func begin(_ nowNs: UInt64, pattern: [UInt8]) -> Bool {
-        guard phase == .resting else { return false }
+        switch phase {
+        case .resting: break
+        case .waiting where byHand == nil: isWantedAgain = true
+        case .waiting, .scanning: return false
+        }
         byHand = [pattern]
         phase = .waiting(untilNs: nowNs)
         return true
@@ -233,6 +237,8 @@ enum PrefetchAnswer: Sendable {
     case underWay
     /// Nothing would be kept.
     case bypassed
+    /// The upstream is not connected, or does not answer.
+    case unreachable
 }
 
 /// PrefetchStatus — how far it has come, for the log, the metrics and ferritectl.
