@@ -108,6 +108,20 @@ struct MetricsServerTests {
         }
     }
 
+    @Test(
+        "a body that is too large is refused at once, announced or not",
+        arguments: [
+            ("Content-Length: 4097\r\n\r\n", 413),
+            ("Transfer-Encoding: chunked\r\n\r\n1001\r\n" + String(repeating: "x", count: 4097), 413),
+            ("Connection: close\r\nContent-Length: 4096\r\n\r\n" + String(repeating: "x", count: 4096), 405),
+        ])
+    func largeBody(rest: String, status: Int) async throws {
+        try await withServer { port, _ in
+            let answer = try await exchange(port, "POST / HTTP/1.1\r\nHost: x\r\n" + rest)
+            #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(answer)")
+        }
+    }
+
     @Test("a connection is kept, and pipelined requests are answered in order")
     func keepAlive() async throws {
         try await withServer { port, _ in

@@ -21,9 +21,9 @@ struct AdminOptions: ParsableArguments {
         }
     }
 
-    /// Percent-encoded for a query.
-    static func encoded(_ text: String) -> String {
-        text.utf8.map { byte in
+    /// An argument, percent-encoded for a query.
+    static func encoded(_ argument: String) -> String {
+        bytes(of: argument).map { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
                 UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."):
@@ -31,6 +31,15 @@ struct AdminOptions: ParsableArguments {
             default: "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
             }
         }.joined()
+    }
+
+    /// As it was given: a key may be of any bytes, and what is not UTF-8 has become U+FFFD in a String.
+    private static func bytes(of argument: String) -> [UInt8] {
+        for given in UnsafeBufferPointer(start: CommandLine.unsafeArgv, count: Int(CommandLine.argc)) {
+            guard let given, String(cString: given) == argument else { continue }
+            return Array(UnsafeRawBufferPointer(start: given, count: strlen(given)))
+        }
+        return Array(argument.utf8)
     }
 }
 

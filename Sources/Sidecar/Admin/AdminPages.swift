@@ -31,18 +31,19 @@ struct AdminPages: HTTPPages {
         }
     }
 
-    private func flush(_ pattern: String?) async -> HTTPPage {
+    private func flush(_ pattern: [UInt8]?) async -> HTTPPage {
         guard let pattern else {
             await loop.dropAll()
             return .text("flushed: nothing is cached any more\n")
         }
-        return .text("flushed: \(await loop.drop(matching: pattern)) keys that match \(pattern)\n")
+        return .text("flushed: \(await loop.drop(matching: pattern)) keys that match \(Self.show(pattern))\n")
     }
 
-    private func prefetch(_ pattern: String?) async -> HTTPPage {
+    private func prefetch(_ pattern: [UInt8]?) async -> HTTPPage {
         guard let pattern, !pattern.isEmpty else { return .text("which keys? ?pattern=user:*\n", status: 400) }
         return switch await loop.prefetch(pattern) {
-        case .begun: .text("prefetch of \(pattern) has begun; ferritectl stats and the log show how far it is\n")
+        case .begun:
+            .text("prefetch of \(Self.show(pattern)) has begun; ferritectl stats and the log show how far it is\n")
         case .underWay: .text("a prefetch is under way already\n", status: 409)
         case .bypassed: .text("bypass is on: what is fetched would not be kept\n", status: 409)
         case .unreachable:
@@ -77,8 +78,10 @@ struct AdminPages: HTTPPages {
         return .text(lines.joined())
     }
 
-    /// "a=b&c=d", percent-encoded.
-    static func value(of name: String, in query: String) -> String? {
+    private static func show(_ pattern: [UInt8]) -> String { String(decoding: pattern, as: UTF8.self) }
+
+    /// "a=b&c=d", percent-encoded; of any bytes, as keys are.
+    private static func value(of name: String, in query: String) -> [UInt8]? {
         for part in query.split(separator: "&") {
             let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             if pair[0] == name { return decoded(pair.count > 1 ? pair[1] : "") }
@@ -86,7 +89,7 @@ struct AdminPages: HTTPPages {
         return nil
     }
 
-    private static func decoded(_ text: Substring) -> String {
+    private static func decoded(_ text: Substring) -> [UInt8] {
         var bytes: [UInt8] = []
         var rest = Array(text.utf8)[...]
         while let byte = rest.popFirst() {
@@ -99,7 +102,7 @@ struct AdminPages: HTTPPages {
                 bytes.append(byte)
             }
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return bytes
     }
 }
 
@@ -108,8 +111,8 @@ protocol Steered: Sendable {
     /// And prefetch begins anew.
     func dropAll() async
     /// Returns how many copies went.
-    func drop(matching pattern: String) async -> UInt64
-    func prefetch(_ pattern: String) async -> PrefetchAnswer
+    func drop(matching pattern: [UInt8]) async -> UInt64
+    func prefetch(_ pattern: [UInt8]) async -> PrefetchAnswer
     /// Returns whether it is on now: the fleet's may be.
     func bypass(_ isOn: Bool) async -> Bool
     func deadLetters() async -> ([DeadLetter], nowNs: UInt64)

@@ -124,8 +124,7 @@ extension LoopHandle: Steered {
 
     func dropAll() async { _ = await ask { $0.flush() } }
 
-    func drop(matching pattern: String) async -> UInt64 {
-        let pattern = Array(pattern.utf8)
+    func drop(matching pattern: [UInt8]) async -> UInt64 {
         var total: UInt64 = 0
         for _ in 0..<Self.passesMax {
             var cursor: UInt64 = 0
@@ -144,10 +143,7 @@ extension LoopHandle: Steered {
         return total
     }
 
-    func prefetch(_ pattern: String) async -> PrefetchAnswer {
-        let pattern = Array(pattern.utf8)
-        return await ask { $0.prefetch(pattern) } ?? .underWay
-    }
+    func prefetch(_ pattern: [UInt8]) async -> PrefetchAnswer { await ask { $0.prefetch(pattern) } ?? .unreachable }
 
     /// The hottest copies' names, so many at most, and behind them what an earlier process has left and nobody has fetched yet:
     /// one that lives for moments must not throw the list away. None if there is no copy.

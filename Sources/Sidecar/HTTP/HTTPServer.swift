@@ -73,9 +73,12 @@ private final class PageHandler: ChannelInboundHandler {
         case .head(let head):
             self.head = head
             bodyBytes = 0
+            let announced = head.headers.first(name: "Content-Length").flatMap { Int($0) } ?? 0
+            if announced > Self.bodyBytesMax { refuse(head, context) }
         case .body(let body):
+            guard let head else { return }
             bodyBytes += body.readableBytes
-            if bodyBytes > Self.bodyBytesMax { context.close(promise: nil) }
+            if bodyBytes > Self.bodyBytesMax { refuse(head, context) }
         case .end:
             guard let head else { return }
             self.head = nil
@@ -93,6 +96,14 @@ private final class PageHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         context.close(promise: nil)
+    }
+
+    /// Its body is too large, and not waited for.
+    private func refuse(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        self.head = nil
+        var head = head
+        head.headers.replaceOrAdd(name: "Connection", value: "close")
+        write(.text("a body of more than \(Self.bodyBytesMax) bytes is not read\n", status: 413), head, context)
     }
 
     private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
