@@ -543,6 +543,22 @@ def _(t):
     expect_true("prefetch has fetched" in sidecar.log(), "the log does not tell")
 
 
+@test("prefetch: one walk serves all patterns, and what a rule never keeps is not fetched", once=True)
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 3_000, "other:{}")
+    filled(t, redis, 10, "nc:{}")
+    filled(t, redis, 10)
+    sidecar = t.sidecar(redis, settings={
+        "prefetch.enabled": "true", "prefetch.patterns": "absent:*,nc:*,item:*", "prefetch.jitter": "0",
+        "rules": '[{pattern = "nc:*", cache = false}]'})
+    wait_until(lambda: prefetch_state(sidecar)["state"] == "done", what="the end of the prefetch")
+    state = prefetch_state(sidecar)
+    expect((state["names"], state["fetched"], state["not_kept"]), (20, 10, 10), "names, fetched, not kept")
+    expect_true(30 <= state["pages"] <= 40, f"{state}")
+    expect_true("not_kept=10" in sidecar.log() and "none is fetched ahead" in sidecar.log(), sidecar.log())
+
+
 @test("prefetch: its rates hold, and a flush begins it anew")
 def _(t):
     redis = t.redis()
@@ -650,6 +666,25 @@ def _(t):
         expect(file.read(), "something else")
 
 
+@test("warm start: a process that lives for moments leaves the list as long as it was", once=True)
+def _(t):
+    redis = t.redis()
+    filled(t, redis, 1_000)
+    path = os.path.join(redis.folder, "warm")
+    text = "FERRITE WARM 1\n" + "".join(f"{len(f'item:{n}')} item:{n}\n" for n in range(1_000))
+    with open(path, "w") as file:
+        file.write(text)
+    sidecar = t.sidecar(redis, settings={"warm_start": path, "prefetch.jitter": "1m"}).wait_until_tracking()
+    with t.client(sidecar) as client:
+        client.call("GET", "item:700")
+        client.call("GET", "item:701")
+    expect(sidecar.stop(), 0)
+    with open(path) as file:
+        left = file.read().splitlines()
+    expect(sorted(left), sorted(text.splitlines()), "names in the file")
+    expect(sorted(left[1:3]), ["8 item:700", "8 item:701"], "those that were hot")
+
+
 @test("warm start: of keys that are all as hot as many are noted as there is room for, the hottest first", once=True)
 def _(t):
     redis = t.redis()
@@ -704,6 +739,12 @@ def _(t):
     expect(steer(path, "flush")[0], 0)
     client.call("GET", "other")
     expect(sidecar.metric("ferrite_keyspace_misses_total"), misses + 1, "misses after a flush")
+    for key in (b"bytes:\xff", b"bytes:\xfe"):
+        client.call("GET", key)
+    code, text = steer(path, "flush", b"bytes:\xff")
+    expect_true(code == 0 and text.startswith("flushed: 1 keys"), text)
+    expect(steer(path, "flush")[0], 0)
+    client.call("GET", "other")
     expect(steer(path, "prefetch", "user:2?")[0], 0)
     wait_until(lambda: sidecar.metrics()['ferrite_keys{database="0"}'] == 11.0, what="ten keys that were fetched")
     expect(steer(path, "bypass", "on")[0], 0)
@@ -823,6 +864,8 @@ def _(t):
     expect_true(code != 0 and "bypass is on" in text, text)
     steer(path, "bypass", "off")
     redis.kill()
+    code, text = steer(path, "prefetch", "through:*")
+    expect_true(code == 69 and "not connected" in text, text)
     expect(client.call("SET", "k", "queued"), Status("OK"))
     expect(client.call("GET", "k"), b"queued")
     steer(path, "bypass", "on")
