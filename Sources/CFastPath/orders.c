@@ -42,6 +42,11 @@ void fp_link_abort(fp_engine *engine, fp_link id) {
     if (link) link_abort(&engine->links, link);
 }
 
+void fp_link_reset_at_end(fp_engine *engine, fp_link id) {
+    struct link *link = link_at(&engine->links, id);
+    if (link) loop_reset_at_end(engine->links.loop, &link->conn);
+}
+
 void fp_link_finish(fp_engine *engine, fp_link id) {
     struct link *link = link_at(&engine->links, id);
     if (link) link_finish(&engine->links, link);
@@ -121,9 +126,9 @@ void fp_slot_close(fp_engine *engine, fp_slot id) {
     if (slot) session_close(&engine->serve, slot->session);
 }
 
-void fp_hold(fp_engine *engine, bool held) {
-    if (engine->serve.held && !held) clients_release(&engine->clients, STALL_HELD);
-    engine->serve.held = held;
+void fp_hold(fp_engine *engine, fp_hold_kind what) {
+    if (engine->serve.held > what) clients_release(&engine->clients, STALL_HELD);
+    engine->serve.held = what;
 }
 
 void fp_refuse(fp_engine *engine, const void *error, size_t length) {
@@ -209,7 +214,12 @@ void fp_trust(fp_engine *engine, uint32_t epoch, bool trusted, uint64_t until_ns
     struct serve *serve = &engine->serve;
     if (serve->epoch != 0 && epoch != serve->epoch) serve->has_others = true;
     serve->epoch = epoch;
-    if (serve_suspect && !serve->serve_suspect) drop_unresolved(engine);
+    if (serve_suspect && !serve->serve_suspect) {
+        drop_unresolved(engine);
+        /* What they asked for may be here, and is served from now on. */
+        clients_release(&engine->clients, STALL_HELD);
+        serve->write_moved = true;
+    }
     serve->serve_suspect = serve_suspect;
     engine->trusted = trusted;
     engine->trusted_until_ns = until_ns;
@@ -240,7 +250,7 @@ static void send_written(fp_engine *engine, struct link *link, const struct writ
     struct links *links = &engine->links;
     const uint8_t *value = written->bytes + written->key_length;
     bool expires = written->expire_at_ms != STORE_NEVER;
-    if (expires && written->expire_at_ms <= engine->serve.now_ms) {
+    if (written->deletes) {
         send_text(engine, link, "*2\r\n$3\r\nDEL\r\n");
         link_send_bulk(links, link, written->bytes, written->key_length);
         return;
@@ -259,9 +269,8 @@ static void send_written(fp_engine *engine, struct link *link, const struct writ
 static void fetch_behind(fp_engine *engine, const struct written *written) {
     struct serve *serve = &engine->serve;
     struct store_key key = {.bytes = written->bytes, .length = written->key_length, .hash = written->hash};
-    if (serve->bypass || !written->is_read || !rules_find(&serve->rules, key.bytes, key.length)->caches ||
-        flight_find(serve, &key))
-        return;
+    const struct rule *rule = rules_find(&serve->rules, key.bytes, key.length);
+    if (serve->bypass || !written->is_read || !rule->fills_behind || flight_find(serve, &key)) return;
     serve->stats.fetches_behind += flight_send_later(serve, &key, FP_TRACE_BEHIND_WRITE);
 }
 
@@ -279,7 +288,7 @@ uint32_t fp_behind_send(fp_engine *engine, fp_link id, uint32_t count, size_t ba
     while (sent < count && link && link->out.bytes < backlog_max) {
         const struct written *written = behind_queued(&engine->serve.behind);
         if (!written || !serve_request_fits(&engine->serve, (size_t)written->key_length + written->value_length)) break;
-        behind_send(&engine->serve.behind);
+        behind_send(&engine->serve.behind, engine->serve.now_ns);
         overtake(&engine->serve, written);
         send_written(engine, link, written);
         fetch_behind(engine, written);
@@ -294,11 +303,11 @@ fp_name fp_behind_flying(const fp_engine *engine) {
     return (fp_name){.bytes = written->bytes, .length = written->key_length, .refused_ns = written->refused_ns};
 }
 
-static void count_outcome(struct stats *stats, fp_outcome outcome) {
+static void count_outcome(struct stats *stats, enum behind_outcome outcome) {
     switch (outcome) {
-    case FP_OUTCOME_CONFIRMED: stats->behind_confirmed++; return;
-    case FP_OUTCOME_RETRIED: stats->behind_retried++; return;
-    case FP_OUTCOME_REFUSED: stats->behind_refused++; return;
+    case BEHIND_CONFIRMED: stats->behind_confirmed++; return;
+    case BEHIND_RETRIED: stats->behind_retried++; return;
+    case BEHIND_REFUSED: stats->behind_refused++; return;
     }
 }
 
@@ -308,8 +317,9 @@ void fp_behind_done(fp_engine *engine, fp_outcome outcome) {
     const struct written *written = behind_flying(&serve->behind);
     if (!written) return;
     if (outcome == FP_OUTCOME_CONFIRMED) trace_note(serve->trace, written->hash, FP_TRACE_CONFIRMED, 0);
-    if (!written->ghost) count_outcome(&serve->stats, outcome);
-    behind_done(&serve->behind, outcomes[outcome], serve->now_ns);
+    bool ghost = written->ghost; /* it may be gone behind that */
+    enum behind_outcome became = behind_done(&serve->behind, outcomes[outcome], serve->now_ns);
+    if (!ghost) count_outcome(&serve->stats, became);
     serve->write_moved = true;
 }
 

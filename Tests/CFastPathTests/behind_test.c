@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "store/hash.h"
 #include "test.h"
 
@@ -40,7 +41,7 @@ static void put(struct model *model, uint32_t number) {
 }
 
 static void send(struct model *model) {
-    const struct written *written = behind_send(&model->behind);
+    const struct written *written = behind_send(&model->behind, 1);
     if (!written) return;
     uint32_t *sent = model->sent[model->sent_last++ % 4096];
     sent[0] = (uint32_t)(written->bytes[1] - 'a');
@@ -154,6 +155,67 @@ TEST("write-behind: what was written before a moment is settled when that is, wh
     behind_deinit(&model.behind);
 }
 
+/* "v", and how long it lives. */
+static struct written *put_for(struct model *model, uint64_t expire_at_ms) {
+    char name[2];
+    struct store_key key = key_of(0, name);
+    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)"v", 1, expire_at_ms));
+    return behind_find(&model->behind, &key);
+}
+
+TEST("write-behind: since when a key's writes are refused is not forgotten when it is written anew, but when one is "
+     "carried out") {
+    struct model model = {.random = 5};
+    budget_init(&model.budget, 64 << 20);
+    behind_init(&model.behind, &model.budget, 1 << 20);
+    put_for(&model, STORE_NEVER);
+    behind_send(&model.behind, 1);
+    EXPECT(behind_done(&model.behind, BEHIND_RETRIED, 100) == BEHIND_RETRIED);
+    EXPECT(put_for(&model, STORE_NEVER)->refused_ns == 100); /* in its place */
+    behind_send(&model.behind, 200);
+    EXPECT(put_for(&model, STORE_NEVER)->refused_ns == 100); /* behind it */
+    behind_done(&model.behind, BEHIND_CONFIRMED, 300);
+    EXPECT(put_for(&model, STORE_NEVER)->refused_ns == 0);
+    behind_send(&model.behind, 400);
+    struct written *last = put_for(&model, STORE_NEVER);
+    EXPECT(last->refused_ns == 0);
+    behind_done(&model.behind, BEHIND_RETRIED, 500); /* the one that it follows */
+    EXPECT(last->refused_ns == 500);
+    behind_send(&model.behind, 600);
+    behind_done(&model.behind, BEHIND_REFUSED, 700);
+    EXPECT(put_for(&model, STORE_NEVER)->refused_ns == 0 && behind_is_settled(&model.behind, 3));
+    behind_deinit(&model.behind);
+    EXPECT(model.budget.used == 0);
+}
+
+TEST("write-behind: what is confirmed when its time is over is deleted; what is confirmed late is sent once more") {
+    struct model model = {.random = 5};
+    budget_init(&model.budget, 64 << 20);
+    behind_init(&model.behind, &model.budget, 1 << 20);
+    put_for(&model, 100);
+    EXPECT(!behind_send(&model.behind, 10 * NS_PER_MS)->deletes);
+    EXPECT(behind_done(&model.behind, BEHIND_CONFIRMED, 100 * NS_PER_MS) == BEHIND_RETRIED);
+    EXPECT(!behind_is_settled(&model.behind, 2));
+    EXPECT(behind_send(&model.behind, 101 * NS_PER_MS)->deletes);
+    EXPECT(behind_done(&model.behind, BEHIND_CONFIRMED, 102 * NS_PER_MS) == BEHIND_CONFIRMED);
+    EXPECT(behind_is_empty(&model.behind));
+    put_for(&model, 10000);
+    for (int round = 0; round < 2; round++) {
+        behind_send(&model.behind, 200 * NS_PER_MS);
+        enum behind_outcome became = behind_done(&model.behind, BEHIND_CONFIRMED, 700 * NS_PER_MS);
+        EXPECT(became == (round == 0 ? BEHIND_RETRIED : BEHIND_CONFIRMED));
+    }
+    put_for(&model, 10000);
+    behind_send(&model.behind, 200 * NS_PER_MS);
+    EXPECT(behind_done(&model.behind, BEHIND_CONFIRMED, 699 * NS_PER_MS) == BEHIND_CONFIRMED);
+    put_for(&model, STORE_NEVER);
+    behind_send(&model.behind, 200 * NS_PER_MS);
+    EXPECT(behind_done(&model.behind, BEHIND_CONFIRMED, 9000 * NS_PER_MS) == BEHIND_CONFIRMED);
+    EXPECT(behind_is_empty(&model.behind));
+    behind_deinit(&model.behind);
+    EXPECT(model.budget.used == 0);
+}
+
 TEST("write-behind: bytes are bounded, and every one is given back") {
     struct model model = {.random = 5};
     budget_init(&model.budget, 64 << 20);
@@ -167,7 +229,7 @@ TEST("write-behind: bytes are bounded, and every one is given back") {
     }
     EXPECT(taken > 80 && taken < 100 && model.behind.bytes <= 100000);
     EXPECT(behind_could_hold(&model.behind, 1, 20000) && !behind_could_hold(&model.behind, 1, 30000));
-    while (behind_send(&model.behind)) behind_done(&model.behind, BEHIND_REFUSED, 1);
+    while (behind_send(&model.behind, 1)) behind_done(&model.behind, BEHIND_REFUSED, 1);
     EXPECT(model.behind.bytes == 0 && model.behind.table.live == 0);
     behind_deinit(&model.behind);
     EXPECT(model.budget.used == 0);

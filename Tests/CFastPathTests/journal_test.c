@@ -57,7 +57,7 @@ static void put(struct model *model) {
 }
 
 static void send(struct model *model) {
-    const struct written *written = behind_send(&model->behind);
+    const struct written *written = behind_send(&model->behind, 1);
     if (!written) return;
     uint32_t *sent = model->sent[model->sent_last++ % PLACES];
     sent[0] = (uint32_t)(written->bytes[1] - 'a');

@@ -1346,7 +1346,7 @@ static struct world *world_behind(void) {
 
 /* The oldest is sent and confirmed. */
 static void carry_out(struct world *world) {
-    EXPECT(behind_send(&world->serve.behind));
+    EXPECT(behind_send(&world->serve.behind, world->serve.now_ns));
     behind_done(&world->serve.behind, BEHIND_CONFIRMED, 1);
 }
 
@@ -1487,7 +1487,7 @@ TEST("write-behind: a read waits for its client's command that was sent though a
     struct world *world = world_behind();
     ask(world, &world->b, "SET k 1\r\n");
     EXPECT(ask(world, &world->a, "STRLEN k\r\n") == DISPATCH_STALL);
-    EXPECT(behind_send(&world->serve.behind));
+    EXPECT(behind_send(&world->serve.behind, world->serve.now_ns));
     ask(world, &world->b, "SET k 2\r\n");
     behind_done(&world->serve.behind, BEHIND_CONFIRMED, 1);
     EXPECT(ask(world, &world->a, "STRLEN k\r\n") == DISPATCH_DONE);
@@ -1595,6 +1595,41 @@ TEST("write-behind: a write for which there is memory only without its place in 
     EXPECT(world->serve.behind.queued == 0);
     budget_give(&world->budget, BUDGET_SLABS, taken);
     EXPECT(ask(world, &world->b, large) == DISPATCH_DONE && world->serve.behind.queued == 1);
+    world_end(world);
+}
+
+TEST("write-behind: a client that is being closed keeps no room from others, though it has not gone") {
+    struct world *world = world_behind();
+    static char large[64 + 200000];
+    for (char key[] = "a"; key[0] < 'f'; key[0]++) {
+        set_line(large, key, 200000);
+        EXPECT(ask(world, &world->b, large) == DISPATCH_DONE);
+    }
+    EXPECT(ask(world, &world->a, large) == DISPATCH_STALL && world->serve.behind.kept_for == &world->a);
+    world->serve.write_moved = false;
+    session_close(&world->serve, &world->a);
+    EXPECT(world->serve.behind.kept_for == NULL && world->serve.write_moved);
+    world_end(world);
+}
+
+TEST("while commands are held fetches may go, and nothing while all is held") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    const struct {
+        fp_hold_kind held;
+        const char *line;
+        bool goes;
+    } cases[] = {{FP_HOLD_COMMANDS, "GET missing\r\n", true}, {FP_HOLD_COMMANDS, "MGET k missing\r\n", true},
+                 {FP_HOLD_COMMANDS, "STRLEN x\r\n", false},   {FP_HOLD_COMMANDS, "SET x 1\r\n", false},
+                 {FP_HOLD_ALL, "GET gone\r\n", false},        {FP_HOLD_ALL, "MGET gone x\r\n", false},
+                 {FP_HOLD_ALL, "GET k\r\n", true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        world->serve.held = cases[i].held;
+        EXPECT((ask(world, &world->b, cases[i].line) == DISPATCH_DONE) == cases[i].goes);
+        if (!cases[i].goes) EXPECT(world->b.stall == STALL_HELD);
+        session_deinit(&world->serve, &world->b);
+        session_init(&world->b, 2);
+    }
     world_end(world);
 }
 

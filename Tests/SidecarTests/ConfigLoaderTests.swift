@@ -61,6 +61,14 @@ struct ConfigLoaderTests {
         }
     }
 
+    @Test("journal leads to a directory or to nothing")
+    func journalPath() throws {
+        let settings = ["upstream": "r", "mode": "write-behind"]
+        let problems = problems(loader(nil, settings.merging(["journal": "/dev/null"]) { $1 }))
+        #expect(problems.first?.contains("\"/dev/null\" is there and is no directory; expected a directory") ?? false)
+        #expect(try loader(nil, settings.merging(["journal": "/tmp"]) { $1 }).load().config.journal == "/tmp")
+    }
+
     @Test("warm_start leads to a file or to nothing", arguments: ["/dev/null", "/tmp"])
     func warmStartPath(path: String) throws {
         let problems = problems(loader(nil, ["upstream": "r", "warm_start": path]))

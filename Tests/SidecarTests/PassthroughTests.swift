@@ -133,6 +133,21 @@ struct PassthroughTests {
         #expect(world.pass(ms: 5) == ["release"])
     }
 
+    @Test("Reads are held no longer than they would wait for their answer: then they hear that it would come too late")
+    func clogged() {
+        let world = FlowWorld.connected()
+        world.orders.backlogs[1] = 2 << 20
+        #expect(world.turn(.write(3, "SET", "a", "v")).last == "hold")
+        #expect(world.pass(ms: 49) == [])
+        #expect(world.pass(ms: 1) == ["hold commands"])
+        let late = "-ERR upstream up:1 does not answer reads within 50 ms: only few are sent|"
+        #expect(world.turn(.miss(7, "k")) == ["fail 7: \(late)"])
+        #expect(world.turn(.mgetKey(8, "k"), .mgetKey(9, "j"), .mget(8, "MGET", "k", "j")).count == 2)
+        world.orders.backlogs[1] = 0
+        #expect(world.pass(ms: 5) == ["release"])
+        #expect(world.turn(.miss(10, "k")).contains("send 1: GET k"))
+    }
+
     @Test("INFO is the upstream's with our section behind it")
     func info() {
         let world = FlowWorld.connected()

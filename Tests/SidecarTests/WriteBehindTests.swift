@@ -53,6 +53,66 @@ struct WriteBehindTests {
         #expect(world.flow.writes.deadLetters == [])
     }
 
+    @Test("Our own words in place of an answer that there was no memory for refuse nothing")
+    func answerIsLost() {
+        let world = world()
+        world.orders.queuedKeys = ["a"]
+        _ = world.turn()
+        #expect(
+            world.turn(.reply(1, "-ERR local_memory is spent: the reply cannot be held")) == ["a is retried"])
+    }
+
+    @Test("The log hears of refusals when they begin, and every ten seconds while they last")
+    func refusalIsTold() {
+        let world = world()
+        world.orders.queuedKeys = ["a"]
+        for _ in 0..<60 {
+            _ = world.pass(ms: 200)
+            while let awaited = world.flow.tracked.owed.first?.pointee.awaited {
+                _ = world.turn(.reply(1, awaited == .written ? "-OOM full" : "+PONG"))
+            }
+        }
+        #expect(
+            world.flow.notices.filter { $0 == .writesRefused(reason: "OOM full", retryMs: 5_000) }.count == 2)
+    }
+
+    @Test("A server that is a replica now is doubted: a new connection shows whether the address leads elsewhere")
+    func replica() {
+        let world = FlowWorld.connected(
+            FlowWorld.policy {
+                $0.mode = .writeBehind
+                $0.upstream = UpstreamAddress(host: "127.0.0.1", port: 7)
+            })
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(1, "+PONG"))
+        let orders = world.turn(.write(4, "SET", "a", "v", "NX"), .reply(1, "-READONLY You can't write"))
+        #expect(orders.contains { $0.hasPrefix("open 2: ") })
+        #expect(world.turn(.up(2)).contains("send 2: PING"))
+        #expect(world.turn(.reply(2, "*0"), .reply(2, "$12|run_id:other"), .reply(2, "+PONG")).contains("abort link 1"))
+    }
+
+    @Test("Where the upstream has a name that is asked first, at most once in half a second")
+    func replicaByName() {
+        let world = world()
+        _ = world.pass(ms: 1_000)
+        world.orders.queuedKeys = ["a"]
+        _ = world.turn(.reply(1, "+PONG"))
+        #expect(world.turn(.reply(1, "-READONLY You can't write")) == ["a is retried"])
+        #expect(world.wantsAddresses)
+        world.resolve(.addresses([Array("elsewhere".utf8)]))
+        let orders = world.orders.take()
+        #expect(orders.contains("abort link 1") && orders.contains("open 2: elsewhere"))
+        world.resolve(.addresses([Array("elsewhere".utf8)]))
+        world.connect(link: 2)
+        _ = world.pass(ms: 1_000)
+        _ = world.turn(.reply(2, "+OK"), .reply(2, "+PONG"), .write(5, "INCR", "x"), .reply(2, "-READONLY x"))
+        #expect(world.wantsAddresses)
+        world.resolve(.addresses([Array("elsewhere".utf8)]))
+        #expect(world.orders.take().contains { $0.hasPrefix("open 3: ") }) /* the name leads here: a connection tells */
+        _ = world.turn(.write(6, "INCR", "x"), .reply(2, "-READONLY x"))
+        #expect(!world.wantsAddresses)
+    }
+
     @Test("What is refused for longer than retry_for is given up, and so is at once what is refused for good")
     func refusedForGood() {
         let world = world()

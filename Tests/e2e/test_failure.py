@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import tempfile
+import threading
 import time
 
 from resp import Closed, ReplyError, Status, encode
@@ -87,6 +88,35 @@ def _(t):
     wait_until(lambda: client.ask("GET", "missing0") is None, 6, what="an answer from the thawed upstream")
     expect(client.call("SET", "k", "new"), Status("OK"))
     expect(client.call("GET", "k"), b"new")
+
+
+@test("a frozen upstream with more writes on their way than a link holds: reads fail within read_timeout all the same")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis).wait_until_tracking()
+    writers = [t.client(sidecar) for _ in range(8)]
+    client = t.client(sidecar)
+    t.cache(client, t.client(redis), "v")
+    redis.freeze()
+    try:
+        for n, writer in enumerate(writers):
+            # More than the sockets' buffers take.
+            threading.Thread(target=swallow, args=(writer, n), daemon=True).start()
+        time.sleep(0.2)
+        for n in range(10):
+            reply, seconds = timed(lambda: client.ask("GET", f"missing{n}"))
+            expect_error(reply, "upstream")
+            expect_below(seconds, READ_TIMEOUT + SLACK, "seconds until a miss failed")
+            expect(client.call("GET", "k"), b"v")
+    finally:
+        redis.thaw()
+
+
+def swallow(writer, n):
+    """1 MB writes until nothing takes them any more."""
+    with contextlib.suppress(OSError, TimeoutError, Closed):
+        for _ in range(4):
+            writer.send("SET", f"large{n}", "x" * 1_000_000)
 
 
 @test("an upstream that freezes under a SORT: what it may have read without naming it is still served when it is gone")

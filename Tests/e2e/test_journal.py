@@ -10,7 +10,7 @@ import threading
 import time
 
 from resp import Closed, Status
-from runner import expect, expect_error, expect_true, test
+from runner import expect, expect_below, expect_error, expect_true, test
 from servers import wait_until
 
 
@@ -292,14 +292,37 @@ def _(t):
     expect(set(direct.call("MGET", *[f"k{n}" for n in range(100_000)], timeout=20)), {b"second"})
 
 
+def syncs(folder):
+    """The environment of a process whose calls of fdatasync are counted, and the file that counts them."""
+    library, counted = os.path.join(folder, "syncs.so"), os.path.join(folder, "syncs")
+    source = os.path.join(os.path.dirname(__file__), "syncs.c")
+    subprocess.run([shutil.which("cc") or "clang", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return {"LD_PRELOAD": library, "FERRITE_SYNCS": counted}, counted
+
+
+@test("journal: a disk that does not answer holds the end up for seconds, not for ever, and the log says what stays")
+def _(t):
+    redis = t.redis()
+    environment, counted = syncs(redis.folder)
+    settings = {"mode": "write-behind", "journal": folder_of(redis), "journal_fsync": "always", "drain_timeout": "1s"}
+    sidecar = t.sidecar(redis, env=environment, settings=settings).wait_until_tracking()
+    client = t.client(sidecar)
+    client.call("SET", "k", "kept")
+    wait_until(is_empty(sidecar), what="it is carried out")
+    open(counted + ".hangs", "w").close()
+    client.send("SET", "k", "asked")
+    began = time.monotonic()
+    expect(sidecar.stop(20.0), 0)
+    expect_below(time.monotonic() - began, 8.0, "seconds to the end")
+    expect_true("the journal's disk has not answered" in sidecar.log(), sidecar.log())
+
+
 @test("journal: always brings each batch to the disk before it is acknowledged")
 def _(t):
     redis = t.redis()
-    library, counted = os.path.join(redis.folder, "syncs.so"), os.path.join(redis.folder, "syncs")
-    source = os.path.join(os.path.dirname(__file__), "syncs.c")
-    subprocess.run([shutil.which("cc") or "clang", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    environment, counted = syncs(redis.folder)
     sidecar = t.sidecar(
-        redis, env={"LD_PRELOAD": library, "FERRITE_SYNCS": counted},
+        redis, env=environment,
         settings={"mode": "write-behind", "journal": folder_of(redis), "journal_fsync": "always"}).wait_until_tracking()
 
     def calls():

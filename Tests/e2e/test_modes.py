@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 from resp import Closed, ReplyError, Status, encode
@@ -349,6 +350,53 @@ def _(t):
 
 
 # ---- rules ----
+
+
+@test("write-behind: an upstream that stands still for a while neither brings a key back nor makes it live longer")
+def _(t):
+    redis = t.redis()
+    sidecar = behind(t, redis)
+    client = t.client(sidecar)
+    redis.freeze()
+    try:
+        client.pipeline([("SET", "brief", "v", "PX", 200), ("SET", "long", "v", "PX", 5_000)])
+        began = time.monotonic()
+        seen = []
+        while time.monotonic() < began + 0.8:
+            seen.append(client.call("GET", "brief"))
+            time.sleep(0.01)
+    finally:
+        redis.thaw()
+    while time.monotonic() < began + 1.5:
+        seen.append(client.call("GET", "brief"))
+        time.sleep(0.002)
+    changes = [seen[0], *(after for before, after in zip(seen, seen[1:]) if after != before)]
+    expect(changes, [b"v", None])
+    wait_until(lambda: waiting(sidecar) == 0, what="carried out")
+    left, passed = redis.client().call("PTTL", "long"), 1_000 * (time.monotonic() - began)
+    expect_true(left <= 5_000 - passed + 100, f"{left} ms are left after {passed:.0f}")
+
+
+@test("write-behind: a key that is written again and again while it is refused holds nobody up beyond retry_for")
+def _(t):
+    redis = t.redis("--maxmemory", "1")
+    sidecar = behind(t, redis, **{"write_behind.retry_for": "1s"})
+    writer, other = t.client(sidecar), t.client(sidecar, timeout=10.0)
+    writer.call("SET", "hot", "0")
+    done = threading.Event()
+
+    def write():
+        while not done.wait(0.2):
+            writer.call("SET", "hot", "1")
+
+    def ask():
+        try:
+            expect(other.call("DBSIZE"), 0)
+        finally:
+            done.set()
+    t.threads([write, ask])
+    expect_true(outcomes(sidecar, "refused") >= 1, "given up")
+    wait_until(lambda: "refuses acknowledged writes for now: OOM" in sidecar.log(), what="the log's line")
 
 
 @test("rules: mode, ttl and cache by pattern, the first that matches")

@@ -173,6 +173,8 @@ void fp_link_close(fp_engine *engine, fp_link link);
 /* The same by a reset: what the kernel still holds is not sent, so that it cannot arrive behind what is sent elsewhere.
  */
 void fp_link_abort(fp_engine *engine, fp_link link);
+/* From now on the link ends so whenever it ends, with the process too, however that ends. */
+void fp_link_reset_at_end(fp_engine *engine, fp_link link);
 /* Nothing more will be sent: behind what is unsent the upstream sees an end of file, answers what it was asked, ends
  * what blocks, and closes. */
 void fp_link_finish(fp_engine *engine, fp_link link);
@@ -218,9 +220,15 @@ void fp_client_close(fp_engine *engine, fp_client client);
 /* Closes the client that a slot belongs to: for a write whose fate is unknown. */
 void fp_slot_close(fp_engine *engine, fp_slot slot);
 
-/* While held, clients stall at the first command that needs an upstream; hits are served. Used during the short time
- * in which a first connection is being made, and when a link's backlog is full. */
-void fp_hold(fp_engine *engine, bool held);
+typedef FP_ENUM(fp_hold_kind, uint8_t) {
+    FP_HOLD_NOTHING,
+    FP_HOLD_COMMANDS, /* all but the fetches of GET and MGET, whose events still come */
+    FP_HOLD_ALL
+} fp_hold_kind;
+
+/* Clients stall at the first command that is held; hits are served. Used during the short time in which a first
+ * connection is being made, and while a link's backlog is full. */
+void fp_hold(fp_engine *engine, fp_hold_kind what);
 
 /* While there is an error, commands for a shared link are answered with it at once, since they cannot be sent, and
  * drop nothing: what is cached stays. No bytes end it. Misses still come as events. */

@@ -161,6 +161,11 @@ static inline void loop_abort(struct loop *loop, struct loop_conn *conn) {
     else socket_abort(conn->fd);
 }
 
+/* Whenever it ends from now on it ends so, if only with the process. */
+static inline void loop_reset_at_end(struct loop *loop, struct loop_conn *conn) {
+    if (likely(!loop->ops->abort)) socket_abort(conn->fd);
+}
+
 /* Closes the socket (with the next loop_wait at the latest) and forgets the connection: no event of it follows, conn
  * and what it was sending may be freed at once. Also what ends a connection after LOOP_CLOSED. */
 static inline void loop_remove(struct loop *loop, struct loop_conn *conn) { loop->ops->remove(loop, conn); }

@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 #define WRITTEN_MAX (1u << 20)
 #define BUCKETS (1u << 14)
 #define HEAP_BYTES 16u /* what malloc adds to a piece */
+/* A heartbeat that takes longer is late as well. */
+#define LATE_NS (NS_PER_S / 2)
 
 bool behind_init(struct behind *behind, struct budget *budget, size_t bytes_max) {
     behind->budget = budget;
@@ -173,6 +177,7 @@ static struct written *take(struct behind *behind, const struct store_key *key, 
         written->place = place;
         if (behind->next_place <= place) behind->next_place = place + 1;
         written->is_read = old && old->is_read;
+        written->refused_ns = old ? old->refused_ns : 0;
         written->bucket_next = *bucket_of(behind, key->hash);
         *bucket_of(behind, key->hash) = written->item.index;
         append(behind, written);
@@ -181,7 +186,7 @@ static struct written *take(struct behind *behind, const struct store_key *key, 
     written->key_length = key->length;
     written->value_length = length;
     written->expire_at_ms = expire_at_ms;
-    written->refused_ns = 0;
+    written->is_late = false;
     behind->bytes += cost((size_t)key->length + length);
     return written;
 }
@@ -230,7 +235,11 @@ uint64_t behind_oldest(const struct behind *behind) {
 
 const struct written *behind_queued(const struct behind *behind) { return at(behind, behind->queued_first); }
 
-struct written *behind_send(struct behind *behind) {
+static bool is_over(const struct written *written, uint64_t now_ns) {
+    return written->expire_at_ms <= now_ns / NS_PER_MS; /* never, of one without an end */
+}
+
+struct written *behind_send(struct behind *behind, uint64_t now_ns) {
     struct written *written = at(behind, behind->queued_first);
     if (!written) return NULL;
     behind->queued_first = written->next;
@@ -245,6 +254,8 @@ struct written *behind_send(struct behind *behind) {
     behind->flying_last = written->item.index;
     behind->flying++;
     written->flies = true;
+    written->sent_ns = now_ns;
+    written->deletes = is_over(written, now_ns);
     return written;
 }
 
@@ -363,17 +374,45 @@ bool behind_restore(struct behind *behind, uint64_t place, const struct store_ke
     return take(behind, key, value, length, expire_at_ms, place);
 }
 
-void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns) {
+/* Since when the server refuses the key is its last write's to know: whoever waits for the key's place is not to wait
+ * anew with each write. */
+static void note_refused(struct behind *behind, const struct written *ghost, uint64_t since_ns) {
+    struct written *last = at(behind, *bucket_of(behind, ghost->hash));
+    while (last && !same_key(last, ghost)) last = at(behind, last->bucket_next);
+    if (last && (since_ns == 0 || last->refused_ns == 0)) last->refused_ns = since_ns;
+}
+
+/* Who has been told that it is gone must not see it again, nor anybody for much longer than was asked for. */
+static bool must_be_sent_again(struct written *written, uint64_t now_ns) {
+    if (written->ghost || written->deletes || written->expire_at_ms == STORE_NEVER) return false;
+    if (is_over(written, now_ns)) return true;
+    bool is_late = !written->is_late && now_ns - written->sent_ns >= LATE_NS;
+    written->is_late |= is_late;
+    return is_late;
+}
+
+enum behind_outcome behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns) {
     struct written *written = take_flying(behind);
-    if (!written) return;
+    if (!written) return outcome;
+    if (outcome == BEHIND_CONFIRMED && must_be_sent_again(written, now_ns)) {
+        requeue(behind, &behind->queued_first, written);
+        return BEHIND_RETRIED;
+    }
     if (outcome == BEHIND_RETRIED || (outcome == BEHIND_REFUSED && written->ghost)) {
         if (written->refused_ns == 0) written->refused_ns = now_ns;
-        if (written->ghost) stick(behind, written);
-        else requeue(behind, &behind->queued_first, written);
-        return;
+        if (written->ghost) {
+            note_refused(behind, written, written->refused_ns);
+            stick(behind, written);
+        } else {
+            requeue(behind, &behind->queued_first, written);
+        }
+        return outcome;
     }
+    written->refused_ns = 0; /* a later write of the key is not to inherit it */
+    if (written->ghost) note_refused(behind, written, 0);
     unstick(behind, written);
     retire(behind, written);
+    return outcome;
 }
 
 void behind_unsend(struct behind *behind) {

@@ -18,8 +18,8 @@
  * sending. With a journal it waits until that says so as well, since what the journal does not know to be carried out
  * is sent again by the process that comes after this one.
  *
- * Reads look here first: nothing that comes from the upstream is newer. Memory: owner BUDGET_BEHIND, at most bytes_max.
- * Loop thread only. */
+ * Reads look here first: nothing that comes from the upstream is newer. Memory: owner BUDGET_BEHIND, at most bytes_max,
+ * and the buckets and the table's last step, some 100 KiB. Loop thread only. */
 #ifndef FERRITE_SERVE_BEHIND_H
 #define FERRITE_SERVE_BEHIND_H
 
@@ -34,12 +34,15 @@ struct written {
     uint64_t place;
     uint64_t hash;
     uint64_t expire_at_ms; /* absolute, monotonic; STORE_NEVER */
-    uint64_t refused_ns;   /* when it was first refused for now; 0: it was not */
+    uint64_t sent_ns;      /* when it was last sent */
+    uint64_t refused_ns;   /* since when the server has refused the key's writes for now; 0: it has not */
     uint32_t key_length, value_length;
     bool ghost, flies;
+    bool deletes;      /* its time was over when it was last sent: as DEL */
     bool done;         /* waits for the journal only */
     uint64_t noted_by; /* done: the number of the batch that says so */
     bool is_read;      /* somebody wants it: the copy is fetched behind it */
+    bool is_late;      /* was carried out so late that its time to live has been sent again */
     uint8_t *bytes;    /* key, then value */
 };
 
@@ -107,11 +110,14 @@ void behind_unnote(struct behind *behind);
 /* The oldest that waits to be sent, NULL if none does. */
 const struct written *behind_queued(const struct behind *behind);
 /* The next one to be sent, which flies from now on; NULL if none is queued. Valid until it is confirmed. */
-struct written *behind_send(struct behind *behind);
+struct written *behind_send(struct behind *behind, uint64_t now_ns);
 
-/* What has become of the one that has flown longest. */
+/* What has become of the one that has flown longest. One that is confirmed is sent again all the same when its time is
+ * over (to delete the key), and once when it was under way for so long that the key would live too long: a time to live
+ * is sent as what is left of it, and runs from when the upstream carries it out. */
 enum behind_outcome { BEHIND_CONFIRMED, BEHIND_RETRIED, BEHIND_REFUSED };
-void behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns);
+/* Returns what has become of it in truth. */
+enum behind_outcome behind_done(struct behind *behind, enum behind_outcome outcome, uint64_t now_ns);
 /* The one of which the next outcome will be told; NULL if none flies. */
 const struct written *behind_flying(const struct behind *behind);
 /* The link is lost: all that fly are to be sent again. */

@@ -32,8 +32,8 @@ static bool replies_fit(const struct serve *serve, const struct session *session
     return replies * (each > REPLY_BYTES_LEAST ? each : REPLY_BYTES_LEAST) < serve->budget->total / REPLIES_SHARE;
 }
 
-bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
-    if (lane != FP_LANE_PINNED && serve->held) dispatch_stall(serve, session, STALL_HELD);
+static bool may_go(struct serve *serve, struct session *session, fp_lane lane, bool held) {
+    if (held) dispatch_stall(serve, session, STALL_HELD);
     else if (session->slot_count >= SERVE_SLOTS_A_CLIENT || !replies_fit(serve, session))
         dispatch_stall(serve, session, STALL_SLOTS);
     else if (session->lane_count && session->lane != lane) dispatch_stall(serve, session, STALL_LANE);
@@ -42,6 +42,14 @@ bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane l
         return true;
     }
     return false;
+}
+
+bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane) {
+    return may_go(serve, session, lane, lane != FP_LANE_PINNED && serve->held != FP_HOLD_NOTHING);
+}
+
+bool dispatch_may_fetch(struct serve *serve, struct session *session) {
+    return may_go(serve, session, FP_LANE_TRACKED, serve->held == FP_HOLD_ALL);
 }
 
 /* A key of a command that MULTI queues; of more than can be kept, all keys. False when memory is short. */

@@ -120,7 +120,7 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
         if (unlikely(ripe)) refresh(serve, &key);
         return DISPATCH_DONE;
     }
-    if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
+    if (!dispatch_may_fetch(serve, session)) return DISPATCH_STALL;
     if (!flight && !behind) flight = flight_find(serve, &key);
     bool joined = flight;
     if (!flight) flight = flight_start(serve, &key, FLIGHT_SINGLE);
@@ -230,7 +230,7 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
         serve_count(serve, COMMAND_ID_MGET, false);
         return fits ? DISPATCH_DONE : short_of_memory(serve, session);
     }
-    if (!dispatch_may_travel(serve, session, FP_LANE_TRACKED)) return DISPATCH_STALL;
+    if (!dispatch_may_fetch(serve, session)) return DISPATCH_STALL;
     /* Only the upstream can read them all at one instant, and it must know of the writes. */
     if (write_must_wait(serve, session, command)) return wait_for_writes(serve, session, command);
     struct flight *leader = start_group(serve, session, count);

@@ -9,11 +9,13 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
 enum dispatched read_mget(struct serve *serve, struct session *session, const struct command *command,
                           const uint8_t *raw, size_t length, bool *handled);
 
-/* Behind one hit of GET in `every`, on average, the copy is compared with what the upstream has; 0: never. */
+/* Behind one hit in `every`, on average, the copy is compared with what the upstream has; 0: never. */
 void read_audit(struct serve *serve, uint64_t every);
 
 /* The lane of a command and whether it must wait: see dispatch.c. */
 bool dispatch_may_travel(struct serve *serve, struct session *session, fp_lane lane);
+/* The same for a fetch, which may go while other commands are held. */
+bool dispatch_may_fetch(struct serve *serve, struct session *session);
 enum dispatched dispatch_stall(struct serve *serve, struct session *session, enum stall why);
 
 #endif

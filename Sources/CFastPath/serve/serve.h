@@ -82,7 +82,7 @@ struct serve {
     bool has_others;       /* there may be entries of other epochs */
     uint32_t suspect_from; /* entries of epochs before are not served at all: somebody may have read what is newer */
     bool serve_suspect;
-    bool held;
+    fp_hold_kind held;
     bool bypass; /* nothing is served from the store, nor kept */
     bool allow_admin;
     struct rules rules;

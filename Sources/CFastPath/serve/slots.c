@@ -453,8 +453,15 @@ static void forget_slots(struct serve *serve, struct session *session, struct sl
     session->last = session->ripe = kept;
 }
 
+/* Who has left it room looks again. */
+static void give_up_room(struct serve *serve, struct session *session) {
+    if (serve->behind.kept_for == session) serve->write_moved = true;
+    behind_give_up_room(&serve->behind, session);
+}
+
 static void close_behind(struct serve *serve, struct session *session, struct slot *kept) {
     forget_slots(serve, session, kept);
+    give_up_room(serve, session);
     session->closing = true;
     session_mark_dirty(serve, session);
 }
@@ -482,8 +489,7 @@ void session_deinit(struct serve *serve, struct session *session) {
     forget_slots(serve, session, NULL);
     drop_silent(serve, session, session->silent_last);
     CHECK(session->slot_count == 0 && session->lane_count == 0 && session->held_bytes == 0);
-    if (serve->behind.kept_for == session) serve->write_moved = true; /* who has left it room looks again */
-    behind_give_up_room(&serve->behind, session);
+    give_up_room(serve, session);
     chain_clear(&session->out, &serve->blocks);
     buffer_free(&session->multi_written, serve->budget, BUDGET_SLOTS);
     buffer_free(&session->multi_looked, serve->budget, BUDGET_SLOTS);

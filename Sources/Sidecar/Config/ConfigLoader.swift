@@ -38,6 +38,7 @@ struct ConfigLoader {
         state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
         readPasswordFile(&state)
         checkWarmStart(&state)
+        checkJournal(&state)
 
         let upstreamGiven = state.sources["upstream"] != nil || state.failed.contains("upstream")
         let othersWrong = !state.problems.isEmpty
@@ -262,6 +263,15 @@ struct ConfigLoader {
             ConfigProblem(
                 source: state.sources["warm_start"], key: "warm_start", what: "\"\(path)\" is there and is no file",
                 expected: "the path of a file, which is made if it is not there, e.g. /var/lib/ferrite/warm"))
+    }
+
+    private func checkJournal(_ state: inout State) {
+        let path = state.config.journal
+        guard !path.isEmpty, !state.failed.contains("journal"), TextFile.isNoFolder(path) else { return }
+        state.problems.append(
+            ConfigProblem(
+                source: state.sources["journal"], key: "journal", what: "\"\(path)\" is there and is no directory",
+                expected: "a directory of this sidecar alone, which is made if it is not there, e.g. /var/lib/ferrite/journal"))
     }
 
     private func warnings(_ state: State) -> [String] {

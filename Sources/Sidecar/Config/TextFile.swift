@@ -39,6 +39,12 @@ enum TextFile {
         return stat(path, &facts) == 0 && facts.st_mode & S_IFMT != S_IFREG
     }
 
+    /// Something is there, and it is no folder.
+    static func isNoFolder(_ path: String) -> Bool {
+        var facts = stat()
+        return stat(path, &facts) == 0 && facts.st_mode & S_IFMT != S_IFDIR
+    }
+
     /// nil when it cannot be read.
     static func read(_ path: String, bytesMax: Int) -> String? {
         guard let bytes = try? bytes(path, bytesMax: bytesMax) else { return nil }

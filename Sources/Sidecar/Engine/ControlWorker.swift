@@ -42,4 +42,15 @@ final class Semaphore: @unchecked Sendable {
     func wait() {
         while sem_wait(semaphore) != 0 {}
     }
+
+    /// False when nothing has come in that time.
+    func wait(seconds: Int) -> Bool {
+        var until = timespec()
+        clock_gettime(CLOCK_REALTIME, &until)
+        until.tv_sec += seconds
+        while sem_timedwait(semaphore, &until) != 0 {
+            if errno != EINTR { return false }
+        }
+        return true
+    }
 }

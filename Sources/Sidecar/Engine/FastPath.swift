@@ -28,6 +28,14 @@ enum Keep {
     case answer
 }
 
+/// Which commands wait that need an upstream.
+enum Hold {
+    case nothing
+    /// All but the fetches of GET and MGET.
+    case commands
+    case all
+}
+
 /// What became of a write that had been acknowledged.
 enum WriteOutcome {
     case confirmed
@@ -259,6 +267,7 @@ struct FastPath: Orders, @unchecked Sendable {
     func backlog(_ link: LinkID) -> Int { fp_link_backlog(engine, link) }
     func closeLink(_ link: LinkID) { fp_link_close(engine, link) }
     func abortLink(_ link: LinkID) { fp_link_abort(engine, link) }
+    func resetAtEnd(_ link: LinkID) { fp_link_reset_at_end(engine, link) }
     func finishLink(_ link: LinkID) { fp_link_finish(engine, link) }
 
     // MARK: clients
@@ -283,7 +292,13 @@ struct FastPath: Orders, @unchecked Sendable {
     func failPin(_ client: ClientID, _ error: Bytes) { fp_pin_fail(engine, client, error.baseAddress, error.count) }
     func closeClient(_ client: ClientID) { fp_client_close(engine, client) }
     func closeSlot(_ slot: SlotID) { fp_slot_close(engine, slot) }
-    func hold(_ held: Bool) { fp_hold(engine, held) }
+    func hold(_ what: Hold) {
+        switch what {
+        case .nothing: fp_hold(engine, .FP_HOLD_NOTHING)
+        case .commands: fp_hold(engine, .FP_HOLD_COMMANDS)
+        case .all: fp_hold(engine, .FP_HOLD_ALL)
+        }
+    }
     func refuse(_ error: Bytes) { fp_refuse(engine, error.baseAddress, error.count) }
 
     // MARK: the store

@@ -25,20 +25,26 @@ final class JournalWriter: Sendable {
         worker.run { [self] in whenDone(journal.perform(work)) }
     }
 
-    /// Returns when all that it was told to do is done, `whenDone` included.
-    func wait() {
+    /// A disk that has not answered by then may never.
+    static let patienceSeconds = 2
+
+    /// True when all that it was told to do is done, `whenDone` included; false when the disk does not answer.
+    func wait() -> Bool {
         let done = Semaphore()
         worker.run { done.signal() }
-        done.wait()
+        return done.wait(seconds: Self.patienceSeconds)
     }
 
-    /// Returns when it is done. The loop thread, when the loop has ended.
-    @discardableResult
-    func finish(_ work: JournalWork) -> JournalOutcome {
-        let outcome = Mutex<JournalOutcome?>(nil)
-        run(work) { done in outcome.withLock { $0 = done } }
-        wait()
-        return outcome.withLock { $0 } ?? JournalOutcome(work: work, failure: nil, status: status)
+    /// What came of it; nil when the disk does not answer. The loop thread, when the loop has ended.
+    func finish(_ work: JournalWork) -> JournalOutcome? {
+        let outcome = Outcome()
+        run(work) { done in outcome.value.withLock { $0 = done } }
+        return wait() ? outcome.value.withLock { $0 } : nil
+    }
+
+    /// Outlives whoever does not wait for it any longer.
+    private final class Outcome: Sendable {
+        let value = Mutex<JournalOutcome?>(nil)
     }
 
     private static func clockMs() -> Int64 {

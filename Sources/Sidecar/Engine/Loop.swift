@@ -13,22 +13,30 @@ final class Loop {
         flow.journaling.status = journal
     }
 
-    func run(with services: LoopServices) {
+    /// False when the journal's thread is left with what it does: the engine must outlive it.
+    func run(with services: LoopServices) -> Bool {
         while !flow.isFinished {
             if !services.executor.isIdle { services.executor.runJobs(self) }
             serveWishes(services)
             services.sawTurn(turn(until: flow.deadlineNs))
         }
-        services.journal?.wait()
+        let waits = services.journal?.wait() ?? true
         services.executor.close(self)
-        if let journal = services.journal { finish(journal) }
-        serveWishes(services)
+        let isOver = waits && (services.journal.map(finish) ?? true)
+        if !isOver { flow.notices.append(.journalHangs(seconds: JournalWriter.patienceSeconds)) }
+        if isOver { serveWishes(services) } else { services.log(flow.notices) }
+        return isOver
     }
 
     /// What has been carried out is told; when all has been, there is nothing to tell.
-    private func finish(_ journal: JournalWriter) {
-        while let work = nextJournalWork() { journalDid(journal.finish(work)) }
-        flow.journalEnded(journal.finish(flow.unwritten == 0 ? .clear : .sync))
+    private func finish(_ journal: JournalWriter) -> Bool {
+        while let work = nextJournalWork() {
+            guard let outcome = journal.finish(work) else { return false }
+            journalDid(outcome)
+        }
+        guard let outcome = journal.finish(flow.unwritten == 0 ? .clear : .sync) else { return false }
+        flow.journalEnded(outcome)
+        return true
     }
 
     /// Returns the time of the turn.

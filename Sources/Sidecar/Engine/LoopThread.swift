@@ -322,6 +322,7 @@ private final class LoopStart: Sendable {
 
     private func serve(_ facts: Facts, _ handle: LoopHandle) {
         let last: StatsSnapshot
+        let isOver: Bool
         do {
             var policy = FlowPolicy(
                 config, networkName: facts.networkName, networkReason: facts.networkReason,
@@ -329,12 +330,12 @@ private final class LoopStart: Sendable {
             policy.prefetch.warm = warm
             let loop = Loop(
                 engine: engine, policy: policy, traceKey: config.traceKey, journal: journal?.status ?? JournalStatus())
-            loop.run(with: handle.services)
+            isOver = loop.run(with: handle.services)
             last = loop.snapshot()
         }
         handle.ended(last)
         engine.unlisten()
-        engine.destroy()
+        if isOver { engine.destroy() }
     }
 }
 

@@ -10,14 +10,15 @@
 /// The reply to a command whose keys are unknown needs the same on the tracked link itself, since the pushes for what it
 /// wrote come behind its reply. There the PING is sent right behind the command, and costs no further round trip.
 ///
-/// Nothing waits without tracking, since there is no announcement to wait for; nor while the link is silent or lost,
-/// since then no entry of its epoch is served until it has been fetched again. Nor does a fetch that is under way take
-/// anybody then who has been told of more: it may have read before that.
+/// Without tracking nothing waits, since there is no announcement to wait for, unless writes are queued: those that the
+/// upstream has carried out must be known to be, or they would answer reads behind what was written after them. Nor does
+/// anything wait while the link is silent or lost, since then no entry of its epoch is served until it has been fetched
+/// again. Nor does a fetch that is under way take anybody then who has been told of more: it may have read before that.
 extension Flow {
     /// The fence for what has come just now by a link other than the tracked one.
     @inline(__always)
     mutating func fence() -> FenceID {
-        guard policy.fence, tracked.tracking else { return 0 }
+        guard policy.fence, tracked.tracking || policy.writesBehind else { return 0 }
         if tracked.heartbeat.isSilent { orders.closeFlights() }
         return tracked.heartbeat.fence()
     }

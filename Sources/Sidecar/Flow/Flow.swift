@@ -50,8 +50,9 @@ struct Flow<Engine: Orders>: ~Copyable {
     /// For the log, in order.
     var notices: [FlowNotice] = []
 
-    private var isHeld = false
-    private(set) var isCrowded = false
+    private var held = Hold.nothing
+    /// When more became owed or unsent than is good for the budget; 0: it is not.
+    private var crowdedSinceNs: UInt64 = 0
     /// Nothing is served from the cache: by hand, or by the fleet's control key.
     var isBypassed = false
     var isBypassedByHand = false
@@ -267,25 +268,31 @@ struct Flow<Engine: Orders>: ~Copyable {
         return next
     }
 
+    var isCrowded: Bool { crowdedSinceNs != 0 }
+
+    /// For so long that a read held back for it would have been answered too late: it is not sent, and hears so.
+    var isClogged: Bool { isCrowded && nowNs &- crowdedSinceNs >= policy.readTimeoutNs }
+
     /* Clients are held while the upstream is being connected, and while more is owed or unsent than is good for the
-       budget. */
+       budget: reads no longer than they would wait for their answer. */
     private mutating func updateHold() {
         let isConnecting = isConnecting
         if !isConnecting, !waitingPins.isEmpty { settleWaitingPins() }
         if tracked.isUp {
             let unsent = max(orders.backlog(tracked.link), shared.link == 0 ? 0 : orders.backlog(shared.link))
             let owed = max(tracked.owed.count, shared.owed.count)
-            isCrowded =
+            let isTooMuch =
                 isCrowded
                 ? owed > FlowLimits.owedLow || unsent > FlowLimits.unsentLow
                 : owed > FlowLimits.owedHigh || unsent > FlowLimits.unsentHigh
+            crowdedSinceNs = !isTooMuch ? 0 : isCrowded ? crowdedSinceNs : nowNs
         } else {
-            isCrowded = false
+            crowdedSinceNs = 0
         }
-        let held = isConnecting || isCrowded
-        if held != isHeld {
-            isHeld = held
-            orders.hold(held)
+        let hold: Hold = isConnecting ? .all : !isCrowded ? .nothing : isClogged ? .commands : .all
+        if hold != held {
+            held = hold
+            orders.hold(hold)
         }
     }
 
@@ -349,6 +356,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         switch error {
         case 0: "the upstream closed the connection"
         case EPROTO: "the upstream sent what is not RESP"
+        case ENOMEM: "local_memory is spent: there was no room for what the link had to carry"
         default: String(cString: strerror(error))
         }
     }

@@ -23,6 +23,10 @@ extension FlowNotice {
             log.notice("upstream \(upstream) answers again")
         case .learnt(let commands):
             if commands > 0 { log.info("\(commands) commands learnt from upstream \(upstream)") }
+        case .writesRefused(let reason, let retryMs):
+            log.warning(
+                "the upstream refuses acknowledged writes for now: \(reason); each is tried again for \(TimeSpan.show(retryMs))"
+            )
         case .deadLetters(let count, let last):
             log.error(
                 "\(count == 1 ? "an acknowledged write is" : "\(count) acknowledged writes are") given up, the upstream refuses\(count == 1 ? " it" : ", the last"): \(last.reason)",
@@ -32,7 +36,7 @@ extension FlowNotice {
         case .flushedByControl: log.warning("the control key says flush: nothing is cached any more")
         case .controlUnread(let reason):
             log.warning(
-                "control_key cannot be read at the upstream, so the fleet's bypass and flush do not act here until it can; it is tried every 10 s: \(reason)"
+                "control_key cannot be read at the upstream: what it last said holds here until it can; it is tried every 10 s: \(reason)"
             )
         case .prefetched(let status):
             let how =
@@ -47,6 +51,10 @@ extension FlowNotice {
             log.notice(
                 "prefetch has fetched \(status.fetched) of \(status.names) keys in \(TimeSpan.show(status.milliseconds))\(how)",
                 metadata: metadata)
+        case .journalHangs(let seconds):
+            log.error(
+                "the journal's disk has not answered for \(seconds) s and is not waited for: its files stay, and what they have is sent by the next process"
+            )
         case .journalRestored(let writes):
             log.notice("\(writes) writes that were acknowledged before the start are in the journal and are sent now")
         case .journalTorn(let bytes):

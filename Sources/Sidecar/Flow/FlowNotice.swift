@@ -12,6 +12,8 @@ enum FlowNotice: Sendable, Equatable {
     case resumed
     /// New commands of the upstream's.
     case learnt(commands: UInt32)
+    /// Acknowledged writes are refused for now, each to be tried again for so long; once in a while.
+    case writesRefused(reason: String, retryMs: UInt64)
     /// Acknowledged writes that are given up, since the last such line.
     case deadLetters(count: Int, last: DeadLetter)
     /// At the end of a drain, when there is write-behind: what was acknowledged and has not been carried out, whether the
@@ -32,6 +34,8 @@ enum FlowNotice: Sendable, Equatable {
     case journalStuck(reason: String)
     /// They do so no longer, or the process ends.
     case journalLeft(reason: String)
+    /// At the end: the disk does not answer, and is not waited for.
+    case journalHangs(seconds: Int)
     case prefetched(PrefetchStatus)
     case bypassed(Bool)
     case flushedByControl

@@ -118,7 +118,8 @@ struct FetchRule: Sendable, Equatable {
             FetchRule(
                 pattern: Array(rule.pattern.utf8), ttlMs: rule.ttlMs ?? config.ttlDefaultMs,
                 staleMs: config.serveStale ? rule.staleMs ?? config.staleMaxMs : 0, caches: rule.cache ?? true,
-                fillsBehind: (rule.mode ?? config.mode) != .readThrough,
+                /* A broadcast of our own write comes behind the fetch, and would take what that has brought. */
+                fillsBehind: (rule.mode ?? config.mode) != .readThrough && config.tracking != .broadcast,
                 writesBehind: (rule.mode ?? config.mode) == .writeBehind)
         }
     }

@@ -13,6 +13,8 @@ protocol Orders {
     func closeLink(_ link: LinkID)
     /// What the kernel still holds is not sent.
     func abortLink(_ link: LinkID)
+    /// From now on it ends so whenever it ends, with the process too.
+    func resetAtEnd(_ link: LinkID)
     /// Behind what is unsent the upstream sees an end of file.
     func finishLink(_ link: LinkID)
 
@@ -31,7 +33,7 @@ protocol Orders {
     func failPin(_ client: ClientID, _ error: Bytes)
     func closeClient(_ client: ClientID)
     func closeSlot(_ slot: SlotID)
-    func hold(_ held: Bool)
+    func hold(_ what: Hold)
     /// What commands for a shared link are answered with at once, since they cannot be sent; empty: they can.
     func refuse(_ error: Bytes)
 

@@ -21,6 +21,7 @@ extension Flow {
     /// Events `start` to `end` are misses and keys of MGETs without anything between them.
     mutating func fetch(_ batch: Batch, from start: Int, to end: Int) {
         guard tracked.isUp, !reach.isUnreachable else { return refuseFetches(batch, start, end, reach.error) }
+        guard !isClogged else { return refuseFetches(batch, start, end, reach.slowError) }
         if isBroken {
             /* One that can be sent alone. */
             let isProbe = batch[start].kind == .miss && breaker.admits(nowNs)
@@ -101,7 +102,7 @@ extension Flow {
     /// An MGET, its keys' PTTLs before it.
     mutating func fetchMany(_ event: Event) {
         /* Its keys, in front of it, have been refused with all that waits for it. */
-        guard tracked.isUp, !reach.isUnreachable, !isBroken else { return }
+        guard tracked.isUp, !reach.isUnreachable, !isClogged, !isBroken else { return }
         orders.send(tracked.link, event.bytes)
         owe(OwedReply(ticket: event.ticket, sentNs: nowNs, awaited: .value, flags: .wantsValue))
     }
@@ -154,6 +155,7 @@ extension Flow {
         case .registration:
             heardRegistration(entry, Reply(bytes))
         case .answer:
+            if bytes[0] == UInt8(ascii: "-"), Reply(bytes).isReadOnly { doubtServer() }
             orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3, fence: fence(of: entry))
             tracked.owed.removeFirst()
         case .information:

@@ -32,6 +32,8 @@ struct TrackedLink: ~Copyable {
     var address = 0
     /// The resolver has been asked, and has not answered.
     var isResolving = false
+    /// It has been asked because the server is a replica now: whether the name leads elsewhere.
+    var isDoubted = false
     /// What it has answered since they were last tried.
     var freshAddresses: [[UInt8]]?
     /// What the addresses tried so far show.
@@ -121,6 +123,7 @@ extension Flow {
         self.nowNs = nowNs
         tracked.isResolving = false
         if case .addresses(let addresses) = resolution { tracked.freshAddresses = addresses }
+        if tracked.isDoubted { followName() }
         if case .resolving = tracked.phase {
             if case .failed(let reason) = resolution, tracked.addresses.isEmpty {
                 attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)"), .nothing)
@@ -167,6 +170,8 @@ extension Flow {
         guard case .connecting = tracked.phase else { return }
         tracked.machine = LinkMachine(.tracked(policy.tracking), policy.credentials)
         tracked.phase = .greeting(deadlineNs: nowNs &+ policy.handshakeTimeoutNs)
+        /* What the kernel still holds when this process ends must not arrive behind what the next one sends. */
+        if policy.writesBehind { orders.resetAtEnd(tracked.link) }
         orders.send(tracked.link, tracked.machine.begin())
     }
 
@@ -245,6 +250,24 @@ extension Flow {
         guard tracked.isUp, leadsElsewhere(machine) else { return false }
         closeTracked(Self.movedAway)
         return true
+    }
+
+    /// The server says that it is a replica. Where an address moves with the role, another one is there by now, while our
+    /// connection still leads to this one: a new connection shows it, or the name does. Once a second at most.
+    mutating func doubtServer() {
+        guard tracked.isUp, probe.link == 0, nowNs >= probe.notBeforeNs, !tracked.isResolving else { return }
+        guard policy.numericAddress == nil else { return openProbe() }
+        probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
+        tracked.isDoubted = true
+        tracked.isResolving = true
+        wantsAddresses = true
+    }
+
+    private mutating func followName() {
+        tracked.isDoubted = false
+        guard tracked.isUp, let fresh = tracked.freshAddresses else { return }
+        guard fresh.contains(tracked.addresses[tracked.address]) else { return closeTracked(Self.movedAway) }
+        if probe.link == 0 { openProbe() }
     }
 
     static var movedAway: String { "new connections lead to another server" }

@@ -21,6 +21,8 @@ struct WriteBehind {
     private(set) var givenUp = 0
     /// Since the last line of the log.
     private var untold = 0
+    private var refusalToldNs: UInt64?
+    private static let refusalTellNs: UInt64 = 10_000_000_000
     private var toldAtNs: UInt64 = 0
 
     init(retryNs: UInt64, seed: UInt64) {
@@ -33,6 +35,13 @@ struct WriteBehind {
         deadLetters.append(letter)
         givenUp += 1
         untold += 1
+    }
+
+    /// A refusal for now is told when it begins, and every ten seconds while it lasts.
+    fileprivate mutating func tellsRefusal(_ nowNs: UInt64) -> Bool {
+        if let told = refusalToldNs, nowNs &- told < Self.refusalTellNs { return false }
+        refusalToldNs = nowNs
+        return true
     }
 
     /// When the log is told of them, a line a second at most; UInt64.max: there are none to tell of.
@@ -78,6 +87,11 @@ enum Refusal {
 
     /// "OOM command not allowed when used memory > 'maxmemory'."
     init(_ error: String) {
+        /* Our own words, in place of an answer that there was no memory for. */
+        if error.hasPrefix("ERR local_memory is spent") {
+            self = .forNow
+            return
+        }
         let word = error.prefix { $0 != " " }
         self = Self.passing.contains { word == $0 } ? .forNow : .forGood
     }
@@ -114,10 +128,15 @@ extension Flow {
             }
             return
         }
+        if Reply(reply).isReadOnly { doubtServer() }
         let (key, refusedNs) = orders.writeBehindFlying()
         let isOver = refusedNs != 0 && nowNs &- refusedNs >= writes.retryNs
         if case .forNow = Refusal(error), key == nil || !isOver {
             orders.writeBehindIs(.retried)
+            if writes.tellsRefusal(nowNs) {
+                notices.append(
+                    .writesRefused(reason: DeadLetter.reason(error), retryMs: writes.retryNs / 1_000_000))
+            }
             if nowNs >= writes.resumeAtNs { writes.resumeAtNs = nowNs &+ writes.backoff.next() }
             return
         }

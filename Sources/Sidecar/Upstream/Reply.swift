@@ -22,6 +22,9 @@ struct Reply {
             && bytes[2] == UInt8(ascii: "K")
     }
 
+    /// A server that is a replica, and takes no writes.
+    var isReadOnly: Bool { isError && bytes.starts(with: "-READONLY ".utf8) }
+
     /// Of ":<n>".
     @inline(__always)
     var integer: Int64? {

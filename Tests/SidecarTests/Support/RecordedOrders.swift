@@ -90,6 +90,7 @@ final class RecordedOrders: Orders {
     func backlog(_ link: LinkID) -> Int { backlogs[link] ?? 0 }
     func closeLink(_ link: LinkID) { note("close link \(link)") }
     func abortLink(_ link: LinkID) { note("abort link \(link)") }
+    func resetAtEnd(_ link: LinkID) { note("reset link \(link) at its end") }
     func finishLink(_ link: LinkID) { note("finish link \(link)") }
 
     func answer(_ slot: SlotID, _ reply: Bytes, fromRESP3: Bool, fence: FenceID) {
@@ -115,7 +116,7 @@ final class RecordedOrders: Orders {
     func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }
     func closeClient(_ client: ClientID) { note("close client \(client)") }
     func closeSlot(_ slot: SlotID) { note("close slot \(slot)") }
-    func hold(_ held: Bool) { note(held ? "hold" : "release") }
+    func hold(_ what: Hold) { note(what == .nothing ? "release" : what == .all ? "hold" : "hold commands") }
     func refuse(_ error: Bytes) { refusal = text(error) }
 
     func arm(_ flight: FlightID, ttlMs: Int64, sentNs: UInt64, keep: Keep) {
