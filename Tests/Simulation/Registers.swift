@@ -13,6 +13,9 @@ struct Registers {
         /// .max: not acknowledged, or never.
         var heardAt: Int
         var client: Int
+        /// The end of a write's time to live: a write of nothing, by nobody, that may be seen from when that one was sent. 0:
+        /// it is none.
+        var endOf = 0
     }
 
     private(set) var writes: [[Write]]
@@ -34,10 +37,22 @@ struct Registers {
         writes[key].append(Write(value: value, sentAt: at, heardAt: .max, client: client))
     }
 
+    /// What was sent then ends by itself, some time.
+    mutating func sendEnd(_ key: Int, of sentAt: Int) {
+        writes[key].append(Write(value: 0, sentAt: tick(), heardAt: .max, client: -1, endOf: sentAt))
+    }
+
     /// The writes of the command sent then are acknowledged.
     mutating func acknowledge(_ key: Int, sentAt: Int) {
         let now = tick()
-        for index in writes[key].indices where writes[key][index].sentAt == sentAt { writes[key][index].heardAt = now }
+        for index in writes[key].indices {
+            let write = writes[key][index]
+            if write.sentAt == sentAt { writes[key][index].heardAt = min(write.heardAt, now) }
+            /* What this one replaces does not end any more. */
+            guard write.endOf != 0, write.endOf < sentAt, write.heardAt == .max else { continue }
+            let heardAt = writes[key].first { $0.sentAt == write.endOf }?.heardAt ?? now
+            writes[key][index].heardAt = max(write.sentAt, min(heardAt, now))
+        }
         floor[key] = max(floor[key], sentAt)
     }
 
@@ -49,7 +64,9 @@ struct Registers {
     }
 
     /// They are refused: nobody may ever see them.
-    mutating func refuse(_ key: Int, sentAt: Int) { writes[key].removeAll { $0.sentAt == sentAt } }
+    mutating func refuse(_ key: Int, sentAt: Int) {
+        writes[key].removeAll { $0.sentAt == sentAt || $0.endOf == sentAt }
+    }
 
     /// Whether a read sent at `sentAt` behind all that is older than `floor` may return this; nil: it may, and this is what
     /// it has seen.
@@ -60,7 +77,12 @@ struct Registers {
         }
     }
 
-    mutating func saw(_ key: Int, _ write: Write) { floor[key] = max(floor[key], write.sentAt) }
+    mutating func saw(_ key: Int, _ write: Write) {
+        floor[key] = max(floor[key], write.sentAt)
+        /* Who has seen that it is gone must not see it again. */
+        guard write.endOf != 0, let over = writes[key].firstIndex(where: { $0.sentAt == write.endOf }) else { return }
+        writes[key][over].heardAt = write.endOf
+    }
 }
 
 extension World {
@@ -88,6 +110,7 @@ extension World {
         asked.floors = keys.map { registers.floor[$0] }
         for (key, value) in Self.effects(of: asked.words) {
             registers.send(key, value, at: asked.number, client: client.id)
+            if asked.words[0] == "PSETEX".array { registers.sendEnd(key, of: asked.number) }
         }
     }
 
@@ -205,7 +228,10 @@ extension World {
             let other = self.key()
             add(["MGET".array, key, [UInt8]("k", other)], .read([number, other]))
         case 8...12: add(["SET".array, key, value(token)], .plain)
-        case 13: add(["PSETEX".array, key, "600000".array, value(token)], .plain)
+        case 13:
+            /* By the token, so that what the other seeds draw stays as it was. */
+            let ms = token % 2 == 0 ? 600_000 : 20 + token * 37 % 1_500
+            add(["PSETEX".array, key, [UInt8](decimal: ms), value(token)], .plain)
         case 14:
             let other = self.key()
             guard other != number else { return add(["GET".array, key], .read([number])) }

@@ -18,7 +18,7 @@ extension Flow {
     /// The fence for what has come just now by a link other than the tracked one.
     @inline(__always)
     mutating func fence() -> FenceID {
-        guard policy.fence, tracked.tracking || policy.writesBehind else { return 0 }
+        guard policy.fence, tracked.isUp, tracked.tracking || policy.writesBehind else { return 0 }
         if tracked.heartbeat.isSilent { orders.closeFlights() }
         return tracked.heartbeat.fence()
     }
