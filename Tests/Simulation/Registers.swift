@@ -48,10 +48,11 @@ struct Registers {
         for index in writes[key].indices {
             let write = writes[key][index]
             if write.sentAt == sentAt { writes[key][index].heardAt = min(write.heardAt, now) }
-            /* What this one replaces does not end any more. */
-            guard write.endOf != 0, write.endOf < sentAt, write.heardAt == .max else { continue }
-            let heardAt = writes[key].first { $0.sentAt == write.endOf }?.heardAt ?? now
-            writes[key][index].heardAt = max(write.sentAt, min(heardAt, now))
+            /* What this one replaces does not end any more; what has not been answered yet may come behind it. */
+            guard write.endOf != 0, write.endOf < sentAt, write.heardAt == .max,
+                let ended = writes[key].first(where: { $0.sentAt == write.endOf }), ended.heardAt != .max
+            else { continue }
+            writes[key][index].heardAt = max(write.sentAt, ended.heardAt)
         }
         floor[key] = max(floor[key], sentAt)
     }
