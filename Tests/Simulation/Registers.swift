@@ -71,17 +71,21 @@ struct Registers {
 
     /// Whether a read sent at `sentAt` behind all that is older than `floor` may return this; nil: it may, and this is what
     /// it has seen.
-    func find(_ key: Int, _ value: UInt64, floor: Int, sentAt: Int, client: Int) -> Write? {
+    func find(_ key: Int, _ value: UInt64, floor: Int, sentAt: Int, client: Int) -> (Write, isOnly: Bool)? {
         /* Of several that it may be, the oldest: it tells least. */
-        return writes[key].first { write in
+        let found = writes[key].filter { write in
             write.value == value && write.heardAt >= floor && !(write.client == client && write.sentAt > sentAt)
         }
+        return found.first.map { ($0, found.count == 1) }
     }
 
-    mutating func saw(_ key: Int, _ write: Write) {
+    /// `isOnly`: it can have been no other.
+    mutating func saw(_ key: Int, _ write: Write, isOnly: Bool) {
         floor[key] = max(floor[key], write.sentAt)
         /* Who has seen that it is gone must not see it again. */
-        guard write.endOf != 0, let over = writes[key].firstIndex(where: { $0.sentAt == write.endOf }) else { return }
+        guard isOnly, write.endOf != 0, let over = writes[key].firstIndex(where: { $0.sentAt == write.endOf }),
+            writes[key][over].heardAt != .max
+        else { return }
         writes[key][over].heardAt = write.endOf
     }
 }
@@ -151,7 +155,7 @@ extension World {
         for (place, key) in keys.enumerated() {
             let floor = max(asked.floors[place], client.ownFloor[key])
             guard
-                let write = registers.find(
+                let (write, isOnly) = registers.find(
                     key, values[place], floor: floor, sentAt: asked.number, client: client.id)
             else {
                 let shown = registers.writes[key].suffix(6).map {
@@ -161,7 +165,7 @@ extension World {
                     "\(client.name): \(asked.text), sent \(asked.number), got \(shorten(values[place])) of k\(key), and what was"
                         + " heard before \(floor) is old: \(shown.joined(separator: ", "))")
             }
-            registers.saw(key, write)
+            registers.saw(key, write, isOnly: isOnly)
             client.ownFloor[key] = max(client.ownFloor[key], write.sentAt)
         }
     }
