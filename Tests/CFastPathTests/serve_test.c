@@ -1619,9 +1619,12 @@ TEST("while commands are held fetches may go, and nothing while all is held") {
         fp_hold_kind held;
         const char *line;
         bool goes;
-    } cases[] = {{FP_HOLD_COMMANDS, "GET missing\r\n", true}, {FP_HOLD_COMMANDS, "MGET k missing\r\n", true},
-                 {FP_HOLD_COMMANDS, "STRLEN x\r\n", false},   {FP_HOLD_COMMANDS, "SET x 1\r\n", false},
-                 {FP_HOLD_ALL, "GET gone\r\n", false},        {FP_HOLD_ALL, "MGET gone x\r\n", false},
+    } cases[] = {{FP_HOLD_COMMANDS, "GET missing\r\n", true},
+                 {FP_HOLD_COMMANDS, "MGET k missing\r\n", true},
+                 {FP_HOLD_COMMANDS, "STRLEN x\r\n", false},
+                 {FP_HOLD_COMMANDS, "SET x 1\r\n", false},
+                 {FP_HOLD_ALL, "GET gone\r\n", false},
+                 {FP_HOLD_ALL, "MGET gone x\r\n", false},
                  {FP_HOLD_ALL, "GET k\r\n", true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         world->serve.held = cases[i].held;

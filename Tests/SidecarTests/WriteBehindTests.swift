@@ -108,7 +108,8 @@ struct WriteBehindTests {
         _ = world.turn(.reply(2, "+OK"), .reply(2, "+PONG"), .write(5, "INCR", "x"), .reply(2, "-READONLY x"))
         #expect(world.wantsAddresses)
         world.resolve(.addresses([Array("elsewhere".utf8)]))
-        #expect(world.orders.take().contains { $0.hasPrefix("open 3: ") }) /* the name leads here: a connection tells */
+        #expect(
+            world.orders.take().contains { $0.hasPrefix("open 3: ") }) /* the name leads here: a connection tells */
         _ = world.turn(.write(6, "INCR", "x"), .reply(2, "-READONLY x"))
         #expect(!world.wantsAddresses)
     }

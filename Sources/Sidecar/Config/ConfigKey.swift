@@ -124,7 +124,8 @@ extension ConfigKey {
             .upstream, "File that holds the password; line ends at its end are dropped. Not together with password."),
         ConfigKey(
             "connect_timeout", \.connectTimeoutMs, .duration(1...60_000, example: "100ms"), .upstream,
-            "How long a connection to the upstream may take to be made. Its handshake behind that may take as long again, and half a second in any case."),
+            "How long a connection to the upstream may take to be made. Its handshake behind that may take as long again, and half a second in any case."
+        ),
         ConfigKey(
             "read_timeout", \.readTimeoutMs, .duration(1...60_000, example: "50ms"), .upstream,
             "How long a cacheable read (GET, MGET) waits for the upstream before its client gets an error. Writes and all other commands wait for as long as their link lives."

@@ -271,7 +271,9 @@ struct ConfigLoader {
         state.problems.append(
             ConfigProblem(
                 source: state.sources["journal"], key: "journal", what: "\"\(path)\" is there and is no directory",
-                expected: "a directory of this sidecar alone, which is made if it is not there, e.g. /var/lib/ferrite/journal"))
+                expected:
+                    "a directory of this sidecar alone, which is made if it is not there, e.g. /var/lib/ferrite/journal"
+            ))
     }
 
     private func warnings(_ state: State) -> [String] {
