@@ -16,6 +16,11 @@ struct Registers {
         /// The end of a write's time to live: a write of nothing, by nobody, that may be seen from when that one was sent. 0:
         /// it is none.
         var endOf = 0
+        /// Its end has been seen.
+        var isOver = false
+
+        /// A read that knows of what was sent by then may not return it.
+        var oldFrom: Int { isOver ? sentAt : heardAt }
     }
 
     private(set) var writes: [[Write]]
@@ -74,7 +79,7 @@ struct Registers {
     func find(_ key: Int, _ value: UInt64, floor: Int, sentAt: Int, client: Int) -> (Write, isOnly: Bool)? {
         /* Of several that it may be, the oldest: it tells least. */
         let found = writes[key].filter { write in
-            write.value == value && write.heardAt >= floor && !(write.client == client && write.sentAt > sentAt)
+            write.value == value && write.oldFrom >= floor && !(write.client == client && write.sentAt > sentAt)
         }
         return found.first.map { ($0, found.count == 1) }
     }
@@ -86,7 +91,7 @@ struct Registers {
         guard isOnly, write.endOf != 0, let over = writes[key].firstIndex(where: { $0.sentAt == write.endOf }),
             writes[key][over].heardAt != .max
         else { return }
-        writes[key][over].heardAt = write.endOf
+        writes[key][over].isOver = true
     }
 }
 
