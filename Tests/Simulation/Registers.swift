@@ -19,7 +19,7 @@ struct Registers {
         /// Its end has been seen.
         var isOver = false
 
-        /// A read that knows of what was sent by then may not return it.
+        /// A read whose floor is above this may not return it.
         var oldFrom: Int { isOver ? sentAt : heardAt }
     }
 
