@@ -61,6 +61,19 @@ struct PrefetchTests {
         #expect(machine.status.names == 40 && machine.status.fetched == UInt64(Prefetch.pageBytesMax / 2_000))
     }
 
+    @Test("How far it is is told when it begins, every five seconds, and at the end")
+    func progress() {
+        var machine = machine(patterns: ["a*"])
+        #expect(machine.progress(0) == nil)
+        #expect(scan(&machine, atMs: 10) != nil)
+        #expect(machine.progress(10_000_000)?.names == 0)
+        hear(&machine, "*2|$1|7|*2|$2|a1|$2|a2", atMs: 20)
+        #expect(scan(&machine, atMs: 200) != nil)
+        #expect(machine.progress(200_000_000) == nil)
+        #expect(machine.progress(5_010_000_000)?.fetched == 2)
+        #expect(machine.progress(5_020_000_000) == nil)
+    }
+
     @Test("SCAN calls and fills keep to their rates")
     func rates() {
         let world = world {

@@ -588,7 +588,8 @@ def _(t):
     expect(sidecar.metric("ferrite_keyspace_misses_total"), 0.0, "misses")
     direct.call("SET", "item:7", "changed")
     wait_until(lambda: client.call("GET", "item:7") == b"changed", 2)
-    expect_true("prefetch has fetched" in sidecar.log(), "the log does not tell")
+    for words in ("prefetch has begun", "prefetch has fetched"):
+        expect_true(words in sidecar.log(), f"the log does not tell: {words}")
 
 
 @test("prefetch: one walk serves all patterns, and what a rule never keeps is not fetched", once=True)

@@ -38,6 +38,11 @@ extension FlowNotice {
             log.warning(
                 "control_key cannot be read at the upstream: what it last said holds here until it can; it is tried every 10 s: \(reason)"
             )
+        case .prefetching(let status) where status.fetched == 0: log.notice("prefetch has begun")
+        case .prefetching(let status):
+            log.notice(
+                "prefetch goes on: \(status.fetched) of \(status.names) keys so far",
+                metadata: ["pages": "\(status.pages)"])
         case .prefetched(let status):
             let how =
                 switch status.state {

@@ -36,6 +36,8 @@ enum FlowNotice: Sendable, Equatable {
     case journalLeft(reason: String)
     /// At the end: the disk does not answer, and is not waited for.
     case journalHangs(seconds: Int)
+    /// It has begun, or goes on.
+    case prefetching(PrefetchStatus)
     case prefetched(PrefetchStatus)
     case bypassed(Bool)
     case flushedByControl

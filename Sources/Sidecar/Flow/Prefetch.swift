@@ -55,6 +55,9 @@ struct Prefetch {
     private var isWarm = false
     private var warm: HotNames
     private var fillsFromNs: UInt64 = 0
+    /// When the log was last told how far it is; 0: that it has begun it is not told yet.
+    private var toldNs: UInt64 = 0
+    private static let tellNs: UInt64 = 5_000_000_000
 
     init(_ policy: Policy, seed: UInt64) {
         self.policy = policy
@@ -126,8 +129,16 @@ struct Prefetch {
         return .scan(cursor: cursor, pattern: patterns.count == 1 ? patterns[0] : nil)
     }
 
+    /// How far it is: when it begins, and every five seconds.
+    mutating func progress(_ nowNs: UInt64) -> PrefetchStatus? {
+        guard phase == .scanning, toldNs == 0 || nowNs &- toldNs >= Self.tellNs else { return nil }
+        toldNs = nowNs
+        return status
+    }
+
     private mutating func start(_ nowNs: UInt64) {
         phase = .scanning
+        toldNs = 0
         beganNs = nowNs
         nextScanNs = nowNs
         fillsFromNs = nowNs
@@ -291,6 +302,7 @@ extension Flow {
             owe(OwedReply(ticket: 0, sentNs: nowNs, awaited: .scan, flags: []))
         case .ended(let status): notices.append(.prefetched(status))
         }
+        if let status = prefetch.progress(nowNs) { notices.append(.prefetching(status)) }
     }
 
     /* Only strings are kept; a server without RESP3 may not know TYPE here. */
