@@ -73,11 +73,12 @@ void flights_announce(struct serve *serve);
 /* The event by which Swift fetches it. */
 void flight_announce(struct serve *serve, struct flight *flight, fp_event_kind kind);
 /* Answers all waiters with an error, or with a copy that may be served though it is stale; the flight ends, or stays in
- * the air for a late reply, too old by then to be joined. Nothing for a follower: its leader is told too. */
+ * the air for a late reply, and takes readers for as long as any other does. Nothing for a follower: its leader is told
+ * too. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
 
-/* When the oldest flight of the key began that nobody has asked for; 0: there is none. */
-uint64_t flight_unasked_since(struct serve *serve, const struct store_key *key);
+/* When the oldest flight of the key began that nobody waits for; 0: there is none. */
+uint64_t flight_unwaited_since(struct serve *serve, const struct store_key *key);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */
 void flights_spoil_armed(struct serve *serve, uint64_t hash);
