@@ -136,10 +136,10 @@ const char *fp_sim_unsound(const fp_engine *engine) {
     return NULL;
 }
 
-uint64_t fp_sim_unwaited_since(fp_engine *engine, const void *name, size_t length) {
+uint64_t fp_sim_fetch_since(fp_engine *engine, const void *name, size_t length) {
     struct store_key key = {.bytes = name, .length = (uint32_t)length};
     key.hash = store_hash(engine->store, key.bytes, key.length);
-    return flight_unwaited_since(&engine->serve, &key);
+    return flight_since(&engine->serve, &key);
 }
 
 uint32_t fp_client_count(const fp_engine *engine) { return (uint32_t)engine->serve.stats.clients; }

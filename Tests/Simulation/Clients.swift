@@ -127,10 +127,10 @@ extension World {
 
     func oldestRead(of key: Int, _ pod: Pod) -> UInt64 {
         var oldest = nowNs
-        /* What nobody has asked for, or waits for any more, takes readers as well, for no longer than any other. */
+        /* What nobody has asked for, or waits for any more, takes readers as well, within the time of any other. */
         let name = [UInt8]("k", key)
-        let unwaited = fp_sim_unwaited_since(pod.loop.engine.engine, name, name.count)
-        if unwaited != 0 { oldest = max(min(unwaited, nowNs), nowNs - min(nowNs, plan.joinableNs)) }
+        let fetched = fp_sim_fetch_since(pod.loop.engine.engine, name, name.count)
+        if fetched != 0 { oldest = max(min(fetched, nowNs), nowNs - min(nowNs, plan.joinableNs)) }
         for client in clients where client.pod === pod {
             for asked in client.asked {
                 guard case .read(let keys) = asked.kind, keys.contains(key) else { continue }

@@ -76,11 +76,11 @@ bool flight_audit(struct serve *serve, const struct store_key *key, uint64_t ser
     return true;
 }
 
-uint64_t flight_unwaited_since(struct serve *serve, const struct store_key *key) {
+uint64_t flight_since(struct serve *serve, const struct store_key *key) {
     uint64_t since_ns = 0;
     struct flight *flight = flight_record(serve, *bucket_of(serve, key->hash));
     for (; flight; flight = flight_record(serve, flight->bucket_next))
-        if (flight->hash == key->hash && !flight->first_waiter) since_ns = flight->started_ns; /* newest first */
+        if (flight->hash == key->hash) since_ns = flight->started_ns; /* newest first */
     return since_ns;
 }
 

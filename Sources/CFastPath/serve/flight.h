@@ -77,8 +77,8 @@ void flight_announce(struct serve *serve, struct flight *flight, fp_event_kind k
  * too. */
 void flight_fail(struct serve *serve, struct flight *flight, const uint8_t *error, size_t length, bool ends);
 
-/* When the oldest flight of the key began that nobody waits for; 0: there is none. */
-uint64_t flight_unwaited_since(struct serve *serve, const struct store_key *key);
+/* When the oldest flight of the key began; 0: there is none. */
+uint64_t flight_since(struct serve *serve, const struct store_key *key);
 
 /* A push of the key (by hash: at worst too many): spoils armed flights. */
 void flights_spoil_armed(struct serve *serve, uint64_t hash);
