@@ -66,8 +66,8 @@ bool fp_sim_is_idle(const fp_sim *sim);
  * NULL, or what is wrong. */
 const char *fp_sim_unsound(const fp_engine *engine);
 
-/* When the oldest fetch of the key began, whoever waits for it: a refresh or one behind a write is nobody's, and one that
- * was given up takes readers on. 0: there is none. */
+/* When the oldest fetch of the key began, whoever waits for it: a refresh or one behind a write is nobody's, and one
+ * that was given up takes readers on. 0: there is none. */
 uint64_t fp_sim_fetch_since(fp_engine *engine, const void *key, size_t length);
 
 #endif
