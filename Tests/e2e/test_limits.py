@@ -448,12 +448,19 @@ def _(t):
     def read():
         client = t.client(sidecar, timeout=30)
         for _ in range(5):
-            reply = client.ask("GET", "big")
+            try:
+                reply = client.ask("GET", "big")
+            except Closed:
+                # On a busy machine a client may not come to read what is due to it, and most is due to it.
+                outcomes.append("closed")
+                client = t.client(sidecar, timeout=30)
+                continue
             outcomes.append(len(reply) if isinstance(reply, bytes) else " ".join(str(reply).split()[:4]))
 
     t.threads([read] * 8)
     expect(len(outcomes), 40)
-    known = {3_000_000, "ERR local_memory is spent:", "ERR the reply is"}
+    expect(outcomes.count("closed"), sidecar.metric("ferrite_sidecar_connections_starved_total"), "closed, and told so")
+    known = {3_000_000, "ERR local_memory is spent:", "ERR the reply is", "closed"}
     expect_true(set(outcomes) <= known, f"{set(outcomes)}")
     expect_below(peak_bytes(sidecar), 32 * MB, "peak resident bytes")
 

@@ -6,8 +6,9 @@
         sidecar = t.sidecar(redis)
         …
 
-Each runs once on each network engine (t.network). What t starts is stopped after it; a ferrite that has died or that
-does not end with 0 fails the test. The last line printed is "N passed, M failed".
+Each runs once on each network engine (t.network), the engines beside each other: tests wait more than they work. What t
+starts is stopped after it; a ferrite that has died or that does not end with 0 fails the test. The last line printed is
+"N passed, M failed".
 """
 
 import argparse
@@ -15,6 +16,8 @@ import contextlib
 import gc
 import importlib
 import os
+import re
+import subprocess
 import sys
 import threading
 import time
@@ -178,6 +181,7 @@ def main(folder, description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("words", nargs="*", help="run only tests whose sentence or file holds one of these")
     parser.add_argument("--network", help="io_uring, epoll, or both with a comma")
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)  # the other engine runs the rest
     options = parser.parse_args()
     if options.network:
         os.environ["FERRITE_NETWORK"] = options.network
@@ -191,20 +195,49 @@ def main(folder, description):
         print("nothing to run")
         return 0
     passed = failed = 0
-    networks = servers.network_engines()
-    for network in networks:
-        for sentence, function, once in chosen:
-            if once and network != networks[0]:
-                continue
-            seconds, notes, story = _run(sentence, function, network)
-            where = "" if once else network
-            extra = f"   [{'; '.join(notes)}]" if notes else ""
-            label = f"{where:<8} {seconds:6.2f} s  {sentence}{extra}"
-            if story:
-                failed += 1
-                print(f"FAILED {label}\n{story}", flush=True)
-            else:
-                passed += 1
-                print(f"ok     {label}", flush=True)
+    network, *others = servers.network_engines()
+    beside = [_Beside(engine, options.words) for engine in others]
+    if others or options.beside:
+        servers.share_ports(int(options.beside), 2)
+    for sentence, function, once in chosen:
+        if once and options.beside:
+            continue
+        seconds, notes, story = _run(sentence, function, network)
+        where = "" if once else network
+        extra = f"   [{'; '.join(notes)}]" if notes else ""
+        label = f"{where:<8} {seconds:6.2f} s  {sentence}{extra}"
+        passed, failed = passed + (not story), failed + bool(story)
+        # In one piece: another engine's lines come between.
+        sys.stdout.write(f"FAILED {label}\n{story}\n" if story else f"ok     {label}\n")
+        sys.stdout.flush()
+    for other in beside:
+        passed, failed = passed + other.counts()[0], failed + other.counts()[1]
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+class _Beside:
+    """The same tests on another engine, in a process of its own."""
+
+    def __init__(self, network, words):
+        self._child = subprocess.Popen(
+            [sys.executable, "-u", sys.argv[0], *words, "--network", network, "--beside"], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True)
+        self._counts = None
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self._child.stdout:
+            counted = re.fullmatch(r"(\d+) passed, (\d+) failed\n", line)
+            if counted:
+                self._counts = int(counted[1]), int(counted[2])
+            else:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+
+    def counts(self):
+        """How many have passed and failed; that it has ended without a count is a failure."""
+        self._reader.join()
+        self._child.wait()
+        return self._counts or (0, 1)

@@ -58,6 +58,13 @@ _PORTS = range(12000, 32000)
 _port_numbers = itertools.count(random.randrange(len(_PORTS)))
 
 
+def share_ports(part, parts):
+    """Of the ports only those of this part, where others of as many take the rest at the same time."""
+    global _PORTS
+    size = len(_PORTS) // parts
+    _PORTS = _PORTS[part * size:(part + 1) * size]
+
+
 def free_port():
     """A port nobody listens on, below the range the kernel gives to outgoing connections, and never the same twice: it
     is some time until who asked listens on it."""
