@@ -13,6 +13,7 @@ enum Decision: Equatable, Sendable {
         case systemNamespace = "system-namespace"
         case hostNetwork = "host-network"
         case windows
+        case mirrorPod = "mirror-pod"
         case noContainers = "no-containers"
 
         /// Behind "not injected: ".
@@ -24,6 +25,7 @@ enum Decision: Equatable, Sendable {
             case .systemNamespace: "pods of the system's namespaces are left alone"
             case .hostNetwork: "with hostNetwork its ports would be the node's"
             case .windows: "the sidecar runs on Linux only"
+            case .mirrorPod: "it only shows a static pod of a node, which is made from the file there"
             case .noContainers: "there is no container"
             }
         }
@@ -31,7 +33,7 @@ enum Decision: Equatable, Sendable {
         /// Whether the owner has asked for something that does not come.
         var isWarning: Bool {
             switch self {
-            case .systemNamespace, .hostNetwork, .windows: true
+            case .systemNamespace, .hostNetwork, .windows, .mirrorPod: true
             case .notRequested, .optedOut, .alreadyInjected, .noContainers: false
             }
         }

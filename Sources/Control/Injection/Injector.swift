@@ -60,6 +60,7 @@ struct Injector: Sendable {
         }) {
             return .alreadyInjected
         }
+        if pod["metadata"]?["annotations"]?["kubernetes.io/config.mirror"] != nil { return .mirrorPod }
         if let namespace, systemNamespaces.contains(namespace) { return .systemNamespace }
         if spec?["hostNetwork"]?.bool == true { return .hostNetwork }
         let selector = spec?["nodeSelector"]

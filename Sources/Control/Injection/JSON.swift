@@ -47,27 +47,26 @@ extension JSON: Codable {
         init?(intValue: Int) { nil }
     }
 
+    /// What is most frequent in a manifest is tried first: each form that it is not costs an error.
     init(from decoder: any Decoder) throws {
-        if let members = try? decoder.container(keyedBy: MemberName.self) {
+        let value = try decoder.singleValueContainer()
+        if let text = try? value.decode(String.self) {
+            self = .string(text)
+        } else if let members = try? decoder.container(keyedBy: MemberName.self) {
             // Foundation keeps no order, so a fixed one is given.
             let keys = members.allKeys.sorted { $0.stringValue < $1.stringValue }
             self = .object(
                 OrderedDictionary(
                     try keys.map { ($0.stringValue, try members.decode(JSON.self, forKey: $0)) },
                     uniquingKeysWith: { _, last in last }))
-            return
-        }
-        let value = try decoder.singleValueContainer()
-        if value.decodeNil() {
+        } else if let number = try? value.decode(Int64.self) {
+            self = .integer(number)
+        } else if value.decodeNil() {
             self = .null
         } else if let flag = try? value.decode(Bool.self) {
             self = .bool(flag)
-        } else if let number = try? value.decode(Int64.self) {
-            self = .integer(number)
         } else if let number = try? value.decode(Double.self) {
             self = .number(number)
-        } else if let text = try? value.decode(String.self) {
-            self = .string(text)
         } else {
             self = .array(try value.decode([JSON].self))
         }
