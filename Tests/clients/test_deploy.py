@@ -1,0 +1,212 @@
+"""What deploy/ installs the injector with: kustomize and the Helm chart, rendered by their own tools and judged by
+Kubernetes' own schemas."""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+
+import celpy
+import helm_python
+import kubernetes_validate
+import yaml
+from runner import expect, expect_true, test
+from servers import ROOT, ferritectl_binary
+
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm" / "ferrite-sidecar"
+VERSIONS = ("1.29", kubernetes_validate.latest_version())
+# Of others: their schemas are not Kubernetes' own.
+FOREIGN = {"cert-manager.io/v1", "monitoring.coreos.com/v1"}
+
+
+def kustomize(folder):
+    kubectl = os.path.join(os.path.dirname(sys.executable), "kubectl")
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True)
+    expect(done.returncode, 0, done.stderr)
+    return [thing for thing in yaml.safe_load_all(done.stdout) if thing]
+
+
+def render(values, name="ferrite-sidecar", namespace="ferrite-system"):
+    with helm_python.Chart.load(CHART) as chart:
+        chart.validate_schema(values)
+        rendered = chart.render(values, name=name, namespace=namespace)
+    return [thing for name, text in rendered.items() if name.endswith(".yaml")
+            for thing in yaml.safe_load_all(text) if thing]
+
+
+def validate(things):
+    for thing in things:
+        if thing["apiVersion"] not in FOREIGN:
+            for version in VERSIONS:
+                kubernetes_validate.validate(thing, version, strict=True)
+
+
+def one(things, kind):
+    found = [thing for thing in things if thing["kind"] == kind]
+    expect(len(found), 1, kind)
+    return found[0]
+
+
+def arguments(deployment):
+    return deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+def expect_coherent(things):
+    """What must fit together for the API server to reach the webhook, and the webhook to keep its certificate."""
+    deployment, service = one(things, "Deployment"), one(things, "Service")
+    hook = one(things, "MutatingWebhookConfiguration")
+    template = deployment["spec"]["template"]
+    selected = service["spec"]["selector"].items()
+    expect_true(selected <= template["metadata"]["labels"].items(), "the Service finds the pods")
+    target = hook["webhooks"][0]["clientConfig"]["service"]
+    expect((target["name"], target["namespace"]), (service["metadata"]["name"], service["metadata"]["namespace"]))
+    container = template["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    expect((ports, service["spec"]["ports"][0]["targetPort"]), ({"webhook": 8443, "health": 8080}, "webhook"))
+    namespaces = hook["webhooks"][0]["namespaceSelector"]["matchExpressions"][0]
+    expect_true(service["metadata"]["namespace"] in namespaces["values"], "its own pods do not depend on it")
+    given = dict(word.removeprefix("--").split("=", 1) for word in container["args"][1:])
+    if "self-signed" in given:
+        role = one(things, "Role")["rules"]
+        expect([rule.get("resourceNames") for rule in role], [None, [given["self-signed"]]])
+        expect(one(things, "ClusterRole")["rules"][0]["resourceNames"], [hook["metadata"]["name"]])
+        expect((given["webhook-configuration"], given["service"]), (hook["metadata"]["name"], target["name"]))
+    else:
+        expect_true(not any(thing["kind"].endswith(("Role", "RoleBinding")) for thing in things), "no rights")
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        secrets = {volume["name"]: volume["secret"]["secretName"] for volume in template["spec"]["volumes"]}
+        certificate = one([thing for thing in things if not thing.get("spec", {}).get("isCA")], "Certificate")
+        expect((mounts["tls"], secrets["tls"]), (given["cert-dir"], certificate["spec"]["secretName"]))
+        expect(hook["metadata"]["annotations"]["cert-manager.io/inject-ca-from"],
+               f"{certificate['metadata']['namespace']}/{certificate['metadata']['name']}")
+        expect_true(f"{target['name']}.{target['namespace']}.svc" in certificate["spec"]["dnsNames"], "its name")
+    # What PodSecurity's restricted asks of it, as the namespace does.
+    context, pod = container["securityContext"], template["spec"]["securityContext"]
+    expect((pod["runAsNonRoot"], pod["seccompProfile"]["type"]), (True, "RuntimeDefault"))
+    expect((context["allowPrivilegeEscalation"], context["capabilities"]), (False, {"drop": ["ALL"]}))
+
+
+def expect_taken(args):
+    """ferritectl knows all of it: it fails only at what is not there here."""
+    done = subprocess.run([ferritectl_binary(), *args], capture_output=True, text=True, timeout=20,
+                          env={k: v for k, v in os.environ.items() if not k.startswith("KUBERNETES_")})
+    expect(done.returncode, 69, done.stderr)
+    expect_true("KUBERNETES_SERVICE_HOST" in done.stderr or "cannot read" in done.stderr, done.stderr)
+
+
+@test("kustomize: base and overlays are valid, fit together, and ferritectl takes what they give it", once=True)
+def _(t):
+    for name, policy in (("base", "Ignore"), ("overlays/fail-closed", "Fail"), ("overlays/cert-manager", "Ignore")):
+        things = kustomize(DEPLOY / "kustomize" / name)
+        validate(things)
+        expect_coherent(things)
+        expect(one(things, "MutatingWebhookConfiguration")["webhooks"][0]["failurePolicy"], policy)
+        expect_taken(arguments(one(things, "Deployment")))
+
+
+@test("kustomize: the components can be added to the base", once=True)
+def _(t):
+    with tempfile.TemporaryDirectory(prefix="ferrite-test-", dir=ROOT / ".build") as folder:
+        with open(os.path.join(folder, "kustomization.yaml"), "w") as file:
+            yaml.safe_dump({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+                            "resources": [os.path.relpath(DEPLOY / "kustomize" / "base", folder)],
+                            "components": [os.path.relpath(DEPLOY / "kustomize" / "components" / name, folder)
+                                           for name in ("prometheus-operator", "network-policy")]}, file)
+        things = kustomize(folder)
+    validate(things)
+    expect([thing["kind"] for thing in things].count("PodMonitor"), 2)
+    for kind in ("PodMonitor", "NetworkPolicy"):
+        expect({thing["metadata"]["namespace"] for thing in things if thing["kind"] == kind}, {"ferrite-system"}, kind)
+    ports = one(things, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
+    expect([port["port"] for port in ports], ["webhook", "health"])
+
+
+@test("helm: lint has nothing to say, and every mixture of values gives what is valid and fits together", once=True)
+def _(t):
+    for message in helm_python.lint(CHART)["messages"]:
+        # An icon is all that it would like to see.
+        expect_true("icon is recommended" in str(message), message)
+    choices = {
+        "replicas": (1, 2), "webhook.failurePolicy": ("Ignore", "Fail"),
+        "webhook.certificate": ("self-signed", "cert-manager"), "podMonitor.enabled": (False, True),
+        "networkPolicy.enabled": (False, True), "podAnnotations": (None, {"a": "b"}),
+        "webhook.certManager": (None, {"issuerRef": {"kind": "ClusterIssuer", "name": "internal"}}),
+    }
+    count = 0
+    for chosen in itertools.product(*choices.values()):
+        values = {}
+        for path, value in zip(choices, chosen):
+            at = values
+            *way, last = path.split(".")
+            for step in way:
+                at = at.setdefault(step, {})
+            at[last] = value
+        things = render(values, *[("ferrite-sidecar", "ferrite-system"), ("other", "elsewhere")][count % 2])
+        validate(things)
+        expect_coherent(things)
+        kinds = [thing["kind"] for thing in things]
+        expect(kinds.count("PodDisruptionBudget"), int(values["replicas"] > 1))
+        expect(kinds.count("PodMonitor"), 2 * values["podMonitor"]["enabled"])
+        expect(kinds.count("NetworkPolicy"), int(values["networkPolicy"]["enabled"]))
+        count += 1
+    expect_taken(arguments(one(render({}), "Deployment")))
+    expect_taken(arguments(one(render({"webhook": {"certificate": "cert-manager"}}), "Deployment")))
+    t.note(f"{count} mixtures of values")
+
+
+@test("helm: a value that is no good is refused by the schema, naming it", once=True)
+def _(t):
+    for values, name in (({"replicas": 0}, "replicas"), ({"webhook": {"failurePolicy": "Maybe"}}, "failurePolicy"),
+                         ({"webook": {}}, "webook"), ({"podAnnotations": {"a": 1}}, "podAnnotations"),
+                         ({"podDisruptionBudget": {"maxUnavailable": "one"}}, "maxUnavailable"),
+                         ({"defaults": {"upstream": "redis"}}, "upstream"),
+                         ({"defaults": {"memory": "much"}}, "memory")):
+        try:
+            render(values)
+        except helm_python.HelmError as error:
+            expect_true(name in str(error), str(error))
+        else:
+            expect_true(False, f"{values} were taken")
+
+
+@test("helm: an image by its digest, or its tag", once=True)
+def _(t):
+    digest = "sha256:" + "0123456789abcdef" * 4
+    for values, wanted in (({"digest": digest}, f"@{digest}"), ({"tag": "1"}, ":1"), ({}, ":0.1.0")):
+        container = one(render({"image": values}), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        expect(container["image"], f"ferritelabs/ferrite-webhook{wanted}")
+
+
+@test("only pods that ask reach the webhook: the match condition, evaluated", once=True)
+def _(t):
+    hook = one(kustomize(DEPLOY / "kustomize" / "base"), "MutatingWebhookConfiguration")["webhooks"][0]
+    environment = celpy.Environment()
+    program = environment.program(environment.compile(hook["matchConditions"][0]["expression"]))
+    for annotations, asks in (
+            ({"ferrite.io/sidecar-inject": "true"}, True), ({"ferrite.dev/sidecar-inject": "x"}, True),
+            ({"ferrite.io/sidecar-memory": "64Mi"}, False), ({}, False), (None, False)):
+        metadata = {"name": "p"} if annotations is None else {"name": "p", "annotations": annotations}
+        found = program.evaluate({"object": celpy.json_to_cel({"metadata": metadata})})
+        expect(bool(found), asks, str(annotations))
+
+
+@test("helm and kustomize install the same", once=True)
+def _(t):
+    for overlay, values in (("base", {}), ("overlays/cert-manager", {"webhook": {"certificate": "cert-manager"}})):
+        ours = {thing["kind"]: thing for thing in kustomize(DEPLOY / "kustomize" / overlay)}
+        theirs = {thing["kind"]: thing for thing in render(values)}
+        for things in (ours, theirs):
+            things.pop("Certificate", None)
+        expect(set(ours) - {"Namespace"}, set(theirs))
+        for kind in ("MutatingWebhookConfiguration", "Service", "PodDisruptionBudget", "Role", "ClusterRole"):
+            if kind in ours:
+                for part in ("webhooks", "rules"):
+                    expect(theirs[kind].get(part), ours[kind].get(part), kind)
+        pods = [thing["Deployment"]["spec"]["template"]["spec"] for thing in (ours, theirs)]
+        for pod in pods:
+            pod["containers"][0].pop("args")
+            pod["containers"][0].pop("imagePullPolicy", None)
+            pod.pop("topologySpreadConstraints")
+        expect(pods[1], pods[0])
