@@ -1,7 +1,7 @@
 # The one door: `make` lists what there is. Each target calls one script; CI calls the same ones.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test quick converse simulate mutate bench fmt lint asan soak setup clean
+.PHONY: help build run test quick converse simulate mutate bench images fmt lint asan soak setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ mutate: ## each rule of coherence taken out once: which seed notices?
 
 bench: ## the figures, measured against redis-server and twemproxy in the same run
 	@scripts/bench
+
+images: build ## both container images, their sizes, and the daemon in a hardened container
+	@scripts/images
 
 fmt: ## format C and Swift
 	@scripts/fmt
