@@ -156,7 +156,7 @@ def _(t):
     wait_until(lambda: outcomes(sidecar, "refused") == 1, what="the dead letter")
     direct.call("ACL", "SETUSER", "default", "+@all")
     expect(client.call("GET", "forbidden"), None)
-    expect_true("given up" in sidecar.log() and "forbidden" in sidecar.log(), "the log does not tell of it")
+    wait_until(lambda: "given up" in sidecar.log() and "forbidden" in sidecar.log(), what="the log's line")
     expect_true("secret value" not in sidecar.log(), "the log tells the value")
 
 
