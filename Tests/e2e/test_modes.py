@@ -589,7 +589,7 @@ def _(t):
     direct.call("SET", "item:7", "changed")
     wait_until(lambda: client.call("GET", "item:7") == b"changed", 2)
     for words in ("prefetch has begun", "prefetch has fetched"):
-        expect_true(words in sidecar.log(), f"the log does not tell: {words}")
+        wait_until(lambda: words in sidecar.log(), what=words)
 
 
 @test("prefetch: one walk serves all patterns, and what a rule never keeps is not fetched", once=True)
@@ -605,7 +605,7 @@ def _(t):
     state = prefetch_state(sidecar)
     expect((state["names"], state["fetched"], state["not_kept"]), (20, 10, 10), "names, fetched, not kept")
     expect_true(30 <= state["pages"] <= 40, f"{state}")
-    expect_true("not_kept=10" in sidecar.log() and "none is fetched ahead" in sidecar.log(), sidecar.log())
+    wait_until(lambda: "not_kept=10" in sidecar.log() and "none is fetched ahead" in sidecar.log(), what="the log")
 
 
 @test("prefetch: its rates hold, and a flush begins it anew")

@@ -232,7 +232,7 @@ def read_of(redis):
 
 def expect_moved(sidecar, epoch, client, second):
     wait_for_epoch(sidecar, epoch)
-    expect_true("new connections lead to another server" in sidecar.log(), "the log does not say why")
+    wait_until(lambda: "new connections lead to another server" in sidecar.log(), what="the log's reason")
     expect([client.call("GET", "k"), read_of(second)], [b"new", b"new"])
 
 
@@ -268,7 +268,7 @@ def _(t):
     meddler.silence()
     started = time.monotonic()
     wait_for_epoch(sidecar, epoch)
-    expect_true("new connections lead to another server" in sidecar.log(), "the log does not say why")
+    wait_until(lambda: "new connections lead to another server" in sidecar.log(), what="the log's reason")
     expect_true(time.monotonic() - started < 4, "it took as long as link_timeout")
     expect(client.call("SET", "k", "new"), Status("OK"))
     expect(read_of(second), b"new")
