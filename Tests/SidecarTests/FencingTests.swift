@@ -5,8 +5,12 @@ import Testing
 @Suite("The fence")
 struct FencingTests {
     /// Client 9 is pinned to link 2, client 10 to link 3.
-    private func fenced(tracking: String = "+OK") -> FlowWorld {
-        let world = FlowWorld.connected(FlowWorld.policy { $0.fence = true }, tracking: tracking)
+    private func fenced(tracking: String = "+OK", mode: SidecarConfig.Mode = .readThrough) -> FlowWorld {
+        let world = FlowWorld.connected(
+            FlowWorld.policy {
+                $0.fence = true
+                $0.mode = mode
+            }, tracking: tracking)
         for (client, link) in [(9, 2), (10, 3)] as [(UInt64, UInt64)] {
             _ = world.turn(.pin(client: client))
             _ = world.turn(.up(link))
@@ -27,6 +31,15 @@ struct FencingTests {
         #expect(world.status.fences == 1)
         #expect(world.turn(.pinned(5, link: 2, "EXEC")) == ["send 2: EXEC"])
         #expect(world.turn(.reply(2, "*0")) == ["answer 5 behind 2: *0|", "send 1: PING"])
+    }
+
+    @Test("Without tracking it waits where writes are queued, which must be known to be carried out; not without a link")
+    func untrackedBehind() {
+        let world = fenced(tracking: "-ERR no tracking", mode: .writeBehind)
+        _ = world.turn(.pinned(3, link: 2, "INCR", "k"), .pinned(4, link: 2, "INCR", "k"))
+        #expect(world.turn(.reply(2, ":1")) == ["answer 3 behind 1: :1|", "send 1: PING"])
+        _ = world.turn(.down(1))
+        #expect(world.turn(.reply(2, ":2")) == ["answer 4: :2|"])
     }
 
     @Test("Several PINGs may be out at once")

@@ -23,6 +23,25 @@ struct WriteBehindTests {
                 == ["a is confirmed", "b is confirmed", "answer 4 resp3: :7|"])
     }
 
+    @Test("The link is reset whenever it ends, so that nothing of it arrives behind what the next process sends")
+    func reset() {
+        let world = FlowWorld(FlowWorld.policy { $0.mode = .writeBehind })
+        world.resolve()
+        #expect(world.turn(.up(1)).contains("reset link 1 at its end"))
+        let other = FlowWorld()
+        other.resolve()
+        #expect(!other.turn(.up(1)).contains { $0.hasPrefix("reset") })
+    }
+
+    @Test("Nothing is fetched behind a write under broadcast, which announces our own write behind the fetch")
+    func broadcast() {
+        var config = SidecarConfig()
+        config.mode = .writeBehind
+        #expect(FetchRule.all(of: config).allSatisfy { $0.fillsBehind })
+        config.tracking = .broadcast
+        #expect(FetchRule.all(of: config).allSatisfy { !$0.fillsBehind })
+    }
+
     @Test("No more fly at one time than the window holds")
     func window() {
         let world = world()
