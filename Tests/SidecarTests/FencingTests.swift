@@ -33,7 +33,8 @@ struct FencingTests {
         #expect(world.turn(.reply(2, "*0")) == ["answer 5 behind 2: *0|", "send 1: PING"])
     }
 
-    @Test("Without tracking it waits where writes are queued, which must be known to be carried out; not without a link")
+    @Test(
+        "Without tracking it waits where writes are queued, which must be known to be carried out; not without a link")
     func untrackedBehind() {
         let world = fenced(tracking: "-ERR no tracking", mode: .writeBehind)
         _ = world.turn(.pinned(3, link: 2, "INCR", "k"), .pinned(4, link: 2, "INCR", "k"))
