@@ -221,8 +221,10 @@ void fp_client_close(fp_engine *engine, fp_client client);
 void fp_slot_close(fp_engine *engine, fp_slot slot);
 
 typedef FP_ENUM(fp_hold_kind, uint8_t){
-    FP_HOLD_NOTHING, FP_HOLD_COMMANDS, /* all but the fetches of GET and MGET, whose events still come */
-    FP_HOLD_ALL} fp_hold_kind;
+    FP_HOLD_NOTHING,  /* each of them holds less than the next */
+    FP_HOLD_COMMANDS, /* all but the fetches of GET and MGET, whose events still come */
+    FP_HOLD_ALL       /* whatever needs an upstream, but on a client's own link */
+} fp_hold_kind;
 
 /* Clients stall at the first command that is held; hits are served. Used during the short time in which a first
  * connection is being made, and while a link's backlog is full. */

@@ -80,9 +80,13 @@ struct CertificateFiles: Sendable {
     /// Until the task is cancelled. A change is taken when both files belong together: a Secret's are swapped at once.
     func follow(into certificate: ServingCertificate, log: Logger) async {
         var told = ""
+        var tried: PEMPair?
         while (try? await Task.sleep(for: Self.period)) != nil {
             do {
-                if try certificate.load(read()) { log.notice("certificate read again from \(folder)") }
+                let pem = try read()
+                if pem == tried { continue }
+                tried = pem
+                if try certificate.load(pem) { log.notice("certificate read again from \(folder)") }
                 told = ""
             } catch {
                 let sentence = "the certificate in \(folder) has changed and is no good: \(error)"

@@ -37,8 +37,13 @@ struct ConfigLoader {
         applyMemoryLimit(&state)
         state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
         readPasswordFile(&state)
-        checkWarmStart(&state)
-        checkJournal(&state)
+        /* It is replaced as a whole: what is no file would be gone. */
+        checkPath(
+            &state, "warm_start", state.config.warmStart, isWrong: TextFile.isSpecial, "is there and is no file",
+            "the path of a file, which is made if it is not there, e.g. /var/lib/ferrite/warm")
+        checkPath(
+            &state, "journal", state.config.journal, isWrong: TextFile.isNoFolder, "is there and is no directory",
+            "a directory of this sidecar alone, which is made if it is not there, e.g. /var/lib/ferrite/journal")
 
         let upstreamGiven = state.sources["upstream"] != nil || state.failed.contains("upstream")
         let othersWrong = !state.problems.isEmpty
@@ -255,25 +260,14 @@ struct ConfigLoader {
         }
     }
 
-    /* It is replaced as a whole: what is no file would be gone. */
-    private func checkWarmStart(_ state: inout State) {
-        let path = state.config.warmStart
-        guard !path.isEmpty, !state.failed.contains("warm_start"), TextFile.isSpecial(path) else { return }
+    private func checkPath(
+        _ state: inout State, _ key: String, _ path: String, isWrong: (String) -> Bool, _ what: String,
+        _ expected: String
+    ) {
+        guard !path.isEmpty, !state.failed.contains(key), isWrong(path) else { return }
         state.problems.append(
             ConfigProblem(
-                source: state.sources["warm_start"], key: "warm_start", what: "\"\(path)\" is there and is no file",
-                expected: "the path of a file, which is made if it is not there, e.g. /var/lib/ferrite/warm"))
-    }
-
-    private func checkJournal(_ state: inout State) {
-        let path = state.config.journal
-        guard !path.isEmpty, !state.failed.contains("journal"), TextFile.isNoFolder(path) else { return }
-        state.problems.append(
-            ConfigProblem(
-                source: state.sources["journal"], key: "journal", what: "\"\(path)\" is there and is no directory",
-                expected:
-                    "a directory of this sidecar alone, which is made if it is not there, e.g. /var/lib/ferrite/journal"
-            ))
+                source: state.sources[key], key: key, what: "\"\(path)\" \(what)", expected: expected))
     }
 
     private func warnings(_ state: State) -> [String] {

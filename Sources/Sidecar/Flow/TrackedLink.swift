@@ -253,7 +253,7 @@ extension Flow {
     }
 
     /// The server says that it is a replica. Where an address moves with the role, another one is there by now, while our
-    /// connection still leads to this one: a new connection shows it, or the name does. Once a second at most.
+    /// connection still leads to this one: a new connection shows it, or the name does. Once in half a second.
     mutating func doubtServer() {
         guard tracked.isUp, probe.link == 0, nowNs >= probe.notBeforeNs, !tracked.isResolving else { return }
         guard policy.numericAddress == nil else { return openProbe() }
