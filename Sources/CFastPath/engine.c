@@ -355,7 +355,7 @@ static uint64_t background(fp_engine *engine) {
 static void recycle(fp_engine *engine) {
     loop_recycle(engine->loop);
     inboxes_recycle(&engine->clients.inboxes);
-    inboxes_recycle(&engine->links.inboxes);
+    links_recycle(&engine->links);
 }
 
 /* Something was carried out: who waits for it looks again. */

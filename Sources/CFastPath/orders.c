@@ -17,6 +17,11 @@ fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_le
     return link_open(&engine->links, address, address_length);
 }
 
+void fp_link_tls(fp_engine *engine, fp_tls *tls) {
+    fp_tls_free(engine->links.tls);
+    engine->links.tls = tls;
+}
+
 void fp_link_send(fp_engine *engine, fp_link id, const void *bytes, size_t length) {
     struct link *link = link_at(&engine->links, id);
     if (link) link_send(&engine->links, link, bytes, length);
@@ -29,7 +34,7 @@ void fp_link_send_bulk(fp_engine *engine, fp_link id, const void *bytes, size_t 
 
 size_t fp_link_backlog(const fp_engine *engine, fp_link id) {
     const struct link *link = table_at(&engine->links.table, id);
-    return link ? link->out.bytes : 0;
+    return link ? link->out.bytes + link->sealed.bytes : 0;
 }
 
 void fp_link_close(fp_engine *engine, fp_link id) {

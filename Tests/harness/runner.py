@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -90,14 +91,19 @@ class Context:
         return self.stack.enter_context(servers.Redis(*options, **named))
 
     def sidecar(self, upstream, *options, **named):
-        """upstream: a Redis, a Meddler, or an address."""
-        address = upstream if isinstance(upstream, tuple) else upstream.address
+        """upstream: a Redis, a Meddler, an address, or its text."""
+        address = upstream if isinstance(upstream, (tuple, str)) else upstream.address
         sidecar = servers.Sidecar(address, *options, **{"network": self.network, **named})
         self.sidecars.append(sidecar)
         return sidecar
 
-    def meddler(self, redis):
-        return self.stack.enter_context(Meddler(redis.address))
+    def meddler(self, upstream):
+        """upstream: a Redis, or an address."""
+        return self.stack.enter_context(Meddler(upstream if isinstance(upstream, tuple) else upstream.address))
+
+    def folder(self):
+        """Empty, and gone after the test."""
+        return self.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
 
     def client(self, server, **options):
         return self.clients.enter_context(server.client(**options))

@@ -242,9 +242,25 @@ class Redis(Process):
 
 
 def spelled(address):
-    """HOST:PORT, with an IPv6 host in brackets."""
+    """HOST:PORT, with an IPv6 host in brackets; a text is spelled already."""
+    if isinstance(address, str):
+        return address
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class TLSRedis(Redis):
+    """A redis-server that speaks TLS on a port of its own, and plainly on the other. `folder` holds its tls.crt and
+    tls.key; `trusts`: who must have signed what clients show, None: they show nothing."""
+
+    def __init__(self, folder, *options, trusts=None, **named):
+        self.tls_port = free_port()
+        super().__init__("--tls-port", self.tls_port, "--tls-cert-file", f"{folder}/tls.crt",
+                         "--tls-key-file", f"{folder}/tls.key", "--tls-auth-clients", "yes" if trusts else "no",
+                         *(["--tls-ca-cert-file", trusts] if trusts else []), *options, **named)
+
+    def url(self, host=HOST):
+        return f"rediss://{host}:{self.tls_port}"
 
 
 class Sidecar(Process):

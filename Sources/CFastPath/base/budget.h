@@ -15,6 +15,7 @@ enum budget_owner {
     BUDGET_SLABS,    /* the store's pages of entries */
     BUDGET_CLIENTS,  /* client records, requests being gathered, replies being sent or held */
     BUDGET_LINKS,    /* the same for links */
+    BUDGET_TLS,      /* sessions of TLS links, and what is decrypted in a turn */
     BUDGET_KERNEL,   /* what the kernel charges for our sockets' buffers */
     BUDGET_RINGS,    /* io_uring's rings and the provided receive buffers */
     BUDGET_SLOTS,    /* slots and the key hashes they carry */

@@ -177,6 +177,17 @@ int chain_iovecs(const struct chain *chain, struct iovec *iov, int max) {
     return count;
 }
 
+size_t chain_copy(const struct chain *chain, uint8_t *to, size_t n) {
+    size_t copied = 0;
+    for (const struct block *block = chain->head; block && copied < n; block = block->next) {
+        size_t some = block->end - block->start;
+        if (some > n - copied) some = n - copied;
+        memcpy(to + copied, block->bytes + block->start, some);
+        copied += some;
+    }
+    return copied;
+}
+
 void chain_sent(struct chain *chain, struct block_pool *pool, size_t n) {
     CHECK(n <= chain->bytes);
     chain->bytes -= n;

@@ -98,6 +98,9 @@ void chain_move(struct chain *to, struct chain *from, struct block_pool *pool);
 /* Fills up to `max` iovecs from the head; returns how many. */
 int chain_iovecs(const struct chain *chain, struct iovec *iov, int max);
 
+/* Copies the first n bytes, or as many as there are; returns how many. */
+size_t chain_copy(const struct chain *chain, uint8_t *to, size_t n);
+
 /* Drops n sent bytes from the head. */
 void chain_sent(struct chain *chain, struct block_pool *pool, size_t n);
 

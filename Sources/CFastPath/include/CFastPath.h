@@ -32,6 +32,7 @@ typedef uint64_t fp_slot;   /* a place in a client's order of replies */
 typedef uint64_t fp_flight; /* one fetch of one missing key */
 typedef uint64_t fp_link;   /* a connection to an upstream */
 typedef uint64_t fp_fence;  /* a PING on the tracked link, by its number; 0: none */
+typedef struct fp_tls fp_tls; /* what a TLS link trusts, and shows of us */
 
 /* ---- configuration ------------------------------------------------------------------------------------------- */
 
@@ -117,7 +118,8 @@ typedef FP_ENUM(fp_event_kind, uint8_t){
     FP_EVENT_REPLY,       /* link: bytes are its next complete reply */
     FP_EVENT_PUSH,        /* link: bytes are a complete RESP3 push */
     FP_EVENT_LINK_UP,     /* the socket of link is connected */
-    FP_EVENT_LINK_DOWN,   /* link is gone: error is an errno, 0 for an orderly close, EPROTO for what is not RESP */
+    FP_EVENT_LINK_DOWN,   /* link is gone: error is an errno, 0 for an orderly close, EPROTO for what is not RESP, or one
+                             of FP_ERROR_…, of which bytes tell more in English; those are static */
     FP_EVENT_WAKE         /* fp_wake was called */
 } fp_event_kind;
 
@@ -139,6 +141,9 @@ typedef struct fp_event {
 
 #define FP_COMMAND_UNKNOWN UINT16_MAX
 
+#define FP_ERROR_CERTIFICATE (-1) /* the upstream's certificate is not accepted */
+#define FP_ERROR_TLS (-2)         /* anything else of TLS: the upstream speaks none, or will not have ours */
+
 typedef struct fp_batch {
     const fp_event *events;
     uint32_t count;
@@ -157,7 +162,27 @@ uint64_t fp_now(const fp_engine *engine);
 
 /* ---- orders to links ----------------------------------------------------------------------------------------- */
 
-/* Begins to connect to a sockaddr (resolved elsewhere). LINK_UP or LINK_DOWN follows. 0 when links_max is reached. */
+/* What TLS links trust and show. PEM, copied; no bytes: the system's authorities, no certificate of ours. */
+typedef struct fp_tls_config {
+    const char *server_name; /* a name or numeric address that the upstream's certificate must be for; a name is told as SNI */
+    const void *ca, *certificate, *key; /* `certificate`: ours, and behind it those that lead to an authority */
+    size_t ca_length, certificate_length, key_length;
+    bool is_1_3; /* TLS 1.2 is not spoken */
+} fp_tls_config;
+
+/* What of it is wrong. */
+typedef FP_ENUM(fp_tls_part, uint8_t){FP_TLS_LIBRARY, FP_TLS_CA, FP_TLS_CERTIFICATE, FP_TLS_KEY} fp_tls_part;
+
+/* NULL, *part and *error (a static clause: "there is no certificate in it") when something is wrong. Any thread. */
+fp_tls *fp_tls_create(const fp_tls_config *config, fp_tls_part *part, fp_error *error);
+/* NULL is none. Any thread, but not one that has been given to the engine. */
+void fp_tls_free(fp_tls *tls);
+
+/* Links that are opened from now on speak TLS; the engine owns it. Those that are open stay as they are. */
+void fp_link_tls(fp_engine *engine, fp_tls *tls);
+
+/* Begins to connect to a sockaddr (resolved elsewhere). LINK_UP or LINK_DOWN follows; with TLS, LINK_UP comes before its
+ * handshake, and what is sent waits for that. 0 when links_max is reached. */
 fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_length);
 
 /* Appends bytes to what the link sends at the next turn. */

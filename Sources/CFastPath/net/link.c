@@ -17,6 +17,7 @@ bool links_init(struct links *links, struct serve *serve, struct loop *loop, uin
     links->loop = loop;
     links->links_max = links_max;
     inboxes_init(&links->inboxes, serve->budget, BUDGET_LINKS);
+    pieces_init(&links->decrypted, serve->budget, BUDGET_TLS);
     block_pool_init(&links->blocks, serve->budget, BLOCKS_KEPT);
     links->blocks.owner = BUDGET_LINKS;
     if (!budget_take(serve->budget, BUDGET_LINKS, links_max * sizeof *links->flying)) return false;
@@ -32,6 +33,22 @@ static void mark_dirty(struct links *links, struct link *link) {
     links->dirty = link;
 }
 
+static void decrypt(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
+
+static bool begin_tls(struct links *links, struct link *link) {
+    if (!budget_take(links->serve->budget, BUDGET_TLS, TLS_SESSION_BYTES)) return false;
+    link->tls = tls_begin(links->tls, &link->sealed, &links->blocks);
+    if (!link->tls) budget_give(links->serve->budget, BUDGET_TLS, TLS_SESSION_BYTES);
+    return link->tls;
+}
+
+static void end_tls(struct links *links, struct link *link) {
+    if (!link->tls) return;
+    tls_end(link->tls);
+    chain_clear(&link->sealed, &links->blocks);
+    budget_give(links->serve->budget, BUDGET_TLS, TLS_SESSION_BYTES);
+}
+
 fp_link link_open(struct links *links, const void *address, uint32_t address_length) {
     struct budget *budget = links->serve->budget;
     struct socket_address to = {.length = address_length};
@@ -39,11 +56,18 @@ fp_link link_open(struct links *links, const void *address, uint32_t address_len
     memcpy(&to.storage, address, address_length);
     if (!budget_take(budget, BUDGET_KERNEL, SOCKET_RECORD_BYTES)) return 0;
     struct link *link = table_take(&links->table);
+    if (link && links->tls && !begin_tls(links, link)) {
+        table_give(&links->table, link);
+        link = NULL;
+    }
     int fd = link ? loop_open(links->loop, &to, &links->buffers) : -1;
     if (link) link->conn.owner = OWNER_LINK;
     if (fd < 0 || !loop_connect(links->loop, &link->conn, fd, address, address_length)) {
         if (fd >= 0) close(fd);
-        if (link) table_give(&links->table, link);
+        if (link) {
+            end_tls(links, link);
+            table_give(&links->table, link);
+        }
         budget_give(budget, BUDGET_KERNEL, SOCKET_RECORD_BYTES);
         return 0;
     }
@@ -60,6 +84,7 @@ static void link_end(struct links *links, struct link *link) {
         break;
     }
     if (link->waiting) links->waiting_count--;
+    end_tls(links, link);
     chain_clear(&link->out, &links->blocks);
     inbox_drop(&links->inboxes, &link->in);
     budget_give(serve->budget, BUDGET_KERNEL, link->kernel_bytes);
@@ -74,13 +99,19 @@ void link_abort(struct links *links, struct link *link) {
 }
 
 /* Room for this event is what SERVE_EVENTS_SPARE keeps. */
-static void link_down(struct links *links, struct link *link, int error) {
+static void link_down_because(struct links *links, struct link *link, int error, const char *why) {
     fp_event *event = serve_event(links->serve, FP_EVENT_LINK_DOWN);
     event->link = table_id(&link->item);
     event->error = error;
+    event->bytes = (const uint8_t *)why;
+    event->length = why ? (uint32_t)strlen(why) : 0;
     /* What it still holds must not arrive behind what is sent elsewhere in its place. */
     loop_abort(links->loop, &link->conn);
     link_end(links, link);
+}
+
+static void link_down(struct links *links, struct link *link, int error) {
+    link_down_because(links, link, error, NULL);
 }
 
 void link_connected(struct links *links, struct link *link, int error) {
@@ -91,6 +122,7 @@ void link_connected(struct links *links, struct link *link, int error) {
     link->connected = true;
     serve_event(links->serve, FP_EVENT_LINK_UP)->link = table_id(&link->item);
     if (link->out.bytes) mark_dirty(links, link);
+    if (link->tls) decrypt(links, link, NULL, 0);
 }
 
 /* Replies that came before it are not lost, though they wait for the next batch. */
@@ -100,7 +132,9 @@ void link_closed(struct links *links, struct link *link, int error) {
 }
 
 static void send_end(struct links *links, struct link *link) {
-    if (link->finishing && link->connected && !link->out.bytes) loop_finish(links->loop, &link->conn);
+    if (!link->finishing || !link->connected || link->out.bytes || link->sealed.bytes) return;
+    if (!link->tls || link->tls_finished) loop_finish(links->loop, &link->conn);
+    else mark_dirty(links, link);
 }
 
 void link_finish(struct links *links, struct link *link) {
@@ -236,14 +270,47 @@ static int keep(struct links *links, struct link *link, const uint8_t *bytes, si
     return inbox_gather(&links->inboxes, in, bytes, length, max) ? 0 : ENOMEM;
 }
 
-void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
-    links->serve->stats.upstream_bytes_received += length;
+/* False when that has ended the link. */
+static bool plain_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
     bool direct = inbox_left(&link->in) == 0;
     int error = 0;
     size_t done = direct ? frame_all(links, link, bytes, length, &error) : 0;
     if (!error) error = keep(links, link, bytes + done, length - done);
     if (error) link_down(links, link, error);
-    else if (!direct && !link->waiting) frame_inbox(links, link);
+    else if (!direct && !link->waiting) return frame_inbox(links, link);
+    return !error;
+}
+
+/* What is decrypted lasts as long as received bytes do, for events point into it. */
+static void decrypt(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
+    tls_feed(link->tls, bytes, length);
+    for (;;) {
+        int error;
+        const char *why;
+        size_t plain_length;
+        uint8_t *plain = pieces_room(&links->decrypted, TLS_RECORD_BYTES);
+        switch (tls_read(link->tls, plain, TLS_RECORD_BYTES, &plain_length, &error, &why)) {
+        case TLS_PLAIN:
+            pieces_used(&links->decrypted, plain_length);
+            if (!plain_data(links, link, plain, plain_length)) return;
+            continue;
+        case TLS_OPENED: link->tls_open = true; continue;
+        case TLS_MORE: mark_dirty(links, link); return;
+        case TLS_CLOSED: link_closed(links, link, 0); return;
+        case TLS_FAILED: link_down_because(links, link, error, why); return;
+        }
+    }
+}
+
+void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
+    links->serve->stats.upstream_bytes_received += length;
+    if (unlikely(link->tls)) decrypt(links, link, bytes, length);
+    else plain_data(links, link, bytes, length);
+}
+
+void links_recycle(struct links *links) {
+    inboxes_recycle(&links->inboxes);
+    pieces_recycle(&links->decrypted);
 }
 
 void links_run(struct links *links) {
@@ -258,6 +325,32 @@ void links_run(struct links *links) {
     }
 }
 
+#define SEALED_BYTES_MAX 49152u /* what one send takes, with what a record has beside its bytes */
+
+/* False when there is no memory for a record. */
+static bool seal(struct links *links, struct link *link) {
+    while (link->out.bytes && link->sealed.bytes + TLS_RECORD_BYTES <= SEALED_BYTES_MAX) {
+        const struct block *head = link->out.head;
+        size_t length = head->end - head->start;
+        const uint8_t *bytes = head->bytes + head->start;
+        if (length < link->out.bytes && length < TLS_RECORD_BYTES) {
+            /* One record, and one call, for what lies in several blocks. */
+            length = chain_copy(&link->out, pieces_room(&links->decrypted, TLS_RECORD_BYTES), TLS_RECORD_BYTES);
+            bytes = pieces_room(&links->decrypted, TLS_RECORD_BYTES);
+        } else if (length > TLS_RECORD_BYTES) length = TLS_RECORD_BYTES;
+        if (!tls_write(link->tls, bytes, length)) return false;
+        chain_sent(&link->out, &links->blocks, length);
+    }
+    if (link->finishing && !link->out.bytes && !link->tls_finished) {
+        tls_finish(link->tls);
+        link->tls_finished = true;
+    }
+    return true;
+}
+
+/* What is to be sent as it is. */
+static struct chain *outgoing(struct link *link) { return unlikely(link->tls) ? &link->sealed : &link->out; }
+
 bool links_flush(struct links *links) {
     bool more = false;
     while (links->dirty) {
@@ -265,14 +358,17 @@ bool links_flush(struct links *links) {
         links->dirty = link->dirty_next;
         link->is_dirty = false;
         link->dirty_next = NULL;
-        if (!link->connected || link->blocked || !link->out.bytes) continue;
-        int count = chain_iovecs(&link->out, link->conn.iov, LOOP_IOVECS);
+        if (!link->connected || link->blocked) continue;
+        if (unlikely(link->tls_open) && !link->error && !seal(links, link)) starve(links, link);
+        struct chain *chain = outgoing(link);
+        if (!chain->bytes) continue;
+        int count = chain_iovecs(chain, link->conn.iov, LOOP_IOVECS);
         link->offered = 0;
         for (int i = 0; i < count; i++) link->offered += (uint32_t)link->conn.iov[i].iov_len;
         loop_send(links->loop, &link->conn, count);
         links->flying[links->flying_count++] = link;
         /* A send that goes well wakes nobody. */
-        more |= link->out.bytes > link->offered || (link->session && link->session->stall == STALL_UNSENT);
+        more |= chain->bytes > link->offered || (link->tls_open && link->out.bytes) || (link->session && link->session->stall == STALL_UNSENT);
     }
     return more || links->waiting_count > 0;
 }
@@ -287,7 +383,7 @@ void links_settle(struct links *links) {
     struct serve *serve = links->serve;
     for (uint32_t i = 0; i < links->flying_count; i++) {
         struct link *link = links->flying[i];
-        chain_sent(&link->out, &links->blocks, link->conn.sent);
+        chain_sent(outgoing(link), &links->blocks, link->conn.sent);
         serve->stats.upstream_bytes_sent += link->conn.sent;
         if (link->conn.send_error) {
             /* Ended with the next batch, behind what it has still said. */
@@ -297,7 +393,7 @@ void links_settle(struct links *links) {
         }
         link->blocked = link->conn.sent < link->offered;
         if (link->blocked) measure_kernel(links, link);
-        if (!link->blocked && link->out.bytes) mark_dirty(links, link);
+        if (!link->blocked && (link->out.bytes || link->sealed.bytes)) mark_dirty(links, link);
         if (link->session && link->session->stall == STALL_UNSENT && link->out.bytes <= LINK_UNSENT_HIGH / 2)
             session_mark_runnable(serve, link->session);
         send_end(links, link);
@@ -323,6 +419,8 @@ void links_deinit(struct links *links) {
         if (link->item.generation & 1) link_end(links, link);
     }
     inboxes_deinit(&links->inboxes);
+    pieces_deinit(&links->decrypted);
+    fp_tls_free(links->tls);
     block_pool_deinit(&links->blocks);
     table_deinit(&links->table);
     budget_give(links->serve->budget, BUDGET_LINKS, links->links_max * sizeof *links->flying);

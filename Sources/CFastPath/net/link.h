@@ -1,7 +1,7 @@
 /* link — a connection to an upstream: sends what Swift orders, frames what comes into events.
  *
- *   fp_link_send ─► link.out ─► links_flush ─► loop_send
- *   loop DATA ─► link_data ─► resp_frame ─► events REPLY, PUSH (pointers into the receive buffer)
+ *   fp_link_send ─► link.out ─► links_flush (─► tls_write ─► link.sealed) ─► loop_send
+ *   loop DATA ─► link_data (─► tls_read) ─► resp_frame ─► events REPLY, PUSH (pointers into the receive buffer)
  *
  * A reply that is too large to hold is passed over, and an error stands in its place: the link and all who share it
  * go on. The bytes of a link are never reordered: events of one link come in its byte order. Loop thread only. */
@@ -10,7 +10,9 @@
 
 #include "net/inbox.h"
 #include "net/loop.h"
+#include "net/pieces.h"
 #include "net/socket.h"
+#include "net/tls.h"
 #include "resp/frame.h"
 #include "serve/serve.h"
 
@@ -18,6 +20,8 @@ struct link {
     struct table_item item;
     struct loop_conn conn;
     struct chain out;
+    struct chain sealed;     /* records of TLS: what of `out` has been sealed, handshakes, alerts */
+    struct tls_session *tls; /* NULL: plain */
     struct inbox in;
     struct resp_framer framer;   /* of the reply at the front of `in` */
     struct resp_skipper skipper; /* of the same reply, when it is too large to hold */
@@ -28,6 +32,8 @@ struct link {
     bool waiting;            /* replies wait in `in` for the next batch, or the link is to end with it */
     bool ended;              /* the peer has closed behind replies that wait for the next batch */
     bool finishing;          /* nothing more will be sent: the peer is told so when all has left */
+    bool tls_open;           /* its handshake is done: `out` may be sealed */
+    bool tls_finished;       /* the peer has been told within TLS that nothing more will be sent */
     struct session *session; /* of a pinned link: waits with STALL_UNSENT while too much is unsent */
     int error; /* of a failed send, or ENOMEM when memory was too short for an order: ends at the next turn */
     bool is_dirty;
@@ -46,6 +52,8 @@ struct links {
     uint32_t waiting_count;
     uint32_t links_max;
     struct inboxes inboxes;
+    fp_tls *tls; /* of the links to come; NULL: they are plain */
+    struct pieces decrypted;
     struct block_pool blocks;
     struct socket_buffers buffers;
     uint32_t sample_cursor; /* the next link whose socket is measured */
@@ -70,6 +78,8 @@ void link_data(struct links *links, struct link *link, const uint8_t *bytes, siz
 void link_closed(struct links *links, struct link *link, int error);
 void link_writable(struct links *links, struct link *link);
 
+/* At the start of a turn. */
+void links_recycle(struct links *links);
 /* Frames what waited for room in the batch. */
 void links_run(struct links *links);
 /* True if something is left to hand over and the loop must not sleep. */

@@ -29,6 +29,19 @@ enum ConfigCombinations {
                 "warm_start", with: ["journal"], "\"\(config.warmStart)\" is also the journal's directory",
                 "two different paths, e.g. /var/lib/ferrite/warm")
         }
+        for (key, value) in [
+            ("tls_ca_cert_file", config.tls.caCertFile), ("tls_cert_file", config.tls.certFile),
+            ("tls_key_file", config.tls.keyFile), ("tls_server_name", config.tls.serverName),
+        ] where !value.isEmpty && !config.upstream.isTLS {
+            refuse(
+                key, with: ["upstream"], "is for an upstream by TLS only",
+                "upstream = \"rediss://HOST:PORT\", or no \(key)")
+        }
+        if config.tls.certFile.isEmpty != config.tls.keyFile.isEmpty {
+            let (given, missing) =
+                config.tls.keyFile.isEmpty ? ("tls_cert_file", "tls_key_file") : ("tls_key_file", "tls_cert_file")
+            refuse(given, with: [missing], "is of no use without \(missing)", "both or none of the two")
+        }
         let bound = config.bind.compactMap { NumericAddress($0) }
         if Set(bound.map(\.text)).count < bound.count {
             refuse("bind", "names an address twice", "each address once")

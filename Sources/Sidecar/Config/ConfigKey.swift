@@ -106,7 +106,7 @@ extension ConfigKey {
         ),
         ConfigKey(
             "upstream", \.upstream, .upstream, .upstream, flag: "--upstream",
-            "The central server. A name is resolved again at every connect. Required."),
+            "The central server; rediss:// for TLS. A name is resolved again at every connect. Required."),
         ConfigKey(
             "mode", \.mode, .choice, .upstream,
             "How writes travel. read-through: to the upstream; the local copy goes. write-through: the same, and what the upstream has behind the write is fetched at once and becomes the copy. write-behind: SET (with EX or PX at most), SETEX, PSETEX and MSET are acknowledged at once, read back from here, and sent to the upstream right behind; all else as write-through."
@@ -122,6 +122,27 @@ extension ConfigKey {
             "password_file", \.passwordFile,
             .text(name: "path", expected: "the path of a readable file, e.g. \"/var/run/secrets/redis\""),
             .upstream, "File that holds the password; line ends at its end are dropped. Not together with password."),
+        ConfigKey(
+            "tls_ca_cert_file", \.tls.caCertFile, .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/ca.crt\""),
+            .upstream,
+            "With a rediss:// upstream: the authorities by which its certificate must be signed, in PEM; a certificate that signed itself is its own. Empty: those of the system. This and the two below are read again when they change, for connections to come."
+        ),
+        ConfigKey(
+            "tls_cert_file", \.tls.certFile, .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/tls.crt\""),
+            .upstream,
+            "With a rediss:// upstream: the certificate that the sidecar shows it, in PEM, and behind it those that lead to an authority. Needs tls_key_file. Empty: none."
+        ),
+        ConfigKey(
+            "tls_key_file", \.tls.keyFile, .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/tls.key\""),
+            .upstream,
+            "The private key of tls_cert_file, in PEM, without a passphrase."),
+        ConfigKey(
+            "tls_server_name", \.tls.serverName,
+            .text(expected: "a host's name or a numeric address, e.g. \"redis.example.org\""), .upstream,
+            "Whom the upstream's certificate must name, and what is told it as SNI (a name only). Empty: the host of upstream."
+        ),
+        ConfigKey(
+            "tls_min_version", \.tls.minVersion, .choice, .upstream, "The oldest TLS that is spoken with the upstream."),
         ConfigKey(
             "connect_timeout", \.connectTimeoutMs, .duration(1...60_000, example: "100ms"), .upstream,
             "How long a connection to the upstream may take to be made. Its handshake behind that may take as long again, and half a second in any case."

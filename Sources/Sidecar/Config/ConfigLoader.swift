@@ -28,6 +28,9 @@ struct ConfigLoader {
         try TextFile.bytes(path, bytesMax: 4096)
     }
 
+    /// What is wrong with the files of upstream TLS.
+    var tlsMistake: (SidecarConfig) -> TLSMistake? = TLSContext.mistake
+
     func load() throws(ConfigError) -> ResolvedConfig {
         var state = State()
         applyFile(&state)
@@ -37,6 +40,7 @@ struct ConfigLoader {
         applyMemoryLimit(&state)
         state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
         readPasswordFile(&state)
+        checkTLS(&state)
         /* It is replaced as a whole: what is no file would be gone. */
         checkPath(
             &state, "warm_start", state.config.warmStart, isWrong: TextFile.isSpecial, "is there and is no file",
@@ -258,6 +262,15 @@ struct ConfigLoader {
         } catch {
             refuse("\"\(path)\" cannot be read: \(error.sentence)")
         }
+    }
+
+    private func checkTLS(_ state: inout State) {
+        let keys: Set = ["tls_ca_cert_file", "tls_cert_file", "tls_key_file"]
+        guard state.config.upstream.isTLS, state.failed.isDisjoint(with: keys), let mistake = tlsMistake(state.config)
+        else { return }
+        state.problems.append(
+            ConfigProblem(
+                source: state.sources[mistake.key], key: mistake.key, what: mistake.what, expected: mistake.expected))
     }
 
     private func checkPath(

@@ -54,6 +54,21 @@ struct SidecarConfig: Sendable, Equatable {
         var retryMs: UInt64 = 60_000
     }
 
+    /// For an upstream by rediss://. Paths of PEM files; empty: the system's authorities, no certificate of ours.
+    struct UpstreamTLS: Sendable, Equatable {
+        enum Version: String, Sendable, CaseIterable {
+            case v12 = "1.2"
+            case v13 = "1.3"
+        }
+
+        var caCertFile = ""
+        var certFile = ""
+        var keyFile = ""
+        /// Empty: the upstream's host.
+        var serverName = ""
+        var minVersion = Version.v12
+    }
+
     struct Metrics: Sendable, Equatable {
         var enabled = true
         /// Numeric address.
@@ -109,6 +124,7 @@ struct SidecarConfig: Sendable, Equatable {
     var password = Secret("")
     /// Empty: none.
     var passwordFile = ""
+    var tls = UpstreamTLS()
     /// The fleet's switch; empty: none.
     var controlKey = "ferrite:control"
     /// Unix socket of the admin pages; empty: none.

@@ -10,17 +10,18 @@ struct UpstreamAddress: Sendable, Equatable, CustomStringConvertible {
     /// Without brackets.
     var host: String
     var port: UInt16
+    var isTLS = false
 
     init(host: String, port: UInt16) {
         self.host = host
         self.port = port
     }
 
-    /// HOST:PORT, HOST, [IPV6]:PORT, [IPV6], redis://HOST:PORT.
+    /// HOST:PORT, HOST, [IPV6]:PORT, [IPV6], redis://HOST:PORT, rediss://HOST:PORT.
     init(parsing text: String) throws(Malformed) {
         var rest = text[...]
         if let scheme = text.range(of: "://") {
-            try Self.check(scheme: text[..<scheme.lowerBound].lowercased())
+            isTLS = try Self.isTLS(scheme: text[..<scheme.lowerBound].lowercased())
             rest = text[scheme.upperBound...]
             if rest.contains("@") {
                 throw Malformed(what: "carries credentials; give them as username and password")
@@ -67,10 +68,10 @@ struct UpstreamAddress: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    private static func check(scheme: String) throws(Malformed) {
+    private static func isTLS(scheme: String) throws(Malformed) -> Bool {
         switch scheme {
-        case "redis", "tcp": return
-        case "rediss", "tls": throw Malformed(what: "asks for TLS, which this version does not speak to an upstream")
+        case "redis", "tcp": return false
+        case "rediss", "tls": return true
         default: throw Malformed(what: "\"\(scheme)://\" is not known")
         }
     }
@@ -85,7 +86,7 @@ struct UpstreamAddress: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    var description: String { "\(isTLS ? "rediss://" : "")\(host.contains(":") ? "[\(host)]" : host):\(port)" }
 }
 
 extension String {

@@ -98,8 +98,10 @@ struct Event {
     @inline(__always) var isPureRead: Bool { raw.command_kind == Self.readKind || raw.command_kind == Self.passKind }
     /// Of a miss: by its rule the key is not kept.
     @inline(__always) var isUncached: Bool { raw.uncached }
-    /// Of a link that is down: an errno, 0 for an orderly close.
+    /// Of a link that is down: an errno, 0 for an orderly close; negative where TLS has ended it and `bytes` say why.
     @inline(__always) var error: Int32 { raw.error }
+    var isOfCertificate: Bool { raw.error == FP_ERROR_CERTIFICATE }
+    var isOfTLS: Bool { raw.error == FP_ERROR_TLS }
 
     /// It may write keys that the command table cannot name: a script, a module's command.
     @inline(__always) var mayWriteUnknownKeys: Bool { raw.command_kind == Self.unkeyedKind }
@@ -256,6 +258,8 @@ struct FastPath: Orders, @unchecked Sendable {
 
     // MARK: links
 
+    /// Links that are opened from now on speak TLS.
+    func speakTLS(_ context: TLSContext) { fp_link_tls(engine, context.take()) }
     func openLink(_ address: Bytes) -> LinkID {
         fp_link_open(engine, address.baseAddress, UInt32(truncatingIfNeeded: address.count))
     }

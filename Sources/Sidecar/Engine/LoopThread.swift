@@ -12,8 +12,9 @@ enum LoopThread {
         config: SidecarConfig, log: Logger, warm: HotNames = HotNames(), announce: (LoopHandle) -> Void = { _ in }
     ) throws -> LoopHandle {
         let journal = try journal(config)
+        let tls = try tls(config)
         let engine = try FastPath(EngineSettings(config))
-        let start = LoopStart(engine: engine, config: config, journal: journal, warm: warm)
+        let start = LoopStart(engine: engine, config: config, journal: journal, tls: tls, warm: warm)
         ControlThread.start(name: "ferrite-loop") { start.run() }
         let facts = try start.wait()
         let handle = LoopHandle(
@@ -22,6 +23,15 @@ enum LoopThread {
         for notice in facts.notices { notice.write(to: log, upstream: config.upstream.description) }
         start.go(handle)
         return handle
+    }
+
+    private static func tls(_ config: SidecarConfig) throws(EngineError) -> TLSContext? {
+        guard config.upstream.isTLS else { return nil }
+        do throws(TLSMistake) {
+            return try TLSContext(config)
+        } catch {
+            throw EngineError("\(error.key): \(error.what)")
+        }
     }
 
     private static func journal(_ config: SidecarConfig) throws(EngineError) -> JournalWriter? {
@@ -89,6 +99,9 @@ final class LoopHandle: Sendable {
 
     /// Serves on until no client is connected or drain_timeout has passed; then `finished` returns.
     func beginDrain() { services.executor.enqueue { $0.beginDrain() } }
+
+    /// Connections to the upstream that are made from now on use this.
+    func speakTLS(_ context: TLSContext) { services.executor.enqueue { $0.engine.speakTLS(context) } }
 
     /// Returns when the loop has ended and everything of it is closed.
     func finished() async {
@@ -257,14 +270,16 @@ private final class LoopStart: Sendable {
     private let engine: FastPath
     private let config: SidecarConfig
     private let journal: JournalWriter?
+    private let tls: TLSContext?
     private let warm: HotNames
     private let ready = Semaphore()
     private let granted = Semaphore()
     private let outcome = Mutex<Result<Facts, EngineError>?>(nil)
     private let handle = Mutex<LoopHandle?>(nil)
 
-    init(engine: FastPath, config: SidecarConfig, journal: JournalWriter?, warm: HotNames) {
+    init(engine: FastPath, config: SidecarConfig, journal: JournalWriter?, tls: TLSContext?, warm: HotNames) {
         self.journal = journal
+        self.tls = tls
         self.warm = warm
         self.engine = engine
         self.config = config
@@ -293,6 +308,7 @@ private final class LoopStart: Sendable {
 
     private func listen() throws(EngineError) -> Facts {
         try engine.attach()
+        if let tls { engine.speakTLS(tls) }
         var facts = Facts()
         do throws(JournalFailure) {
             facts.notices = try journal?.restore(to: engine) ?? []

@@ -133,7 +133,7 @@ struct Flow<Engine: Orders>: ~Copyable {
             case .linkUp:
                 linkUp(event.link)
             case .linkDown:
-                linkDown(event.link, event.error)
+                linkDown(event)
             case .wake:
                 break
             }
@@ -187,8 +187,10 @@ struct Flow<Engine: Orders>: ~Copyable {
         }
     }
 
-    private mutating func linkDown(_ link: LinkID, _ error: Int32) {
-        let reason = Self.reason(error)
+    private mutating func linkDown(_ event: Event) {
+        let link = event.link
+        let error = event.error
+        let reason = Self.reason(event)
         if link == tracked.link {
             downTracked(reason, error)
         } else if link == shared.link {
@@ -351,13 +353,17 @@ struct Flow<Engine: Orders>: ~Copyable {
         return status
     }
 
-    /// "connect: Connection refused" and the like of a LINK_DOWN's errno.
-    private static func reason(_ error: Int32) -> String {
-        switch error {
+    /// Of a LINK_DOWN, in words.
+    private static func reason(_ event: Event) -> String {
+        if event.isOfCertificate {
+            return "the upstream's certificate is not accepted: \(String(decoding: event.bytes, as: UTF8.self))"
+        }
+        if event.isOfTLS { return "TLS: \(String(decoding: event.bytes, as: UTF8.self))" }
+        return switch event.error {
         case 0: "the upstream closed the connection"
         case EPROTO: "the upstream sent what is not RESP"
         case ENOMEM: "local_memory is spent: there was no room for what the link had to carry"
-        default: String(cString: strerror(error))
+        default: String(cString: strerror(event.error))
         }
     }
 }

@@ -1,0 +1,47 @@
+/* tls — the TLS of links, by OpenSSL without a socket. The only file that includes OpenSSL.
+ *
+ *   link.out ─► tls_write ─► link.sealed ─► loop_send           plain bytes, at most a record's worth a call
+ *   loop DATA ─► tls_feed ─► tls_read ─► plain bytes            as often as it gives some
+ *
+ * Records are read from where they were received and written into the link's chain: there is no buffer between.
+ * A link's session is for the loop thread only; fp_tls is made on any thread and then given to it. */
+#ifndef FERRITE_NET_TLS_H
+#define FERRITE_NET_TLS_H
+
+#include "CFastPath.h"
+#include "base/bytes.h"
+
+/* What a session holds when it is idle, about, as measured; a record under way takes up to 34 KiB more for a moment. */
+#define TLS_SESSION_BYTES 16384u
+#define TLS_RECORD_BYTES 16384u /* the most plain bytes of one record */
+
+struct tls_session;
+
+/* NULL when there is no memory. Records go to `sealed`, in blocks of `blocks`; both outlive it. What was given with fp_tls
+ * is shared, and lives as long as its last session. */
+struct tls_session *tls_begin(const fp_tls *tls, struct chain *sealed, struct block_pool *blocks);
+void tls_end(struct tls_session *session);
+
+enum tls_said {
+    TLS_MORE,   /* all that was fed is used up */
+    TLS_OPENED, /* the handshake is done: tls_write may be called; read on */
+    TLS_PLAIN,  /* *length plain bytes */
+    TLS_CLOSED, /* the peer will send nothing more */
+    TLS_FAILED  /* *error and *why */
+};
+
+/* Begins the handshake, and goes on with it and with the records behind it: reads what tls_feed gave, which stays put
+ * until TLS_MORE. May append to `sealed`. *why is static: OpenSSL's own words. *error: FP_ERROR_CERTIFICATE, FP_ERROR_TLS,
+ * or ENOMEM when local_memory has no room for a record. */
+void tls_feed(struct tls_session *session, const uint8_t *bytes, size_t length);
+enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room, size_t *length, int *error,
+                       const char **why);
+
+/* Once it is open: seals at most TLS_RECORD_BYTES into one record. False when it cannot; what was sealed so far is of no
+ * use then. */
+bool tls_write(struct tls_session *session, const void *bytes, size_t length);
+
+/* Tells the peer that nothing more will be sent. */
+void tls_finish(struct tls_session *session);
+
+#endif
