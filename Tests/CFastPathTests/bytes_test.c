@@ -210,3 +210,22 @@ TEST("a buffer keeps its bytes while it grows, and is charged its capacity") {
     buffer_free(&buffer, &budget, BUDGET_LINKS);
     EXPECT(budget.used == 0);
 }
+
+TEST("a copy holds the first bytes of a chain, over its blocks, and takes nothing away") {
+    static uint8_t source[3 * BLOCK_BYTES], copy[sizeof source];
+    for (size_t i = 0; i < sizeof source; i++) source[i] = pattern(i);
+    struct budget budget;
+    budget_init(&budget, 1 << 20);
+    struct block_pool pool;
+    block_pool_init(&pool, &budget, 4);
+    struct chain chain = {0};
+    EXPECT(chain_append(&chain, &pool, source, sizeof source));
+    chain_sent(&chain, &pool, 5);
+    EXPECT(chain_copy(&chain, copy, 6000) == 6000);
+    EXPECT(memcmp(copy, source + 5, 6000) == 0);
+    EXPECT(chain_copy(&chain, copy, sizeof copy) == sizeof source - 5);
+    EXPECT(memcmp(copy, source + 5, sizeof source - 5) == 0);
+    EXPECT(chain.bytes == sizeof source - 5);
+    chain_clear(&chain, &pool);
+    block_pool_deinit(&pool);
+}

@@ -153,13 +153,15 @@ struct InjectorTests {
                 "upstream",
                 [
                     "", "redis", "redis:", ":6379", "redis:0", "redis:65536", "a b:1", "[::1]", "redis://r:1",
-                    "r:6379 --x", "[....]:1", "[1:2]:1",
+                    "r:6379 --x", "[....]:1", "[1:2]:1", "rediss://", "rediss://r", "rediss://u@r:1", "REDISS://r:1",
                 ]
             ),
             ("mode", ["", "write", "Read-Through"]), ("eviction", ["lru,lfu", "none"]),
             ("ttl", ["", "0", "5 weeks", "-1s", "1.2345s", ".5s", "5.", "1000000h"]),
             ("prefetch", ["", " , ", "a\nb"]),
             ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k", "s/.", "s/..k"]),
+            ("tls-ca-secret", ["", "/ca.crt", "A", "s/.."]), ("tls-secret", ["", "s/k", "S"]),
+            ("tls-server-name", ["", "a b"]),
             ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]), ("image", ["", "a b", "a\u{0}b"]),
             ("port", ["", "0", "65536", "+1", "6379a", "٣"]), ("metrics-port", ["-1"]), ("log-level", ["loud"]),
             ("seccomp", ["", "/etc/x", "../x", "a//b"]), ("env", ["", "1A", "A-B", "A=B"]), ("env-override", ["yes"]),
@@ -170,6 +172,7 @@ struct InjectorTests {
                 let name = "ferrite.io/sidecar-" + suffix
                 var annotations = ["ferrite.io/sidecar-inject": "true"]
                 annotations[name] = value
+                if suffix.hasPrefix("tls-") { annotations["ferrite.io/sidecar-upstream"] = "rediss://r:1" }
                 if suffix == "username" { annotations["ferrite.io/sidecar-password-secret"] = "s" }
                 guard
                     case .denied(.badAnnotation, let sentences) = injector.decide(pod: pod(annotations), namespace: nil)

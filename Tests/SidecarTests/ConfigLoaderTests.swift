@@ -15,6 +15,7 @@ struct ConfigLoaderTests {
         loader.environment = env
         loader.cgroupLimitTexts = limits
         loader.readSecret = { _ throws(TextFile.Failure) in throw .system(2) }
+        loader.tlsMistake = { _ in nil }
         return loader
     }
 
@@ -83,6 +84,8 @@ struct ConfigLoaderTests {
             "enabled": ("true", "true", "true"), "upstream": ("\"a\"", "b", "c"),
             "mode": ("\"write-through\"", "write-behind", "read-through"), "username": ("\"a\"", "b", "c"),
             "password": ("\"a\"", "b", "c"), "password_file": ("\"\"", "", ""),
+            "tls_ca_cert_file": ("\"\"", "", ""), "tls_cert_file": ("\"\"", "", ""), "tls_key_file": ("\"\"", "", ""),
+            "tls_server_name": ("\"\"", "", ""), "tls_min_version": ("\"1.3\"", "1.2", "1.3"),
             "connect_timeout": ("\"1s\"", "2s", "3"), "read_timeout": ("1", "2s", "3s"),
             "link_timeout": ("\"1m\"", "2m", "3m"),
             "fence": ("false", "true", "false"), "allow_admin": ("true", "false", "true"),
@@ -370,6 +373,9 @@ struct ConfigLoaderTests {
             (["journal": "/j", "warm_start": "/j"], "warm_start"),
             (["port": "9091"], "metrics.port"), (["metrics.port": "6379"], "metrics.port"),
             (["password": "a", "password_file": "/b"], "password_file"), (["username": "a"], "username"),
+            (["tls_ca_cert_file": "/a"], "tls_ca_cert_file"), (["tls_server_name": "a"], "tls_server_name"),
+            (["upstream": "rediss://r", "tls_cert_file": "/a"], "tls_cert_file"),
+            (["upstream": "rediss://r", "tls_key_file": "/a"], "tls_key_file"),
             (["enabled": "false"], "enabled"), (["bind": ""], "bind"), (["bind": "::1 ::1"], "bind"),
             (["upstream": "127.0.0.1:6379"], "upstream"), (["upstream": "localhost"], "upstream"),
             (["upstream": "localhost", "bind": "0.0.0.0"], "upstream"), (["read_timeout": "6s"], "link_timeout"),

@@ -64,12 +64,20 @@ struct ConfigValueTests {
         #expect(try UpstreamAddress(parsing: address.description) == address)
     }
 
+    @Test("rediss:// and tls:// ask for TLS", arguments: ["rediss://h:7", "tls://h:7", "REDISS://h:7/0"])
+    func upstreamsByTLS(_ text: String) throws {
+        let address = try UpstreamAddress(parsing: text)
+        #expect(address.isTLS)
+        #expect(address.description == "rediss://h:7")
+        #expect(try UpstreamAddress(parsing: address.description) == address)
+    }
+
     @Test(
         "a wrong upstream says what is wrong",
         arguments: [
             ("", "no host"), (":6379", "no host"), ("::1", "in brackets"), ("h:0", "no port"), ("h:65536", "no port"),
             ("h:", "no port"),
-            ("[::1", "lacks the closing ]"), ("[h]:1", "no IPv6"), ("[::1]x", "follows the ]"), ("rediss://h", "TLS"),
+            ("[::1", "lacks the closing ]"), ("[h]:1", "no IPv6"), ("[::1]x", "follows the ]"), ("rediss://u:p@h", "username and password"),
             ("http://h", "not known"), ("redis://u:p@h:1", "username and password"), ("redis://h/5", "SELECT"),
             ("a b:1", "no host name"),
         ])

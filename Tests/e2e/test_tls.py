@@ -259,7 +259,7 @@ def _(t):
     chain = Chain(t)
     redis = chain.redis(t)
     host, port = redis.address
-    is_refused(t, t.sidecar(f"rediss://{host}:{port}", settings=chain.trusted), "TLS: ")
+    is_refused(t, t.sidecar(f"rediss://{host}:{port}", settings=chain.trusted), "does it speak TLS?")
     sidecar = t.sidecar((HOST, redis.tls_port))
     expect_error(t.client(sidecar).ask("SET", "k", "v"), "is unreachable: handshake")
 
@@ -321,7 +321,7 @@ def _(t):
         except Exception:  # noqa: BLE001 - no room: counted
             refused += 1
     metrics = sidecar.metrics()
-    links = metrics["ferrite_sidecar_upstream_links"]
+    links = metrics["ferrite_sidecar_upstream_connections"]
     expect_true(metrics['ferrite_sidecar_memory_bytes{owner="tls"}'] > before, "nothing is booked for TLS")
     expect_true(metrics["ferrite_memory_used_bytes"] <= metrics["ferrite_memory_max_bytes"], "over the budget")
     with open(f"/proc/{sidecar.pid}/status", encoding="ascii") as status:

@@ -136,7 +136,9 @@ enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room,
     }
     switch (SSL_get_error(session->ssl, result)) {
     case SSL_ERROR_WANT_READ: return TLS_MORE;
-    case SSL_ERROR_ZERO_RETURN: return TLS_CLOSED;
+    case SSL_ERROR_ZERO_RETURN:
+        session->fed_length = 0; /* nothing that follows is part of the conversation */
+        return TLS_CLOSED;
     default: return failed(session, error, why);
     }
 }
@@ -154,8 +156,10 @@ void tls_finish(struct tls_session *session) {
 
 /* ---- what all sessions share ---- */
 
-static int no_passphrase(char *to, int room, int is_written, void *context) {
-    (void)to, (void)room, (void)is_written, (void)context;
+/* OpenSSL's own would ask at the terminal. */
+static int no_passphrase(char *to, int room, int is_written, void *was_asked) {
+    (void)to, (void)room, (void)is_written;
+    if (was_asked) *(bool *)was_asked = true;
     return -1;
 }
 
@@ -215,11 +219,12 @@ static bool add_chain(SSL_CTX *context, const fp_tls_config *config, fp_error *e
 static bool add_key(SSL_CTX *context, const fp_tls_config *config, fp_error *error) {
     BIO *pem = BIO_new_mem_buf(config->key, (int)config->key_length);
     CHECK(pem);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(pem, NULL, no_passphrase, NULL);
+    bool is_locked = false;
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(pem, NULL, no_passphrase, &is_locked);
     BIO_free(pem);
     bool taken = false;
     if (!key) {
-        *error = is_end_of_pem() ? "there is no private key in it" : "its private key cannot be read, or has a passphrase";
+        *error = is_locked ? "its private key has a passphrase" : "there is no private key in it that can be read";
     } else if (SSL_CTX_use_PrivateKey(context, key) != 1 || SSL_CTX_check_private_key(context) != 1) {
         *error = "its private key is another one than the certificate's";
     } else {

@@ -12,7 +12,7 @@
 #include "base/bytes.h"
 
 /* What a session holds when it is idle, about, as measured; a record under way takes up to 34 KiB more for a moment. */
-#define TLS_SESSION_BYTES 16384u
+#define TLS_SESSION_BYTES 20480u
 #define TLS_RECORD_BYTES 16384u /* the most plain bytes of one record */
 
 struct tls_session;

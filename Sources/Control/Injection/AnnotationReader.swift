@@ -60,7 +60,9 @@ struct AnnotationReader {
                 "\(SidecarAnnotation.prefix)metrics-port and -port are both \(request.port): use another, e.g. \"9091\""
             )
         }
-        if ["localhost", "127.0.0.1", "[::1]"].contains(where: { request.upstream == "\($0):\(request.port)" }) {
+        let isTLS = request.upstream.hasPrefix(SidecarAnnotation.tlsScheme)
+        let address = isTLS ? request.upstream.dropFirst(SidecarAnnotation.tlsScheme.count) : request.upstream[...]
+        if ["localhost", "127.0.0.1", "[::1]"].contains(where: { address == "\($0):\(request.port)" }) {
             mistakes.append(
                 "\(SidecarAnnotation.prefix)upstream: \(request.upstream) is where the sidecar itself listens: use the central "
                     + "server, e.g. \"ferrite-cluster.default.svc:6379\", or another \(SidecarAnnotation.prefix)port"
@@ -69,6 +71,12 @@ struct AnnotationReader {
         if let wanted = request.cpuRequest, let limit = request.cpuLimit, limit < wanted {
             mistakes.append(
                 "\(SidecarAnnotation.prefix)cpu-limit is less than -cpu-request: use \"\(wanted.text)\" or more")
+        }
+        let hasServerName = request.settings.contains { $0.key == "tls_server_name" }
+        if !isTLS, request.tlsCA != nil || request.tlsSecret != nil || hasServerName {
+            mistakes.append(
+                "\(SidecarAnnotation.prefix)tls-… is for an upstream by TLS only: use \(SidecarAnnotation.prefix)upstream, e.g. "
+                    + "\"\(SidecarAnnotation.tlsScheme)\(request.upstream)\"")
         }
         if request.passwordSecret == nil, request.settings.contains(where: { $0.key == "username" }) {
             mistakes.append(

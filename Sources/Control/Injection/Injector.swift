@@ -88,6 +88,10 @@ struct Injector: Sendable {
                 podRunsAsRoot: context?["runAsUser"]?.integer == 0))
         var patch = Self.environment(request, pod: pod, status: &status, warnings: &warnings)
         patch.append(Self.placement(of: container, isNative: request.isNative, pod: pod))
+        if let volume = SidecarVolume.make(request) {
+            let hasOthers = pod["spec"]?["volumes"]?.elements.isEmpty == false
+            patch.append(hasOthers ? .add(["spec", "volumes", "-"], volume) : .add(["spec", "volumes"], [volume]))
+        }
         patch += resources.podChanges
         status.resources = resources.podChanges.isEmpty ? nil : pod["spec"]?["resources"]
         let scraped = Self.scrapeAnnotations(metricsPort: metricsPort, pod: pod, status: &status)

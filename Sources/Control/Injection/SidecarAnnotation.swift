@@ -18,6 +18,7 @@ struct SidecarAnnotation: Sendable {
     static let injectName = prefix + "inject"
     /// What was done to the pod, as JSON: read by `ferritectl uninject`.
     static let statusName = prefix + "status"
+    static let tlsScheme = "rediss://"
     /// 32mb to work with, and the 16 MiB that the daemon keeps free below a container's limit.
     static let memoryMin = Quantity.mebibytes(48)
 
@@ -34,10 +35,12 @@ struct SidecarAnnotation: Sendable {
             return true
         },
         SidecarAnnotation(
-            suffix: "upstream", help: "The central server.",
-            expected: #"HOST:PORT, e.g. "ferrite-cluster.default.svc:6379""#
+            suffix: "upstream", help: "The central server; `rediss://HOST:PORT` for TLS.",
+            expected: #"HOST:PORT or rediss://HOST:PORT, e.g. "ferrite-cluster.default.svc:6379""#
         ) { value, request in
-            guard isAddress(value) else { return false }
+            guard isAddress(value.hasPrefix(tlsScheme) ? String(value.dropFirst(tlsScheme.count)) : value) else {
+                return false
+            }
             request.upstream = value
             return true
         },
@@ -69,12 +72,35 @@ struct SidecarAnnotation: Sendable {
                 "The upstream's password: a Secret in the pod's namespace, and the key in it (\"password\" if none is named).",
             expected: #"SECRET or SECRET/KEY, e.g. "redis-auth/password""#
         ) { value, request in
-            let parts = value.split(separator: "/", omittingEmptySubsequences: false)
-            guard parts.count <= 2, isObjectName(parts[0]), parts.count == 1 || isSecretKey(parts[1]) else {
-                return false
-            }
-            request.passwordSecret = .init(
-                secret: String(parts[0]), key: parts.count == 2 ? String(parts[1]) : "password")
+            request.passwordSecret = secretKey(value, else: "password")
+            return request.passwordSecret != nil
+        },
+        SidecarAnnotation(
+            suffix: "tls-ca-secret",
+            help:
+                "With TLS: who signs the upstream's certificate, in a Secret in the pod's namespace, and the key in it (\"ca.crt\" if none is named). Without it: the authorities of the image.",
+            expected: #"SECRET or SECRET/KEY, e.g. "redis-ca/ca.crt""#
+        ) { value, request in
+            request.tlsCA = secretKey(value, else: "ca.crt")
+            return request.tlsCA != nil
+        },
+        SidecarAnnotation(
+            suffix: "tls-secret",
+            help:
+                "With TLS: the certificate that the upstream is shown: a Secret of type kubernetes.io/tls in the pod's namespace.",
+            expected: #"SECRET, e.g. "redis-client""#
+        ) { value, request in
+            guard isObjectName(value[...]) else { return false }
+            request.tlsSecret = value
+            return true
+        },
+        SidecarAnnotation(
+            suffix: "tls-server-name",
+            help: "With TLS: whom the upstream's certificate must name, if that is not the upstream's host.",
+            expected: #"a host's name, e.g. "redis.example.org""#
+        ) { value, request in
+            guard isWord(value) else { return false }
+            request.settings.append(.init(key: "tls_server_name", value: value))
             return true
         },
         SidecarAnnotation(
@@ -234,6 +260,13 @@ extension SidecarAnnotation {
         guard let first = text.first, let last = text.last, text.utf8.count <= 253 else { return false }
         return isWord(first) && isWord(last) && !text.contains(where: { $0.isUppercase })
             && text.allSatisfy { isWord($0) || $0 == "-" || $0 == "." }
+    }
+
+    /// SECRET or SECRET/KEY; nil where it is neither.
+    private static func secretKey(_ text: String, else key: String) -> SidecarRequest.SecretKey? {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count <= 2, isObjectName(parts[0]), parts.count == 1 || isSecretKey(parts[1]) else { return nil }
+        return .init(secret: String(parts[0]), key: parts.count == 2 ? String(parts[1]) : key)
     }
 
     private static func isSecretKey(_ text: Substring) -> Bool {

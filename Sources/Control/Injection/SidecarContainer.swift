@@ -36,6 +36,11 @@ enum SidecarContainer {
             ["name": .string(metricsPortName), "containerPort": .integer(Int64(pod.metricsPort)), "protocol": "TCP"],
         ]
         container["resources"] = pod.resources
+        if SidecarVolume.make(request) != nil {
+            container["volumeMounts"] = [
+                ["name": .string(SidecarVolume.name), "mountPath": .string(SidecarVolume.path), "readOnly": true]
+            ]
+        }
         container["securityContext"] = securityContext(request, podRunsAsRoot: pod.podRunsAsRoot)
         // Started within 60 s, else begun anew; the page's thread has the lowest class, hence the timeouts.
         container["startupProbe"] = probe("/readyz", period: 1, failures: 60)
@@ -51,6 +56,7 @@ enum SidecarContainer {
             String(metricsPort),
             "--set", "log_format=json",
         ]
+        for (key, file) in SidecarVolume.files(request) { arguments += ["--set", "\(key)=\(SidecarVolume.path)/\(file)"] }
         for setting in request.settings { arguments += ["--set", "\(setting.key)=\(setting.value)"] }
         return arguments
     }

@@ -12,6 +12,10 @@ struct SidecarRequest: Equatable, Sendable {
     /// Further keys of the daemon, for `--set`.
     var settings: [Setting] = []
     var passwordSecret: SecretKey?
+    /// The authorities by which the upstream's certificate is signed; nil: those of the image.
+    var tlsCA: SecretKey?
+    /// Of type kubernetes.io/tls: the certificate that the upstream is shown.
+    var tlsSecret: String?
     /// A profile of the node, below the kubelet's seccomp folder; nil: the runtime's default.
     var seccompProfile: String?
     var envName = "REDIS_URL"

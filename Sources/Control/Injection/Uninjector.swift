@@ -14,7 +14,7 @@ enum Uninjector {
         }
         // The variables first: the containers' places are those of the pod as it is.
         let patch =
-            environment(pod, status) + containers(pod)
+            environment(pod, status) + ours(pod)
             + (status.resources.map { [.replace(["spec", "resources"], $0)] } ?? [])
             + (status.annotations + [SidecarAnnotation.statusName]).filter {
                 pod["metadata"]?["annotations"]?[$0] != nil
@@ -24,10 +24,13 @@ enum Uninjector {
         return .removed(patch)
     }
 
-    private static func containers(_ pod: JSON) -> [PatchOperation] {
-        ["initContainers", "containers"].flatMap { list -> [PatchOperation] in
+    private static func ours(_ pod: JSON) -> [PatchOperation] {
+        [
+            ("initContainers", SidecarContainer.name), ("containers", SidecarContainer.name),
+            ("volumes", SidecarVolume.name),
+        ].flatMap { list, name -> [PatchOperation] in
             let all = pod["spec"]?[list]?.elements ?? []
-            let ours = all.indices.filter { all[$0]["name"]?.string == SidecarContainer.name }
+            let ours = all.indices.filter { all[$0]["name"]?.string == name }
             if ours.isEmpty { return [] }
             if ours.count == all.count { return [.remove(["spec", list])] }
             return ours.reversed().map { .remove(["spec", list] / $0) }

@@ -266,8 +266,8 @@ struct ConfigLoader {
 
     private func checkTLS(_ state: inout State) {
         let keys: Set = ["tls_ca_cert_file", "tls_cert_file", "tls_key_file"]
-        guard state.config.upstream.isTLS, state.failed.isDisjoint(with: keys), let mistake = tlsMistake(state.config)
-        else { return }
+        let isSaid = state.problems.contains { keys.contains($0.key) }
+        guard state.config.upstream.isTLS, !isSaid, let mistake = tlsMistake(state.config) else { return }
         state.problems.append(
             ConfigProblem(
                 source: state.sources[mistake.key], key: mistake.key, what: mistake.what, expected: mistake.expected))

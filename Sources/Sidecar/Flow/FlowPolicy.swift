@@ -2,6 +2,7 @@
 struct FlowPolicy: Sendable {
     /// "host:port", for errors and logs.
     var upstream: String
+    var usesTLS: Bool
     /// The upstream's socket address when it is given as a number: then nothing has to be resolved.
     var numericAddress: [UInt8]?
     var credentials: Credentials
@@ -39,6 +40,7 @@ struct FlowPolicy: Sendable {
 
     init(_ config: SidecarConfig, networkName: String, networkReason: String = "", seed: UInt64) {
         upstream = config.upstream.description
+        usesTLS = config.upstream.isTLS
         numericAddress = Resolver.numeric(config.upstream)
         credentials = Credentials(username: config.username, password: config.password)
         mode = config.mode.rawValue

@@ -407,7 +407,7 @@ extension Flow {
         case .greeting:
             orders.closeLink(tracked.link)
             connectToNextAddress(
-                orFail: "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms", .silence)
+                orFail: "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms\(policy.usesTLS ? " (does it speak TLS?)" : "")", .silence)
         case .up:
             beat()
         }
