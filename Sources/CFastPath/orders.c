@@ -32,6 +32,10 @@ void fp_link_send_bulk(fp_engine *engine, fp_link id, const void *bytes, size_t 
     if (link) link_send_bulk(&engine->links, link, bytes, length);
 }
 
+void fp_upstream_took(fp_engine *engine, uint64_t duration_ns) {
+    histogram_add(&engine->serve.stats.upstream_duration, duration_ns, 1);
+}
+
 size_t fp_link_backlog(const fp_engine *engine, fp_link id) {
     const struct link *link = table_at(&engine->links.table, id);
     return link ? link->out.bytes + link->sealed.bytes : 0;

@@ -181,17 +181,28 @@ class Server:
 class Redis(Server):
     name = "redis-server"
 
-    def __init__(self, directory, core):
+    def __init__(self, directory, core, *options):
         port = free_port()
         unix = os.path.join(directory, f"redis-{port}.sock")
         super().__init__(["redis-server", "--port", port, "--bind", "127.0.0.1", "--unixsocket", unix, "--save", "",
-                          "--appendonly", "no", "--dir", directory], directory, core, port, unix)
+                          "--appendonly", "no", "--dir", directory, *options], directory, core, port, unix)
 
     def calls(self, *commands):
         """How often commands were called since the server's start."""
         with Client(self.tcp) as client:
             text = client.ask("INFO", "commandstats").decode()
         return sum(int(count) for name, count in re.findall(r"cmdstat_(\S+?):calls=(\d+)", text) if name in commands)
+
+
+class TLSRedis(Redis):
+    """Speaks TLS on `tls_port` too. `folder` holds its tls.crt and tls.key; who shows a certificate shows one by
+    `authority`."""
+
+    def __init__(self, directory, core, folder, authority):
+        self.tls_port = free_port()
+        super().__init__(directory, core, "--tls-port", self.tls_port, "--tls-cert-file", f"{folder}/tls.crt",
+                         "--tls-key-file", f"{folder}/tls.key", "--tls-ca-cert-file", authority,
+                         "--tls-auth-clients", "optional")
 
 
 class Nutcracker(Server):

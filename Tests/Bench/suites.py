@@ -15,6 +15,8 @@ import time
 import checker
 import kernel
 import modes
+import scrape
+import tls
 import truth
 from report import Samples, Section, mib, number
 from servers import Client, ErrorReply, Failure, Ferrite, Nutcracker, Redis
@@ -678,4 +680,5 @@ def redis_benchmark(options):
 SUITES = {"hit": hit, "miss": miss, "absent": absent, "pass": passed, "tail": tail, "size": size, "memory": memory,
           "start": start, "freshness": freshness, "staleness": truth.staleness, "fence": truth.fence,
           "flight": flight, "down": down, "modes": modes.modes, "cold": modes.cold, "checker": checker.checker,
+          "tls": tls.tls, "scrape": scrape.scrape,
           "standard": standard}

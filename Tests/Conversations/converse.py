@@ -12,6 +12,7 @@ import functools
 import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "harness"))
 
 import servers  # noqa: E402
+from certificates import Authority  # noqa: E402
 from resp import Client, Closed, Malformed, Stream, connect, encode  # noqa: E402
 
 REPLY_TIMEOUT = 3.0
@@ -368,7 +370,17 @@ class Runner:
     def __init__(self, options):
         self.options = options
         self.passed = self.failed = 0
-        self.redis = servers.Redis()
+        self.folder = tempfile.TemporaryDirectory(prefix="ferrite-test-")
+        self.settings = {}
+        if options.tls:
+            authority = Authority(f"{self.folder.name}/authority")
+            authority.sign(f"{self.folder.name}/server", f"IP:{servers.HOST}")
+            self.settings = {"tls_ca_cert_file": authority.path}
+            self.redis = servers.TLSRedis(f"{self.folder.name}/server")
+            self.upstream = self.redis.url()
+        else:
+            self.redis = servers.Redis()
+            self.upstream = self.redis.address
 
     def clean_upstream(self):
         with self.redis.client() as client:
@@ -400,7 +412,7 @@ class Runner:
         if network is None:
             return self.attempt(conversation, self.redis.address)
         flags, unix = conversation.flags, self.options.unix
-        with servers.Sidecar(self.redis.address, *flags, network=network, unix=unix) as sidecar:
+        with servers.Sidecar(self.upstream, *flags, network=network, unix=unix, settings=self.settings) as sidecar:
             trouble = self.attempt(conversation, sidecar.unix_path or sidecar.address)
             began = time.monotonic()
             code = sidecar.stop(20.0)
@@ -447,6 +459,7 @@ def main():
     parser.add_argument("--plain", action="store_true", help="against redis-server alone")
     parser.add_argument("--network", help="io_uring, epoll, or both with a comma (default: what the kernel allows)")
     parser.add_argument("--unix", action="store_true", help="talk to the sidecar over its Unix socket")
+    parser.add_argument("--tls", action="store_true", help="the sidecar talks to its upstream by TLS")
     parser.add_argument("--binary", help="the ferrite to play against (default: .build/release/ferrite)")
     parser.add_argument("--verbose", action="store_true", help="show the sidecar's log when a file fails")
     options = parser.parse_args()

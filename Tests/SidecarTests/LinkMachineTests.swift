@@ -82,7 +82,7 @@ struct LinkMachineTests {
     func refused(_ reply: String) {
         var machine = LinkMachine(.tracked(.optIn), somebody)
         _ = machine.begin()
-        #expect(hear(&machine, reply) == .failed(.init(reason: String(reply.dropFirst()), isRefusal: true)))
+        #expect(hear(&machine, reply) == .failed(.init(reason: String(reply.dropFirst()), kind: .refused)))
     }
 
     @Test("A link without credentials of ours is for a client that brings its own, if it speaks RESP2")
@@ -93,21 +93,21 @@ struct LinkMachineTests {
         #expect(hear(&machine, wants, wants, "-NOAUTH Authentication required.") == .ready)
         machine = LinkMachine(.plain(protocolVersion: 3), nobody)
         _ = machine.begin()
-        #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), isRefusal: true)))
+        #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), kind: .refused)))
         machine = LinkMachine(.tracked(.optIn), nobody)
         _ = machine.begin()
-        #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), isRefusal: true)))
+        #expect(hear(&machine, wants) == .failed(.init(reason: String(wants.dropFirst()), kind: .refused)))
     }
 
     @Test("A server that loads is found out by PING")
     func ping() {
         var machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
-        #expect(hear(&machine, "*0", "$0|", "-LOADING data") == .failed(.init(reason: "LOADING data", isBusy: true)))
+        #expect(hear(&machine, "*0", "$0|", "-LOADING data") == .failed(.init(reason: "LOADING data", kind: .busy)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         _ = hear(&machine, "-ERR unknown command 'HELLO'", "$0|", "+PONG")
-        #expect(hear(&machine, "$0|", "-LOADING data") == .failed(.init(reason: "LOADING data", isBusy: true)))
+        #expect(hear(&machine, "$0|", "-LOADING data") == .failed(.init(reason: "LOADING data", kind: .busy)))
         machine = LinkMachine(.plain(protocolVersion: 2), nobody)
         _ = machine.begin()
         #expect(hear(&machine, "*0", "$0|", "-NOPERM this user has no permissions to run the 'ping' command") == .ready)
@@ -123,7 +123,7 @@ struct LinkMachineTests {
         let busy = "-BUSY Redis is busy"
         #expect(
             hear(&machine, FlowWorld.hello, busy, busy, busy)
-                == .failed(.init(reason: "BUSY Redis is busy", isBusy: true)))
+                == .failed(.init(reason: "BUSY Redis is busy", kind: .busy)))
     }
 
     @Test("A wrong password of an old server")
@@ -133,7 +133,7 @@ struct LinkMachineTests {
         _ = hear(&machine, "-ERR unknown command 'HELLO'", "-NOAUTH", "-NOAUTH")
         #expect(
             hear(&machine, "-ERR invalid password")
-                == .failed(.init(reason: "ERR invalid password", isRefusal: true)))
+                == .failed(.init(reason: "ERR invalid password", kind: .refused)))
     }
 
     @Test("A client's RESP3 cannot be had from a RESP2 server")

@@ -1,10 +1,14 @@
 """Upstreams by TLS: a real redis-server with certificates of openssl's. What is right works as it does plainly; what is
 not trusted is told, and hears nothing of us."""
 
+import contextlib
 import os
 import random
 import shutil
+import socket
+import ssl
 import subprocess
+import threading
 
 import servers
 from certificates import Authority
@@ -41,6 +45,8 @@ def is_refused(t, sidecar, *words):
     """It says so to clients and in the log, and no command of ours reached the server."""
     client = t.client(sidecar)
     expect_error(client.ask("SET", "k", "v"), "upstream rediss://", "is unreachable")
+    kind = "handshake" if "does it speak TLS?" in words else "tls"
+    expect_true(sidecar.metrics()[f'ferrite_sidecar_upstream_failures_total{{kind="{kind}"}}'] > 0, f"none of {kind}")
     for word in words:
         wait_until(lambda: word in sidecar.log(200), what=f"{word!r} in the log")
 
@@ -82,6 +88,19 @@ def _(t):
     chain = Chain(t, names="DNS:localhost")
     redis = chain.redis(t)
     starts(t, redis, chain, redis.url("localhost"))
+    # redis-server does not look at the name that it is told.
+    told = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{chain.server}/tls.crt", f"{chain.server}/tls.key")
+    context.sni_callback = lambda _socket, name, _context: told.append(name)
+    with socket.create_server((HOST, 0)) as listener:
+        def answer():
+            with contextlib.suppress(OSError):
+                context.wrap_socket(listener.accept()[0], server_side=True).close()
+        threading.Thread(target=answer, daemon=True).start()
+        t.sidecar(f"rediss://localhost:{listener.getsockname()[1]}", settings=chain.trusted)
+        wait_until(lambda: told, what="a handshake")
+    expect(told[0], "localhost")
 
 
 @test("values of any length pass through TLS unharmed, many at a time and both ways")

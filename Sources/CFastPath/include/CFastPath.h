@@ -190,6 +190,9 @@ void fp_link_send(fp_engine *engine, fp_link link, const void *bytes, size_t len
 /* The same as "$<length>\r\n<bytes>\r\n". */
 void fp_link_send_bulk(fp_engine *engine, fp_link link, const void *bytes, size_t length);
 
+/* An answer of the upstream took so long: for the metric of its latency. */
+void fp_upstream_took(fp_engine *engine, uint64_t duration_ns);
+
 /* Bytes not yet taken by the kernel; 0 for a stale id. The caller bounds it by holding clients back (fp_hold). */
 size_t fp_link_backlog(const fp_engine *engine, fp_link link);
 

@@ -7,6 +7,7 @@
 
 #include "net/kernel.h"
 #include "net/owner.h"
+#include "resp/error.h"
 #include "resp/reply.h"
 #include "serve/session.h"
 
@@ -171,6 +172,15 @@ void link_send(struct links *links, struct link *link, const void *bytes, size_t
     else starve(links, link);
 }
 
+static void count_error(struct links *links, const uint8_t *reply, size_t length) {
+    struct stats *stats = &links->serve->stats;
+    uint64_t *by_kind = &stats->upstream_error_err; /* the rows stand in the order of the kinds */
+    _Static_assert(offsetof(struct stats, upstream_error_other) - offsetof(struct stats, upstream_error_err) ==
+                       (RESP_ERROR_COUNT - 1) * sizeof(uint64_t),
+                   "a row for each kind, in their order");
+    by_kind[resp_error_of(reply, length)]++;
+}
+
 static void reply_event(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
     fp_event *event = serve_event(links->serve, bytes[0] == '>' ? FP_EVENT_PUSH : FP_EVENT_REPLY);
     event->type = bytes[0];
@@ -236,6 +246,7 @@ static size_t frame_all(struct links *links, struct link *link, const uint8_t *b
             mark_waiting(links, link);
             break;
         }
+        if (unlikely(bytes[at] == '-')) count_error(links, bytes + at, reply_length);
         reply_event(links, link, bytes + at, reply_length);
         at += reply_length;
     }

@@ -268,6 +268,8 @@ struct FastPath: Orders, @unchecked Sendable {
     @inline(__always)
     func sendBulk(_ link: LinkID, _ bytes: Bytes) { fp_link_send_bulk(engine, link, bytes.baseAddress, bytes.count) }
     @inline(__always)
+    func upstreamTook(ns: UInt64) { fp_upstream_took(engine, ns) }
+    @inline(__always)
     func backlog(_ link: LinkID) -> Int { fp_link_backlog(engine, link) }
     func closeLink(_ link: LinkID) { fp_link_close(engine, link) }
     func abortLink(_ link: LinkID) { fp_link_abort(engine, link) }

@@ -192,7 +192,7 @@ struct Flow<Engine: Orders>: ~Copyable {
         let error = event.error
         let reason = Self.reason(event)
         if link == tracked.link {
-            downTracked(reason, error)
+            downTracked(reason, error, isOfTLS: event.isOfTLS || event.isOfCertificate)
         } else if link == shared.link {
             loseShared(reason)
         } else if link == probe.link {

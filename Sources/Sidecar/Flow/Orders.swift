@@ -8,6 +8,8 @@ protocol Orders {
     func send(_ link: LinkID, _ bytes: Bytes)
     /// As "$<length>\r\n<bytes>\r\n".
     func sendBulk(_ link: LinkID, _ bytes: Bytes)
+    /// An answer of the upstream took so long.
+    func upstreamTook(ns: UInt64)
     /// Bytes that the kernel has not taken.
     func backlog(_ link: LinkID) -> Int
     func closeLink(_ link: LinkID)

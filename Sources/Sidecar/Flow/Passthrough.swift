@@ -115,6 +115,7 @@ extension Flow {
             return closeShared("the upstream answered more than it was asked")
         }
         shared.owed.removeFirst()
+        orders.upstreamTook(ns: nowNs &- entry.sentNs)
         orders.answer(entry.ticket, bytes, fromRESP3: shared.machine.protocolVersion == 3, fence: fence())
     }
 

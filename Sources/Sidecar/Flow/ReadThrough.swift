@@ -142,6 +142,7 @@ extension Flow {
         switch entry.pointee.awaited {
         case .value:
             orders.fill(entry.pointee.ticket, bytes)
+            orders.upstreamTook(ns: nowNs &- entry.pointee.sentNs)
             if nowNs &- entry.pointee.sentNs < policy.readTimeoutNs {
                 breaker.succeeded()
             } else {
@@ -157,6 +158,7 @@ extension Flow {
         case .answer:
             if bytes[0] == UInt8(ascii: "-"), Reply(bytes).isReadOnly { doubtServer() }
             orders.answer(entry.pointee.ticket, bytes, fromRESP3: tracked.speaksRESP3, fence: fence(of: entry))
+            orders.upstreamTook(ns: nowNs &- entry.pointee.sentNs)
             tracked.owed.removeFirst()
         case .information:
             let asked = entry.pointee

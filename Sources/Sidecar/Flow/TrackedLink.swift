@@ -126,7 +126,7 @@ extension Flow {
         if tracked.isDoubted { followName() }
         if case .resolving = tracked.phase {
             if case .failed(let reason) = resolution, tracked.addresses.isEmpty {
-                attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)"), .nothing)
+                attemptFailed(LinkMachine.Failure(reason: "resolve: \(reason)", kind: .resolve), .nothing)
             } else {
                 connectToAddresses()
             }
@@ -141,10 +141,10 @@ extension Flow {
         tracked.isUntried = false
         tracked.address = -1
         tracked.evidence = .busy
-        connectToNextAddress(orFail: "connect: the system has no socket for it", .busy)
+        connectToNextAddress(orFail: .init(reason: "connect: the system has no socket for it", kind: .connect), .busy)
     }
 
-    private mutating func connectToNextAddress(orFail reason: String, _ evidence: Evidence) {
+    private mutating func connectToNextAddress(orFail failure: LinkMachine.Failure, _ evidence: Evidence) {
         tracked.link = 0
         tracked.evidence = min(tracked.evidence, evidence)
         tracked.address += 1
@@ -157,7 +157,7 @@ extension Flow {
             tracked.evidence = .nothing
             tracked.address += 1
         }
-        attemptFailed(LinkMachine.Failure(reason: reason), tracked.evidence)
+        attemptFailed(failure, tracked.evidence)
     }
 
     /// A new link to the address in use; 0 when there is none, no room, or the system knows no way there.
@@ -274,15 +274,17 @@ extension Flow {
 
     // MARK: losing it
 
-    /// LINK_DOWN, with its errno.
-    mutating func downTracked(_ reason: String, _ error: Int32) {
+    /// LINK_DOWN, with its errno, or TLS's reason.
+    mutating func downTracked(_ reason: String, _ error: Int32, isOfTLS: Bool) {
         switch tracked.phase {
         case .up:
             loseTracked(reason)
         case .connecting:
-            connectToNextAddress(orFail: "connect: \(reason)", Evidence(ofConnectError: error))
+            connectToNextAddress(
+                orFail: .init(reason: "connect: \(reason)", kind: .connect), Evidence(ofConnectError: error))
         case .greeting:
-            connectToNextAddress(orFail: "handshake: \(reason)", .turnedAway)
+            connectToNextAddress(
+                orFail: .init(reason: "handshake: \(reason)", kind: isOfTLS ? .tls : .handshake), .turnedAway)
         case .resting, .resolving:
             break
         }
@@ -290,6 +292,7 @@ extension Flow {
 
     private mutating func attemptFailed(_ failure: LinkMachine.Failure, _ evidence: Evidence) {
         let reason = failure.reason
+        trackedStatus.failures.count(failure.kind)
         tracked.link = 0
         /* A server that is busy says so at once and may be done any moment. */
         tracked.phase = .resting(untilNs: nowNs &+ (failure.isBusy ? 50_000_000 : tracked.backoff.next()))
@@ -356,6 +359,7 @@ extension Flow {
         trackedStatus.tracking = false
         trackedStatus.trackingReason = "the upstream is not connected"
         trackedStatus.lastError = reason
+        trackedStatus.failures.count(.lost)
         notices.append(.lost(reason: reason))
         publishTrust()
         passAllFences()
@@ -403,11 +407,16 @@ extension Flow {
         case .connecting:
             orders.closeLink(tracked.link)
             connectToNextAddress(
-                orFail: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms", .silence)
+                orFail: .init(
+                    reason: "connect: no answer within \(policy.connectTimeoutNs / 1_000_000) ms", kind: .connect),
+                .silence)
         case .greeting:
             orders.closeLink(tracked.link)
+            let hint = policy.usesTLS ? " (does it speak TLS?)" : ""
             connectToNextAddress(
-                orFail: "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms\(policy.usesTLS ? " (does it speak TLS?)" : "")", .silence)
+                orFail: .init(
+                    reason: "handshake: no answer within \(policy.handshakeTimeoutNs / 1_000_000) ms\(hint)"),
+                .silence)
         case .up:
             beat()
         }

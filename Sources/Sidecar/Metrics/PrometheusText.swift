@@ -71,6 +71,14 @@ struct PrometheusText {
         counter(
             "ferrite_sidecar_upstream_reconnects_total", "Times the tracked link was made again after a loss",
             String(upstream.reconnects))
+        describe(
+            "ferrite_sidecar_upstream_failures_total", .counter,
+            "Attempts to reach the upstream that failed, and losses of the tracked link, by kind")
+        for failure in UpstreamFailure.allCases {
+            sample(
+                "ferrite_sidecar_upstream_failures_total", "kind=\"\(failure.rawValue)\"",
+                String(upstream.failures[failure]))
+        }
         counter(
             "ferrite_sidecar_read_timeouts_total", "Reads that were not answered within read_timeout",
             String(upstream.timeouts))

@@ -32,6 +32,8 @@ struct UpstreamStatus: Sendable, Equatable {
     var heartbeatsLate: UInt64
     /// PINGs sent so that what came by other links could be delivered (rule 3).
     var fences: UInt64 = 0
+    /// Of attempts to reach it, and losses.
+    var failures = UpstreamFailures()
     var prefetch = PrefetchStatus()
     var journal = JournalStatus()
     /// Nothing is served from the cache.

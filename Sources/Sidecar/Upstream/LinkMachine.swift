@@ -28,12 +28,12 @@ struct LinkMachine {
     }
 
     struct Failure: Equatable {
-        /// As the upstream put it.
+        /// As the upstream put it, or the system.
         var reason: String
-        /// It is there, and loads its data or runs a script: try again soon.
-        var isBusy = false
-        /// It is there, and will not have us: wrong credentials, too many clients.
-        var isRefusal = false
+        var kind = UpstreamFailure.handshake
+
+        var isBusy: Bool { kind == .busy }
+        var isRefusal: Bool { kind == .refused }
     }
 
     enum Outcome: Equatable {
@@ -138,7 +138,7 @@ struct LinkMachine {
         case .information:
             if let text = reply.text, !reply.isError { heardInformation(text) }
         case .auth:
-            if let error = reply.errorText { return .failed(Failure(reason: error, isRefusal: true)) }
+            if let error = reply.errorText { return .failed(Failure(reason: error, kind: .refused)) }
         case .ping:
             /* When HELLO was refused, what follows it is told by the next round. */
             if helloRefusal == nil, let failure = heardPing(reply) { return .failed(failure) }
@@ -155,8 +155,8 @@ struct LinkMachine {
         if let error = reply.errorText {
             if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
             /* An older server's BUSY is a refusal of HELLO alone. */
-            if Self.isBusy(error), !error.hasPrefix("BUSY") { return Failure(reason: error, isBusy: true) }
-            if Self.isRefusal(error) { return Failure(reason: error, isRefusal: true) }
+            if Self.isBusy(error), !error.hasPrefix("BUSY") { return Failure(reason: error, kind: .busy) }
+            if Self.isRefusal(error) { return Failure(reason: error, kind: .refused) }
             helloRefusal = error
             return nil
         }
@@ -190,13 +190,13 @@ struct LinkMachine {
         guard let error = reply.errorText else { return nil }
         if Self.isRefusal(error) {
             if error.hasPrefix("NOAUTH"), isForStrangers { return nil }
-            return Failure(reason: error, isRefusal: true)
+            return Failure(reason: error, kind: .refused)
         }
         guard Self.isBusy(error) else { return nil }
         if error.hasPrefix("BUSY"), !isTracked { return nil } /* SCRIPT KILL must find a way */
         /* A replica without its master reads no key, and does all else. */
         if error.hasPrefix("MASTERDOWN"), case .plain = purpose { return nil }
-        return Failure(reason: error, isBusy: true)
+        return Failure(reason: error, kind: .busy)
     }
 
     /// It will have nobody like us.

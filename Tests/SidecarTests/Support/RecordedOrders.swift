@@ -87,6 +87,7 @@ final class RecordedOrders: Orders {
     func sendBulk(_ link: LinkID, _ bytes: Bytes) {
         append(link, Array("$\(bytes.count)\r\n".utf8) + Array(bytes) + Array("\r\n".utf8))
     }
+    func upstreamTook(ns: UInt64) {}
     func backlog(_ link: LinkID) -> Int { backlogs[link] ?? 0 }
     func closeLink(_ link: LinkID) { note("close link \(link)") }
     func abortLink(_ link: LinkID) { note("abort link \(link)") }
