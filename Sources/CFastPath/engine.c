@@ -18,6 +18,7 @@
 #include "net/socket.h"
 #include "serve/flight.h"
 
+#define LOCAL_MEMORY_MIN (32ull << 20)
 #define LISTEN_BACKLOG 511
 #define LISTEN_ATTEMPTS 50
 #define LISTEN_INTERVAL_NS 20000000
@@ -28,6 +29,7 @@
 /* ---- what the process holds ---- */
 
 static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 /* What is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. */
 static size_t base_now(const fp_engine *engine) {
@@ -90,6 +92,7 @@ static bool make_store(fp_engine *engine) {
     if (!seed && getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = clock_now(&engine->clock);
     struct store_options options = {
         .arena_bytes = engine->config.local_memory,
+        .arena_bytes_max = engine->config.local_memory_max,
         .eviction = (enum store_eviction)engine->config.eviction,
         .value_bytes_max = engine->config.value_bytes_max,
         .seed = seed,
@@ -102,7 +105,7 @@ static bool make_store(fp_engine *engine) {
 }
 
 fp_engine *fp_create(const fp_config *config, fp_error *error) {
-    if (config->local_memory < 32ull << 20 && !config->sim) {
+    if (config->local_memory < LOCAL_MEMORY_MIN && !config->sim) {
         *error = "local_memory is too small: at least 32mb is needed";
         return NULL;
     }
@@ -115,7 +118,6 @@ fp_engine *fp_create(const fp_config *config, fp_error *error) {
     budget_init(&engine->budget, config->local_memory);
     fp_measure_base(engine);
     engine->serve.allow_admin = config->allow_admin;
-    engine->serve.ahead.bytes_max = config->prefetch_bytes_max;
     if (make_store(engine) &&
         serve_init(&engine->serve, &engine->budget, engine->store, config->clients_max, config->behind_bytes_max))
         return engine;
@@ -177,6 +179,21 @@ static void set_client_shares(fp_engine *engine) {
     engine->clients.in_share = share < BLOCK_ROOM ? BLOCK_ROOM : share;
 }
 
+/* Shares of the budget. */
+static void set_shares(fp_engine *engine) {
+    const fp_config *config = &engine->config;
+    size_t total = engine->budget.total;
+    engine->clients.request_bytes_max = total / 4;
+    engine->clients.large_bytes_max = total / 8;
+    engine->links.reply_bytes_max = total / 4;
+    engine->serve.out_bytes_max = total / 4;
+    int wide_send = total >= 128u << 20 ? 131072 : 32768;
+    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = wide_send};
+    engine->clients.roomy_max = (uint32_t)(total >> 23);
+    engine->serve.ahead.bytes_max = total / 100 * config->prefetch_percent;
+    set_client_shares(engine);
+}
+
 bool fp_attach(fp_engine *engine, fp_error *error) {
     const fp_config *config = &engine->config;
     struct loop_options options = {
@@ -192,19 +209,25 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
         return false;
     }
     engine->clients.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * NS_PER_MS;
-    engine->clients.request_bytes_max = engine->budget.total / 4;
-    engine->links.reply_bytes_max = engine->budget.total / 4;
-    int wide_send = engine->budget.total >= 128u << 20 ? 131072 : 32768;
-    engine->clients.wide = (struct socket_buffers){.receive_bytes = 16384, .send_bytes = wide_send};
     engine->clients.narrow = (struct socket_buffers){.receive_bytes = 4096, .send_bytes = 4608};
-    engine->clients.roomy_max = (uint32_t)(engine->budget.total >> 23);
     engine->links.buffers = (struct socket_buffers){
         .receive_bytes = 131072, .send_bytes = 131072, .unacknowledged_ms = (int)config->link_timeout_ms};
     engine->clients.end_timeout_ns = (uint64_t)config->link_timeout_ms * NS_PER_MS;
-    engine->serve.out_bytes_max = engine->budget.total / 4;
-    engine->clients.large_bytes_max = engine->budget.total / 8;
-    set_client_shares(engine);
+    set_shares(engine);
     return true;
+}
+
+uint64_t fp_resize(fp_engine *engine, uint64_t local_memory) {
+    struct budget *budget = &engine->budget;
+    if (local_memory > engine->config.local_memory_max) local_memory = engine->config.local_memory_max;
+    if (local_memory < LOCAL_MEMORY_MIN) local_memory = LOCAL_MEMORY_MIN;
+    budget->total = local_memory;
+    store_resize(engine->store, local_memory);
+    set_shares(engine);
+    struct behind *behind = &engine->serve.behind;
+    if (behind->bytes_max) behind->bytes_max = least(engine->config.behind_bytes_max, budget->total / 4);
+    if (budget->used > budget->total) store_give_back(engine->store, budget->used - budget->total);
+    return budget->total;
 }
 
 const char *fp_network_name(const fp_engine *engine) { return loop_name(engine->loop); }

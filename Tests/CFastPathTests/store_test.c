@@ -181,6 +181,7 @@ struct model {
     uint64_t random, now, version;
     uint32_t length_max;
     uint32_t theirs; /* bytes that another owner holds */
+    size_t most;     /* what the budget may be raised to; 0: it stays as it is */
     bool certain;    /* nothing was ever evicted or refused: what was put must be there */
     struct model_entry entries[NAMES][DATABASES];
     struct model_hold holds[HOLDS];
@@ -294,7 +295,20 @@ static size_t give_back(void *context, size_t bytes) {
     return returned;
 }
 
+/* As engine.c does it: nothing is held by others, so that all that is too much can go. */
+static void model_resize(struct model *model) {
+    for (uint32_t i = 0; i < HOLDS; i++) model_release(model, &model->holds[i]);
+    if (model->theirs) budget_give(&model->budget, BUDGET_CLIENTS, model->theirs);
+    model->theirs = 0;
+    model->budget.total = (2 << 20) + pick(model, (uint32_t)(model->most - (2 << 20)));
+    store_resize(model->store, model->budget.total);
+    size_t used = model->budget.used;
+    if (used > model->budget.total) store_give_back(model->store, used - model->budget.total);
+    model->certain = false;
+}
+
 static void model_step(struct model *model) {
+    if (model->most && pick(model, 500) == 0) model_resize(model);
     uint32_t number = pick(model, pick(model, 4) ? NAMES / 10 : NAMES);
     uint32_t database = pick(model, DATABASES);
     char name[400];
@@ -337,14 +351,15 @@ static uint32_t steps_from_environment(uint32_t otherwise) {
     return text ? (uint32_t)strtoul(text, NULL, 0) : otherwise;
 }
 
-static void run_model(enum store_eviction eviction, size_t total, uint32_t length_max, uint32_t steps, uint64_t seed) {
+static void run_model_to(enum store_eviction eviction, size_t total, size_t most, uint32_t length_max, uint32_t steps,
+                         uint64_t seed) {
     static struct model model;
     seed = seed_from_environment(seed);
     printf("store model: policy %d, budget %zu, FERRITE_TEST_SEED=%" PRIu64 "\n", (int)eviction, total, seed);
-    model = (struct model){.random = seed, .now = 1, .length_max = length_max, .certain = true};
+    model = (struct model){.random = seed, .now = 1, .length_max = length_max, .most = most, .certain = true};
     budget_init(&model.budget, total);
     struct store_options options = {
-        .arena_bytes = total, .eviction = eviction, .value_bytes_max = 1 << 20, .seed = seed};
+        .arena_bytes = total, .arena_bytes_max = most, .eviction = eviction, .value_bytes_max = 1 << 20, .seed = seed};
     model.store = store_create(&options, &model.budget);
     EXPECT(model.store != NULL);
     if (!model.store) return;
@@ -365,6 +380,42 @@ static void run_model(enum store_eviction eviction, size_t total, uint32_t lengt
     end_store(model.store, &model.budget);
 }
 
+static void run_model(enum store_eviction eviction, size_t total, uint32_t length_max, uint32_t steps, uint64_t seed) {
+    run_model_to(eviction, total, 0, length_max, steps, seed);
+}
+
+TEST("the store never answers what a dictionary would not: while its memory grows and shrinks") {
+    run_model_to(STORE_LRU, 2 << 20, 16 << 20, 100000, 30000, 108);
+}
+TEST("a store whose memory is raised keeps more, and lowered again what is right") {
+    struct budget budget;
+    budget_init(&budget, 2 << 20);
+    struct store_options options = {
+        .arena_bytes = 2 << 20, .arena_bytes_max = 8 << 20, .value_bytes_max = 1 << 20, .seed = 42};
+    struct store *store = store_create(&options, &budget);
+    struct store_stats stats;
+    static uint8_t bytes[1000];
+    uint64_t kept[3];
+    size_t sizes[] = {2 << 20, 32 << 20, 2 << 20};
+    for (int turn = 0; turn < 3; turn++) {
+        budget.total = sizes[turn];
+        store_resize(store, sizes[turn]);
+        if (budget.used > budget.total) store_give_back(store, budget.used - budget.total);
+        for (uint32_t i = 0; i < 20000; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "key:%u", i);
+            EXPECT(put(store, name, bytes, sizeof bytes));
+        }
+        store_read_stats(store, &stats);
+        kept[turn] = stats.entries;
+        EXPECT(sums_are_right(store, &budget));
+        EXPECT(inside_is_right(store));
+    }
+    /* 8 MiB is the most that it may be raised to, whatever the budget says. */
+    EXPECT(kept[1] > 3 * kept[0] && kept[1] < 5 * kept[0]);
+    EXPECT(kept[2] <= kept[0] + kept[0] / 8);
+    end_store(store, &budget);
+}
 TEST("the store never answers what a dictionary would not: lru, tight") {
     run_model(STORE_LRU, 2 << 20, 100000, 30000, 101);
 }

@@ -36,6 +36,10 @@ class Failure(Exception):
     """What was expected did not hold."""
 
 
+class Skipped(Exception):
+    """This machine cannot do what the test needs: counted neither as passed nor as failed."""
+
+
 def test(sentence, once=False):
     """Registers a test; once: it does not depend on the network engine."""
     def register(function):
@@ -82,6 +86,7 @@ class Context:
         self.stack = contextlib.ExitStack()
         self.clients = contextlib.ExitStack()
         self.notes = []
+        self.skipped = None
 
     def note(self, text):
         """A figure worth showing beside the result."""
@@ -161,12 +166,14 @@ class Context:
 
 
 def _run(sentence, function, network):
-    """Runs a test; returns (seconds, notes, None or the story of its failure)."""
+    """Runs a test; returns (seconds, notes, None or the story of its failure, None or why it was skipped)."""
     context = Context(network)
     began = time.monotonic()
     story = None
     try:
         function(context)
+    except Skipped as skipped:
+        context.skipped = str(skipped)
     except Failure as failure:
         place = traceback.extract_tb(failure.__traceback__)
         lines = [frame for frame in place if frame.filename != __file__]
@@ -180,7 +187,7 @@ def _run(sentence, function, network):
         story = f"{story or ''}{failure}"
     except Exception:  # noqa: BLE001
         story = f"{story or ''}{traceback.format_exc()}"
-    return time.monotonic() - began, context.notes, story
+    return time.monotonic() - began, context.notes, story, context.skipped
 
 
 def main(folder, description):
@@ -208,10 +215,14 @@ def main(folder, description):
     for sentence, function, once in chosen:
         if once and options.beside:
             continue
-        seconds, notes, story = _run(sentence, function, network)
+        seconds, notes, story, skipped = _run(sentence, function, network)
         where = "" if once else network
         extra = f"   [{'; '.join(notes)}]" if notes else ""
         label = f"{where:<8} {seconds:6.2f} s  {sentence}{extra}"
+        if skipped and not story:
+            sys.stdout.write(f"skipped {label}: {skipped}\n")
+            sys.stdout.flush()
+            continue
         passed, failed = passed + (not story), failed + bool(story)
         # In one piece: another engine's lines come between.
         sys.stdout.write(f"FAILED {label}\n{story}\n" if story else f"ok     {label}\n")

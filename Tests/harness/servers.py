@@ -269,11 +269,11 @@ class Sidecar(Process):
     name = "ferrite"
 
     def __init__(self, upstream, *options, network=None, port=None, metrics_port=None, unix=False, settings=None,
-                 env=None, wait=True):
+                 env=None, wait=True, under=()):
         self.port = port or free_port()
         self.metrics_port = metrics_port or free_port()
         self.network = network or network_engines()[0]
-        arguments = [ferrite_binary(), "--sidecar", "--upstream", spelled(upstream), "--bind", HOST,
+        arguments = [*under, ferrite_binary(), "--sidecar", "--upstream", spelled(upstream), "--bind", HOST,
                      "--port", self.port, "--metrics-port", self.metrics_port, "--network", self.network]
         folder = tempfile.mkdtemp(prefix="ferrite-test-")
         self.unix_path = os.path.join(folder, "socket") if unix else None

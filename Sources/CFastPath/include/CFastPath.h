@@ -41,13 +41,14 @@ typedef FP_ENUM(fp_eviction, uint8_t){FP_EVICTION_LRU, FP_EVICTION_LFU, FP_EVICT
 
 typedef struct fp_config {
     uint64_t local_memory;       /* bytes; bounds the process, at least 32 MiB */
+    uint64_t local_memory_max;   /* what fp_resize may raise it to, in addresses only; 0: no more than it is */
     uint64_t seed;               /* hashing and random eviction; 0: from the kernel */
     uint32_t clients_max;        /* connections of the application */
     uint32_t links_max;          /* connections to upstreams, pinned ones included */
     uint32_t idle_timeout_ms;    /* 0: none */
     uint32_t link_timeout_ms;    /* a link whose peer acknowledges nothing for so long is lost */
     uint32_t value_bytes_max;    /* larger values are answered, not stored */
-    uint64_t prefetch_bytes_max; /* fp_fetch fetches nothing while the store holds as much */
+    uint32_t prefetch_percent;   /* of local_memory: fp_fetch fetches nothing while the store holds as much */
     uint64_t behind_bytes_max;   /* of acknowledged writes that are not carried out yet; 0: there are none */
     fp_network network;
     fp_eviction eviction;
@@ -294,7 +295,7 @@ typedef FP_ENUM(fp_ahead, uint8_t){
     FP_AHEAD_BEGUN, /* or there is nothing to fetch: there is a copy, or a flight */
     FP_AHEAD_NEVER, /* its rule keeps no copy */
     FP_AHEAD_LATER, /* so many are under way that clients' answers would wait behind them: when one has been answered */
-    FP_AHEAD_FULL   /* prefetch_bytes_max is reached, or so little is free that a value might take another's place */
+    FP_AHEAD_FULL   /* prefetch_percent is reached, or so little is free that a value might take another's place */
 } fp_ahead;
 
 /* Begins to fetch a key that nobody has asked for: a MISS of the next batch. */
@@ -530,6 +531,10 @@ bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls);
 
 /* Upper bound of a histogram bucket in nanoseconds, UINT64_MAX for the last. Any thread. */
 uint64_t fp_histogram_bound(uint32_t bucket);
+
+/* From now on local_memory is this, within 32 MiB and local_memory_max; returns what it is. When it is less, entries are
+ * evicted at once: a large step takes its time. */
+uint64_t fp_resize(fp_engine *engine, uint64_t local_memory);
 
 /* Clients connected now; for a drain. */
 uint32_t fp_client_count(const fp_engine *engine);

@@ -18,7 +18,7 @@ bool arena_init(struct arena *arena, struct budget *budget, size_t reserved, siz
 void arena_deinit(struct arena *arena) { CHECK(munmap(arena->base, arena->reserved) == 0); }
 
 bool arena_take(struct arena *arena, enum budget_owner owner, size_t bytes) {
-    if (bytes > arena->limit - arena->used) return false;
+    if (bytes > arena_left(arena)) return false;
     if (!budget_take(arena->budget, owner, bytes)) return false;
     arena->used += bytes;
     return true;

@@ -17,7 +17,7 @@
 struct arena {
     uint8_t *base;
     size_t reserved; /* bytes of addresses */
-    size_t limit;    /* the most that may be taken */
+    size_t limit;    /* the most that may be taken; less is possible than is taken already */
     size_t used;     /* taken now */
     size_t granule;  /* the kernel's page: takes and drops are multiples of it */
     struct budget *budget;
@@ -28,6 +28,10 @@ static inline size_t round_up(size_t bytes, size_t unit) { return (bytes + unit 
 /* False when the range cannot be reserved. */
 bool arena_init(struct arena *arena, struct budget *budget, size_t reserved, size_t limit, size_t granule);
 void arena_deinit(struct arena *arena);
+
+static inline size_t arena_left(const struct arena *arena) {
+    return arena->limit > arena->used ? arena->limit - arena->used : 0;
+}
 
 /* False, with nothing taken, when limit or budget would be passed. */
 bool arena_take(struct arena *arena, enum budget_owner owner, size_t bytes);

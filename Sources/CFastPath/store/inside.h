@@ -26,6 +26,7 @@ struct store {
     size_t clock_bytes; /* put since the clock advanced */
     struct budget *budget;
     struct arena arena;
+    size_t arena_bytes_max;
     struct slab slab;
     struct {
         uint32_t peek_class; /* the next class to look at */

@@ -99,7 +99,7 @@ size_t slab_trim(struct slab *slab, size_t bytes) {
 static bool can_pay(const struct slab *slab, size_t bytes) {
     const struct arena *arena = slab->arena;
     const struct budget *budget = arena->budget;
-    size_t of_arena = arena->limit - arena->used;
+    size_t of_arena = arena_left(arena);
     size_t of_budget = budget->total > budget->used ? budget->total - budget->used : 0;
     size_t left = of_arena < of_budget ? of_arena : of_budget;
     return left + (size_t)slab->warm_count * FRAME_BYTES >= bytes;

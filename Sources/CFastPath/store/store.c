@@ -41,12 +41,21 @@ struct store *store_create(const struct store_options *options, struct budget *b
     size_t granule = (size_t)sysconf(_SC_PAGESIZE);
     size_t limit = options->arena_bytes < ARENA_BYTES_MAX ? options->arena_bytes : ARENA_BYTES_MAX;
     if (granule > FRAME_BYTES) return NULL; /* kernels with pages of 64 KiB */
-    struct plan plan = make_plan(limit, granule);
+    size_t most = options->arena_bytes_max < ARENA_BYTES_MAX ? options->arena_bytes_max : ARENA_BYTES_MAX;
+    struct plan plan = make_plan(most > limit ? most : limit, granule);
 
     if (!budget_take(budget, BUDGET_INDEX, sizeof(struct store))) return NULL;
     struct store *store = calloc(1, sizeof(struct store));
     if (!store) goto no_store;
-    if (!arena_init(&store->arena, budget, plan.end, limit, granule)) goto no_arena;
+    bool reserved = arena_init(&store->arena, budget, plan.end, limit, granule);
+    if (!reserved && most > limit) {
+        /* Where addresses count as memory (vm.overcommit_memory = 2, ulimit -v) it cannot be raised. */
+        most = limit;
+        plan = make_plan(limit, granule);
+        reserved = arena_init(&store->arena, budget, plan.end, limit, granule);
+    }
+    if (!reserved) goto no_arena;
+    store->arena_bytes_max = most > limit ? most : limit;
     if (!arena_take(&store->arena, BUDGET_INDEX, plan.bitmap_bytes)) goto no_bitmaps;
     uint8_t *base = store->arena.base;
     if (!index_init(&store->index, &store->arena, base + plan.buckets, plan.overflow - plan.buckets,
@@ -84,6 +93,12 @@ void store_destroy(struct store *store) {
     arena_deinit(&store->arena);
     free(store);
     budget_give(budget, BUDGET_INDEX, sizeof(struct store));
+}
+
+void store_resize(struct store *store, size_t arena_bytes) {
+    struct arena *arena = &store->arena;
+    arena->limit = arena_bytes < store->arena_bytes_max ? arena_bytes : store->arena_bytes_max;
+    if (arena->used > arena->limit) store_give_back(store, arena->used - arena->limit);
 }
 
 uint64_t store_hash(const struct store *store, const uint8_t *bytes, uint32_t length) {

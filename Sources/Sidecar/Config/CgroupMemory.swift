@@ -19,6 +19,12 @@ enum CgroupMemory {
         return limit > kept ? (limit - kept) & ~4095 : 0
     }
 
+    /// For people.
+    static func reason(limit: UInt64) -> String { "container limit of \(roughly(limit)), less max(16mb, 12%)" }
+    static func roughly(_ bytes: UInt64) -> String {
+        bytes < 1 << 20 ? ByteSize.show(bytes) : "\(bytes >> 20)mb"
+    }
+
     /// Reads this process's limits, those of the groups around it included. Control thread: reads files.
     static func readLimitTexts() -> [String] {
         guard let groups = TextFile.read("/proc/self/cgroup", bytesMax: 65536) else { return [] }

@@ -37,6 +37,7 @@ struct ConfigLoader {
         state.problems.sort { ($0.source?.line ?? 0) < ($1.source?.line ?? 0) }
         applyEnvironment(&state)
         applyFlags(&state)
+        let localMemoryGiven = state.sources["local_memory"].map { _ in state.config.localMemory }
         applyMemoryLimit(&state)
         state.problems += ConfigCombinations.check(state.config, sources: state.sources, failed: state.failed)
         readPasswordFile(&state)
@@ -58,7 +59,9 @@ struct ConfigLoader {
         guard state.problems.isEmpty else {
             throw ConfigError(problems: state.problems, isOnlyMissingUpstream: !upstreamGiven && !othersWrong)
         }
-        return ResolvedConfig(config: state.config, sources: state.sources, warnings: warnings(state))
+        return ResolvedConfig(
+            config: state.config, sources: state.sources, localMemoryGiven: localMemoryGiven,
+            warnings: warnings(state))
     }
 
     static let upstreamRemedy = "the address of a Redis server, e.g. --upstream redis.default.svc:6379"
@@ -217,13 +220,13 @@ struct ConfigLoader {
             return
         }
         let usable = CgroupMemory.usable(limit: limit)
-        let reason = "container limit of \(Self.roughly(limit)), less max(16mb, 12%)"
+        let reason = CgroupMemory.reason(limit: limit)
         guard usable >= ConfigKey.localMemoryMin else {
             state.problems.append(
                 ConfigProblem(
                     key: "local_memory",
                     what:
-                        "the container's memory limit of \(Self.roughly(limit)) leaves \(Self.roughly(usable)) after the 16mb kept free",
+                        "the container's memory limit of \(CgroupMemory.roughly(limit)) leaves \(CgroupMemory.roughly(usable)) after the 16mb kept free",
                     expected: "a memory limit of at least 48Mi"))
             return
         }
@@ -234,7 +237,7 @@ struct ConfigLoader {
         }
         if state.config.localMemory > usable {
             state.warnings.append(
-                "local_memory \(ByteSize.show(state.config.localMemory)) (\(given)) is more than the container can hold; using \(Self.roughly(usable)): \(reason)"
+                "local_memory \(ByteSize.show(state.config.localMemory)) (\(given)) is more than the container can hold; using \(CgroupMemory.roughly(usable)): \(reason)"
             )
             state.config.localMemory = usable
             state.sources["local_memory"] = .memoryLimit("\(given), clamped: \(reason)")
@@ -362,7 +365,4 @@ struct ConfigLoader {
     }
 
     /// For sentences: limits are rarely whole megabytes.
-    private static func roughly(_ bytes: UInt64) -> String {
-        bytes < 1 << 20 ? ByteSize.show(bytes) : "\(bytes >> 20)mb"
-    }
 }

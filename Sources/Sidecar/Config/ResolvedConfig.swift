@@ -3,6 +3,8 @@ struct ResolvedConfig: Sendable, Equatable {
     var config: SidecarConfig
     /// By key; keys that nobody gave are missing.
     var sources: [String: ConfigSource]
+    /// local_memory as somebody gave it, before the container's limit; nil: nobody did.
+    var localMemoryGiven: UInt64?
     /// Sentences for the log at start.
     var warnings: [String]
 

@@ -148,6 +148,8 @@ struct EngineError: Error, CustomStringConvertible {
 
 struct EngineSettings {
     var localMemoryBytes: UInt64
+    /// What it may be raised to while the process runs; 0: it may not.
+    var localMemoryBytesMax: UInt64 = 0
     var clientsMax: UInt32
     var linksMax: UInt32
     var idleTimeoutMs: UInt32
@@ -157,8 +159,8 @@ struct EngineSettings {
     var allowAdmin: Bool
     /// Of acknowledged writes that are not carried out yet; 0: there are none.
     var behindBytesMax: UInt64
-    /// What the store may hold for prefetch to go on.
-    var prefetchBytesMax: UInt64
+    /// Of local_memory: what the store may hold for prefetch to go on.
+    var prefetchPercent: UInt32
     /// Of the sidecar itself, at the upstream.
     var username: String
     var password: Secret
@@ -178,13 +180,14 @@ struct FastPath: Orders, @unchecked Sendable {
         var config = fp_config()
         fp_config_init(&config)
         config.local_memory = settings.localMemoryBytes
+        config.local_memory_max = settings.localMemoryBytesMax
         config.clients_max = settings.clientsMax
         config.links_max = settings.linksMax
         config.idle_timeout_ms = settings.idleTimeoutMs
         config.link_timeout_ms = settings.linkTimeoutMs
         config.allow_admin = settings.allowAdmin
         config.behind_bytes_max = settings.behindBytesMax
-        config.prefetch_bytes_max = settings.prefetchBytesMax
+        config.prefetch_percent = settings.prefetchPercent
         config.seed = settings.seed
         config.sim = settings.simulation
         config.network =
@@ -255,6 +258,9 @@ struct FastPath: Orders, @unchecked Sendable {
     func wake() { fp_wake(engine) }
 
     var nowNs: UInt64 { fp_now(engine) }
+
+    /// From now on local_memory is this, or what it may be at most; returns what it is.
+    func resize(localMemoryBytes: UInt64) -> UInt64 { fp_resize(engine, localMemoryBytes) }
 
     // MARK: links
 

@@ -5,6 +5,10 @@ import Synchronization
 /// LoopThread — makes the loop's own thread: the first of the process, of ordinary scheduling class, never one of a
 /// pool.
 enum LoopThread {
+    /// For what a container's limit may be raised to while it runs addresses are reserved: so many times what it has.
+    private static let localMemoryRaise: UInt64 = 4
+    private static let localMemoryRaiseLeast: UInt64 = 1 << 30
+
     /// Returns when the loop listens, or throws an `EngineError` that says why it does not. Any thread; waits.
     /// `announce` is called when it listens and before it serves anybody.
     /// `warm`: what is to be prefetched first.
@@ -13,7 +17,9 @@ enum LoopThread {
     ) throws -> LoopHandle {
         let journal = try journal(config)
         let tls = try tls(config)
-        let engine = try FastPath(EngineSettings(config))
+        var settings = EngineSettings(config)
+        settings.localMemoryBytesMax = max(localMemoryRaise * config.localMemory, localMemoryRaiseLeast)
+        let engine = try FastPath(settings)
         let start = LoopStart(engine: engine, config: config, journal: journal, tls: tls, warm: warm)
         ControlThread.start(name: "ferrite-loop") { start.run() }
         let facts = try start.wait()
@@ -100,6 +106,19 @@ final class LoopHandle: Sendable {
     /// Serves on until no client is connected or drain_timeout has passed; then `finished` returns.
     func beginDrain() { services.executor.enqueue { $0.beginDrain() } }
 
+    /// Raises local_memory, or lowers it step by step: evicting much at once would keep clients waiting. Returns what it is
+    /// then; nil when the loop has ended.
+    func resize(from oldBytes: UInt64, to newBytes: UInt64) async -> UInt64? {
+        var bytes = oldBytes
+        repeat {
+            let step = newBytes < bytes ? max(newBytes, bytes - min(bytes, Self.resizeStepBytes)) : newBytes
+            guard let reached = await ask({ $0.engine.resize(localMemoryBytes: step) }) else { return nil }
+            if reached == bytes { break }
+            bytes = reached
+        } while bytes > newBytes
+        return bytes
+    }
+
     /// Connections to the upstream that are made from now on use this.
     func speakTLS(_ context: TLSContext) { services.executor.enqueue { $0.engine.speakTLS(context) } }
 
@@ -130,6 +149,8 @@ final class LoopHandle: Sendable {
 }
 
 extension LoopHandle: Steered {
+    private static let resizeStepBytes: UInt64 = 8 << 20
+
     /// So many entries are looked at between two turns.
     private static let steps: UInt32 = 2_000
     /// An entry may be moved from where the walk will come to where it has been.
@@ -371,7 +392,7 @@ extension EngineSettings {
             linkTimeoutMs: UInt32(clamping: min(config.linkTimeoutMs, UInt64(Int32.max))),
             network: config.network, eviction: config.eviction, allowAdmin: config.allowAdmin,
             behindBytesMax: config.mayWriteBehind ? config.writeBehind.memory : 0,
-            prefetchBytesMax: config.localMemory / 100 * UInt64(config.prefetch.share),
+            prefetchPercent: config.prefetch.share,
             username: config.username, password: config.password)
     }
 }

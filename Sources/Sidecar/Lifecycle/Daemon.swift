@@ -75,6 +75,7 @@ enum Daemon {
             stuckNs: { watchdog.stuckNs(nowNs: MonotonicClock.nowNs()) },
             isDraining: { draining.isSet }, logLinesDropped: { output.dropped }, nowSeconds: wallClockSeconds)
         if let warmStart { Task { await warmStart.run(loop) } }
+        Task { await MemoryWatch(resolved, log: log).run(loop) }
         if let files = TLSWatch(config, log: log) { Task { await files.run(loop) } }
         let shutdown = Shutdown()
         Task {
