@@ -50,7 +50,8 @@ let package = Package(
         .target(
             name: "CFastPath",
             cSettings: cWarnings,
-            linkerSettings: [.linkedLibrary("uring"), .linkedLibrary("ssl"), .linkedLibrary("crypto")] + (isSanitized ? [] : [.linkedLibrary("jemalloc")])
+            linkerSettings: [.linkedLibrary("uring"), .linkedLibrary("ssl"), .linkedLibrary("crypto")]
+                + (isSanitized ? [] : [.linkedLibrary("jemalloc")])
         ),
         .executableTarget(
             name: "Sidecar",

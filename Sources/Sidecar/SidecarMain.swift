@@ -123,7 +123,8 @@ struct ConfigurationOptions: ParsableArguments {
 struct NetworkOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "The central server: HOST:PORT, HOST, [IPV6]:PORT, redis://HOST:PORT or, for TLS, rediss://HOST:PORT.", valueName: "host:port"))
+            "The central server: HOST:PORT, HOST, [IPV6]:PORT, redis://HOST:PORT or, for TLS, rediss://HOST:PORT.",
+            valueName: "host:port"))
     var upstream: String?
 
     @Option(

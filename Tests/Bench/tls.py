@@ -46,7 +46,7 @@ def tls(bench):
 def requests(bench, upstream, servers):
     section = Section("tls", "A request, by TLS and without", [
         "HGET, which always travels. AES-GCM or ChaCha20 as the two sides choose, certificates of P-256. CPU is the "
-        "sidecar's; the upstream shares its core with the client, and encrypts there. The two take turns in each round.",
+        "sidecar's; the upstream shares its core with the client, and encrypts there. The two take turns in a round.",
     ], ["value", "load", "us plain", "us TLS", "TLS / plain", "requests/s plain", "TLS", "p99 us plain", "TLS"])
     for value in VALUES:
         prefix = f"hash{value}:"
@@ -74,8 +74,9 @@ def requests(bench, upstream, servers):
 
 def connections(bench, servers):
     section = Section("tls", "A connection, by TLS and without", [
-        f"{CONNECTIONS} clients, one after another, that subscribe, and so get a connection of their own to the upstream; "
-        "the time from the command to its answer, the sidecar's CPU for it, and what its memory (RssAnon) has grown by.",
+        f"{CONNECTIONS} clients, one after another, that subscribe, and so get a connection of their own to the "
+        "upstream; the time from the command to its answer, the sidecar's CPU for it, and what its memory (RssAnon) "
+        "has grown by.",
     ], ["upstream", "ms a connection", "sidecar's CPU us", "KiB"])
     rounds = {name: [] for name in servers}
     for turn in range(bench.rounds):

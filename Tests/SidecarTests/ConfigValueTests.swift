@@ -77,7 +77,8 @@ struct ConfigValueTests {
         arguments: [
             ("", "no host"), (":6379", "no host"), ("::1", "in brackets"), ("h:0", "no port"), ("h:65536", "no port"),
             ("h:", "no port"),
-            ("[::1", "lacks the closing ]"), ("[h]:1", "no IPv6"), ("[::1]x", "follows the ]"), ("rediss://u:p@h", "username and password"),
+            ("[::1", "lacks the closing ]"), ("[h]:1", "no IPv6"), ("[::1]x", "follows the ]"),
+            ("rediss://u:p@h", "username and password"),
             ("http://h", "not known"), ("redis://u:p@h:1", "username and password"), ("redis://h/5", "SELECT"),
             ("a b:1", "no host name"),
         ])

@@ -46,8 +46,8 @@ def _(t):
     client = t.client(sidecar)
     client.call("LPUSH", "list", "x")
     before = sidecar.metrics()
-    for words in (("INCR", "list"), ("HGET", "list", "f"), ("GET", "list"), ("NOSUCHCOMMAND",), ("EVALSHA", "0" * 40, "0"),
-                  ("SHUTDOWN",), ("GET",)):
+    for words in (("INCR", "list"), ("HGET", "list", "f"), ("GET", "list"), ("NOSUCHCOMMAND",),
+                  ("EVALSHA", "0" * 40, "0"), ("SHUTDOWN",), ("GET",)):
         expect_true(isinstance(client.ask(*words), ReplyError), f"{words} was answered without an error")
     with redis.client() as direct:
         direct.call("CONFIG", "SET", "maxmemory", "1")

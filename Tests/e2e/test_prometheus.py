@@ -8,8 +8,11 @@ import threading
 import time
 
 import prometheus
+from certificates import Authority
+from kubernetes import Webhook
 from resp import Closed, ReplyError
 from runner import expect, expect_true, test
+from servers import HOST
 
 RULES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "prometheus")
 
@@ -29,26 +32,38 @@ def _(t):
     expect((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
 
 
-@test("prometheus: the rules and alerts do what their tests say, of metrics that there are", once=True)
-def _(t):
-    files = ("ferrite.rules.yaml", "ferrite.alerts.yaml")
-    for done in (promtool("check", "rules", *files), promtool("test", "rules", "ferrite.test.yaml")):
+def rules_hold(files, tests, page):
+    """The rules, the tests of each alert, and that there is a metric for each that is asked for."""
+    for done in (promtool("check", "rules", *files), promtool("test", "rules", tests)):
         expect(done.returncode, 0, done.stdout + done.stderr)
-    sidecar = t.sidecar(t.redis()).wait_until_tracking()
-    page = sidecar.page("/metrics")[1]
+    alerts = []
     for name in files:
         with open(os.path.join(RULES, name)) as file:
             text = "".join(line for line in file if not line.lstrip().startswith("#"))
         # What is recorded has a colon in front.
         for metric in sorted(set(re.findall(r"(?<![:\w])ferrite_\w+", text))):
             expect_true(re.search(rf"^{metric}[ {{]", page, re.M), f"{name} asks for {metric}, and there is none")
-        for label in sorted(set(re.findall(r'\w+="\w+"', text))):
+        for label in sorted(set(re.findall(r'\w+="\w[\w-]*"', text))):
             expect_true(label in page, f"{name} asks for {label}, and there is none")
-    with open(os.path.join(RULES, "ferrite.alerts.yaml")) as file:
-        alerts = re.findall(r"alert: (\w+)", file.read())
-    with open(os.path.join(RULES, "ferrite.test.yaml")) as file:
+        alerts += re.findall(r"alert: (\w+)", text)
+    with open(os.path.join(RULES, tests)) as file:
         tested = re.findall(r"^  - name: (Ferrite\w+)", file.read(), re.M)
     expect(sorted(tested), sorted(alerts), "alerts that are seen to fire")
+
+
+@test("prometheus: the rules and alerts do what their tests say, of metrics that there are", once=True)
+def _(t):
+    sidecar = t.sidecar(t.redis()).wait_until_tracking()
+    rules_hold(("ferrite.rules.yaml", "ferrite.alerts.yaml"), "ferrite.test.yaml", sidecar.page("/metrics")[1])
+
+
+@test("prometheus: the webhook's alerts do what their tests say, of metrics that there are", once=True)
+def _(t):
+    folder = t.folder()
+    authority = Authority(os.path.join(folder, "authority"))
+    authority.sign(os.path.join(folder, "tls"), f"DNS:localhost,IP:{HOST}")
+    with Webhook("--cert-dir", os.path.join(folder, "tls"), "--shutdown-delay", "0", authority=authority.path) as hook:
+        rules_hold(("ferrite-webhook.alerts.yaml",), "ferrite-webhook.test.yaml", hook.health("/metrics")[1])
 
 
 def load(sidecar, done):

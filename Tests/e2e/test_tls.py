@@ -126,7 +126,8 @@ def _(t):
             expect_true(all(reply == values["v4"] for reply in replies), "ECHO came back otherwise")
     t.threads([lambda part=part: exchange(part) for part in range(4)])
     with redis.client() as direct:
-        expect_true(all(direct.call("GET", f"3:{name}") == value for name, value in values.items()), "the upstream's copy")
+        expect_true(all(direct.call("GET", f"3:{name}") == value for name, value in values.items()),
+                    "what the upstream has is otherwise")
 
 
 @test("TLS links that the upstream ends, or that break, are made again")
@@ -245,7 +246,8 @@ def _(t):
     wait_until(lambda: "what was read before is used on: tls_ca_cert_file" in sidecar.log(200), 15,
                what="the complaint in the log")
     meddler.drop_all()
-    wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_epoch") > epoch, what="another link by what was read before")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_upstream_epoch") > epoch,
+               what="another link, by what was read before")
     # As a bundle is rotated: first both authorities are trusted, then the server shows the new one's certificate.
     epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
     with open(other.authority.path, encoding="ascii") as new:
@@ -264,7 +266,7 @@ def _(t):
 # ---- what is spoken ----------------------------------------------------------------------------------------------
 
 
-@test("tls_min_version: a server of TLS 1.2 only is refused by a sidecar that wants 1.3, and taken by one that does not")
+@test("tls_min_version: a server of TLS 1.2 only is refused by a sidecar that wants 1.3, and taken by others")
 def _(t):
     chain = Chain(t)
     redis = chain.redis(t, "--tls-protocols", "TLSv1.2")
@@ -286,7 +288,7 @@ def _(t):
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-@test("files of TLS that are no good: the key, the path, what is wrong and what is right, and nothing starts", once=True)
+@test("files of TLS that are no good: which, what is wrong and what is right, and nothing starts", once=True)
 def _(t):
     chain, other = Chain(t), Chain(t)
     here, there = chain.server, other.server
@@ -349,4 +351,5 @@ def _(t):
     t.note(f"{links:.0f} links, {refused} refused, VmHWM {peak / 1024:.1f} MiB")
     for client in clients:
         client.close()
-    wait_until(lambda: sidecar.metrics()['ferrite_sidecar_memory_bytes{owner="tls"}'] <= before + 65536, what="given back")
+    wait_until(lambda: sidecar.metrics()['ferrite_sidecar_memory_bytes{owner="tls"}'] <= before + 65536,
+               what="memory given back")

@@ -131,6 +131,15 @@ def traffic(width=8):
     ]
 
 
+def failures(width):
+    return [
+        Panel("Error replies", (rate("ferrite_sidecar_upstream_error_replies_total", by="code"), "{{code}}"), unit="ops",
+              least=0, width=width, note="Of the upstream, by their first word."),
+        Panel("Failed connections, losses", (rate("ferrite_sidecar_upstream_failures_total", by="kind"), "{{kind}}"),
+              unit="ops", least=0, width=width),
+    ]
+
+
 def freshness():
     return [
         Panel("Served though not vouched for",
@@ -183,11 +192,14 @@ def pod():
             ("Upstream", [
                 Panel("State", (total("ferrite_sidecar_upstream_state", by="state"), "{{state}}"), stack=True, least=0,
                       most=1),
-                Panel("Round trip", (total("ferrite_sidecar_upstream_round_trip_seconds"), "PING"), unit="s", least=0),
+                Panel("Latency", *((quantile(share, "ferrite_sidecar_upstream_duration_seconds"), name)
+                                   for share, name in ((0.5, "p50"), (0.99, "p99"))),
+                      (total("ferrite_sidecar_upstream_round_trip_seconds"), "PING"), unit="s", least=0),
                 Panel("Trouble", (rate("ferrite_sidecar_read_timeouts_total"), "read timeouts"),
                       (rate("ferrite_sidecar_upstream_reconnects_total"), "reconnects"),
                       (rate("ferrite_sidecar_heartbeats_late_total"), "late heartbeats"),
                       (total("ferrite_sidecar_breaker_open"), "breaker open"), least=0),
+                *failures(width=12),
             ]),
             ("Freshness", freshness()),
             ("Memory", [
@@ -253,6 +265,9 @@ def fleet():
                       least=0, width=6),
                 Panel("Read timeouts", (rate("ferrite_sidecar_read_timeouts_total", by="job"), "{{job}}"), unit="ops",
                       least=0, width=6),
+                Panel("p99 of the upstream", (quantile(0.99, "ferrite_sidecar_upstream_duration_seconds"), "p99"),
+                      unit="s", least=0),
+                *failures(width=8),
             ]),
             ("Freshness", freshness()),
             ("Write-behind", writes()),

@@ -27,11 +27,11 @@
 #endif
 
 typedef struct fp_engine fp_engine;
-typedef uint64_t fp_client; /* a connection of the application */
-typedef uint64_t fp_slot;   /* a place in a client's order of replies */
-typedef uint64_t fp_flight; /* one fetch of one missing key */
-typedef uint64_t fp_link;   /* a connection to an upstream */
-typedef uint64_t fp_fence;  /* a PING on the tracked link, by its number; 0: none */
+typedef uint64_t fp_client;   /* a connection of the application */
+typedef uint64_t fp_slot;     /* a place in a client's order of replies */
+typedef uint64_t fp_flight;   /* one fetch of one missing key */
+typedef uint64_t fp_link;     /* a connection to an upstream */
+typedef uint64_t fp_fence;    /* a PING on the tracked link, by its number; 0: none */
 typedef struct fp_tls fp_tls; /* what a TLS link trusts, and shows of us */
 
 /* ---- configuration ------------------------------------------------------------------------------------------- */
@@ -40,16 +40,16 @@ typedef FP_ENUM(fp_network, uint8_t){FP_NETWORK_AUTO, FP_NETWORK_IO_URING, FP_NE
 typedef FP_ENUM(fp_eviction, uint8_t){FP_EVICTION_LRU, FP_EVICTION_LFU, FP_EVICTION_RANDOM} fp_eviction;
 
 typedef struct fp_config {
-    uint64_t local_memory;       /* bytes; bounds the process, at least 32 MiB */
-    uint64_t local_memory_max;   /* what fp_resize may raise it to, in addresses only; 0: no more than it is */
-    uint64_t seed;               /* hashing and random eviction; 0: from the kernel */
-    uint32_t clients_max;        /* connections of the application */
-    uint32_t links_max;          /* connections to upstreams, pinned ones included */
-    uint32_t idle_timeout_ms;    /* 0: none */
-    uint32_t link_timeout_ms;    /* a link whose peer acknowledges nothing for so long is lost */
-    uint32_t value_bytes_max;    /* larger values are answered, not stored */
-    uint32_t prefetch_percent;   /* of local_memory: fp_fetch fetches nothing while the store holds as much */
-    uint64_t behind_bytes_max;   /* of acknowledged writes that are not carried out yet; 0: there are none */
+    uint64_t local_memory;     /* bytes; bounds the process, at least 32 MiB */
+    uint64_t local_memory_max; /* what fp_resize may raise it to, in addresses only; 0: no more than it is */
+    uint64_t seed;             /* hashing and random eviction; 0: from the kernel */
+    uint32_t clients_max;      /* connections of the application */
+    uint32_t links_max;        /* connections to upstreams, pinned ones included */
+    uint32_t idle_timeout_ms;  /* 0: none */
+    uint32_t link_timeout_ms;  /* a link whose peer acknowledges nothing for so long is lost */
+    uint32_t value_bytes_max;  /* larger values are answered, not stored */
+    uint32_t prefetch_percent; /* of local_memory: fp_fetch fetches nothing while the store holds as much */
+    uint64_t behind_bytes_max; /* of acknowledged writes that are not carried out yet; 0: there are none */
     fp_network network;
     fp_eviction eviction;
     struct fp_sim *sim; /* tests: the network and the clock are these (CFastPathSim.h); NULL: the system's */
@@ -119,8 +119,8 @@ typedef FP_ENUM(fp_event_kind, uint8_t){
     FP_EVENT_REPLY,       /* link: bytes are its next complete reply */
     FP_EVENT_PUSH,        /* link: bytes are a complete RESP3 push */
     FP_EVENT_LINK_UP,     /* the socket of link is connected */
-    FP_EVENT_LINK_DOWN,   /* link is gone: error is an errno, 0 for an orderly close, EPROTO for what is not RESP, or one
-                             of FP_ERROR_…, of which bytes tell more in English; those are static */
+    FP_EVENT_LINK_DOWN,   /* link is gone: error is an errno, 0 for an orderly close, EPROTO for what is not RESP, or
+                             one of FP_ERROR_…, of which bytes tell more in English; those are static */
     FP_EVENT_WAKE         /* fp_wake was called */
 } fp_event_kind;
 
@@ -165,7 +165,8 @@ uint64_t fp_now(const fp_engine *engine);
 
 /* What TLS links trust and show. PEM, copied; no bytes: the system's authorities, no certificate of ours. */
 typedef struct fp_tls_config {
-    const char *server_name; /* a name or numeric address that the upstream's certificate must be for; a name is told as SNI */
+    const char
+        *server_name; /* a name or numeric address that the upstream's certificate must be for; a name is told as SNI */
     const void *ca, *certificate, *key; /* `certificate`: ours, and behind it those that lead to an authority */
     size_t ca_length, certificate_length, key_length;
     bool is_1_3; /* TLS 1.2 is not spoken */
@@ -182,8 +183,8 @@ void fp_tls_free(fp_tls *tls);
 /* Links that are opened from now on speak TLS; the engine owns it. Those that are open stay as they are. */
 void fp_link_tls(fp_engine *engine, fp_tls *tls);
 
-/* Begins to connect to a sockaddr (resolved elsewhere). LINK_UP or LINK_DOWN follows; with TLS, LINK_UP comes before its
- * handshake, and what is sent waits for that. 0 when links_max is reached. */
+/* Begins to connect to a sockaddr (resolved elsewhere). LINK_UP or LINK_DOWN follows; with TLS, LINK_UP comes before
+ * its handshake, and what is sent waits for that. 0 when links_max is reached. */
 fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_length);
 
 /* Appends bytes to what the link sends at the next turn. */
@@ -532,8 +533,8 @@ bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls);
 /* Upper bound of a histogram bucket in nanoseconds, UINT64_MAX for the last. Any thread. */
 uint64_t fp_histogram_bound(uint32_t bucket);
 
-/* From now on local_memory is this, within 32 MiB and local_memory_max; returns what it is. When it is less, entries are
- * evicted at once: a large step takes its time. */
+/* From now on local_memory is this, within 32 MiB and local_memory_max; returns what it is. When it is less, entries
+ * are evicted at once: a large step takes its time. */
 uint64_t fp_resize(fp_engine *engine, uint64_t local_memory);
 
 /* Clients connected now; for a drain. */

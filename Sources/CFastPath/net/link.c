@@ -379,7 +379,8 @@ bool links_flush(struct links *links) {
         loop_send(links->loop, &link->conn, count);
         links->flying[links->flying_count++] = link;
         /* A send that goes well wakes nobody. */
-        more |= chain->bytes > link->offered || (link->tls_open && link->out.bytes) || (link->session && link->session->stall == STALL_UNSENT);
+        more |= chain->bytes > link->offered || (link->tls_open && link->out.bytes) ||
+                (link->session && link->session->stall == STALL_UNSENT);
     }
     return more || links->waiting_count > 0;
 }

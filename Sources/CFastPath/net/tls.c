@@ -239,10 +239,10 @@ static void name_server(fp_tls *tls, const char *server_name) {
     snprintf(tls->server_name, sizeof tls->server_name, "%s", server_name);
     size_t length = strlen(tls->server_name);
     if (length > 1 && tls->server_name[length - 1] == '.') tls->server_name[length - 1] = 0; /* no certificate has it */
-    tls->server_name[strcspn(tls->server_name, "%")] = 0;                                      /* nor a zone */
+    tls->server_name[strcspn(tls->server_name, "%")] = 0;                                    /* nor a zone */
     struct in6_addr address;
-    tls->is_address = inet_pton(AF_INET, tls->server_name, &address) == 1 ||
-                      inet_pton(AF_INET6, tls->server_name, &address) == 1;
+    tls->is_address =
+        inet_pton(AF_INET, tls->server_name, &address) == 1 || inet_pton(AF_INET6, tls->server_name, &address) == 1;
 }
 
 fp_tls *fp_tls_create(const fp_tls_config *config, fp_tls_part *part, fp_error *error) {

@@ -17,8 +17,8 @@
 
 struct tls_session;
 
-/* NULL when there is no memory. Records go to `sealed`, in blocks of `blocks`; both outlive it. What was given with fp_tls
- * is shared, and lives as long as its last session. */
+/* NULL when there is no memory. Records go to `sealed`, in blocks of `blocks`; both outlive it. What was given with
+ * fp_tls is shared, and lives as long as its last session. */
 struct tls_session *tls_begin(const fp_tls *tls, struct chain *sealed, struct block_pool *blocks);
 void tls_end(struct tls_session *session);
 
@@ -31,14 +31,14 @@ enum tls_said {
 };
 
 /* Begins the handshake, and goes on with it and with the records behind it: reads what tls_feed gave, which stays put
- * until TLS_MORE. May append to `sealed`. *why is static: OpenSSL's own words. *error: FP_ERROR_CERTIFICATE, FP_ERROR_TLS,
- * or ENOMEM when local_memory has no room for a record. */
+ * until TLS_MORE. May append to `sealed`. *why is static: OpenSSL's own words. *error: FP_ERROR_CERTIFICATE,
+ * FP_ERROR_TLS, or ENOMEM when local_memory has no room for a record. */
 void tls_feed(struct tls_session *session, const uint8_t *bytes, size_t length);
 enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room, size_t *length, int *error,
                        const char **why);
 
-/* Once it is open: seals at most TLS_RECORD_BYTES into one record. False when it cannot; what was sealed so far is of no
- * use then. */
+/* Once it is open: seals at most TLS_RECORD_BYTES into one record. False when it cannot; what was sealed so far is of
+ * no use then. */
 bool tls_write(struct tls_session *session, const void *bytes, size_t length);
 
 /* Tells the peer that nothing more will be sent. */

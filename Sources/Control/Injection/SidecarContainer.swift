@@ -56,7 +56,9 @@ enum SidecarContainer {
             String(metricsPort),
             "--set", "log_format=json",
         ]
-        for (key, file) in SidecarVolume.files(request) { arguments += ["--set", "\(key)=\(SidecarVolume.path)/\(file)"] }
+        for (key, file) in SidecarVolume.files(request) {
+            arguments += ["--set", "\(key)=\(SidecarVolume.path)/\(file)"]
+        }
         for setting in request.settings { arguments += ["--set", "\(setting.key)=\(setting.value)"] }
         return arguments
     }

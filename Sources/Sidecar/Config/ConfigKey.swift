@@ -123,17 +123,20 @@ extension ConfigKey {
             .text(name: "path", expected: "the path of a readable file, e.g. \"/var/run/secrets/redis\""),
             .upstream, "File that holds the password; line ends at its end are dropped. Not together with password."),
         ConfigKey(
-            "tls_ca_cert_file", \.tls.caCertFile, .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/ca.crt\""),
+            "tls_ca_cert_file", \.tls.caCertFile,
+            .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/ca.crt\""),
             .upstream,
             "With a rediss:// upstream: the authorities by which its certificate must be signed, in PEM; a certificate that signed itself is its own. Empty: those of the system. This and the two below are read again when they change, for connections to come."
         ),
         ConfigKey(
-            "tls_cert_file", \.tls.certFile, .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/tls.crt\""),
+            "tls_cert_file", \.tls.certFile,
+            .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/tls.crt\""),
             .upstream,
             "With a rediss:// upstream: the certificate that the sidecar shows it, in PEM, and behind it those that lead to an authority. Needs tls_key_file. Empty: none."
         ),
         ConfigKey(
-            "tls_key_file", \.tls.keyFile, .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/tls.key\""),
+            "tls_key_file", \.tls.keyFile,
+            .text(name: "path", expected: "the path of a file in PEM, e.g. \"/etc/ferrite/tls/tls.key\""),
             .upstream,
             "The private key of tls_cert_file, in PEM, without a passphrase."),
         ConfigKey(

@@ -264,7 +264,8 @@ extension ConfigType where Value == UpstreamAddress {
         }
         return Self(
             name: "address",
-            expected: "HOST:PORT, HOST (port 6379), [IPV6]:PORT, redis://HOST:PORT or, for TLS, rediss://HOST:PORT, e.g. \"redis.default.svc:6379\"",
+            expected:
+                "HOST:PORT, HOST (port 6379), [IPV6]:PORT, redis://HOST:PORT or, for TLS, rediss://HOST:PORT, e.g. \"redis.default.svc:6379\"",
             fromText: read,
             fromTOML: { value throws(Mistake) in
                 guard case .string(let text) = value else { throw wrongKind(value) }
