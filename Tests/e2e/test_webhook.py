@@ -306,6 +306,36 @@ def _(t):
         expect(calls, 2, "writes: one Secret, one caBundle")
 
 
+@test("webhook: a certificate that is due is renewed, and a caBundle that was emptied is filled, in half a minute",
+      once=True)
+def _(t):
+    with cluster() as api, self_signed(api) as hook:
+        wait_until(lambda: hook.health("/readyz")[0] == 200, 15.0, what="ready")
+        # What the Secret's own authority has signed, and ends tomorrow.
+        secret, folder = api.get(SECRET), t.folder()
+        for name, file in (("ca.crt", "ca.crt"), ("ca.key", "ca.key")):
+            with open(os.path.join(folder, file), "wb") as out:
+                out.write(base64.b64decode(secret["data"][name]))
+        Authority.at(folder).sign(folder, f"DNS:ferrite-sidecar.{NAMESPACE}.svc")
+        for name in ("tls.crt", "tls.key"):
+            with open(os.path.join(folder, name), "rb") as file:
+                secret["data"][name] = base64.b64encode(file.read()).decode()
+        secret["metadata"]["labels"] = {"mine": "too"}
+        api.put(SECRET, secret)
+        configuration = api.get(CONFIGURATION)
+        for one in configuration["webhooks"]:
+            del one["clientConfig"]["caBundle"]
+        api.put(CONFIGURATION, configuration)
+        wait_until(lambda: bundle(api), 40.0, what="a caBundle")
+        wait_until(lambda: api.get(SECRET)["data"]["tls.crt"] != secret["data"]["tls.crt"], 5.0, what="a renewal")
+        expect(api.get(SECRET)["metadata"]["labels"], {"mine": "too"})
+        expect(api.get(SECRET)["data"]["ca.crt"], secret["data"]["ca.crt"], "the authority")
+        own = ssl.PEM_cert_to_DER_cert(base64.b64decode(api.get(SECRET)["data"]["tls.crt"]).decode())
+        wait_until(lambda: served(hook, bundle(api)) == own, 5.0, what="the new one served")
+        expect_true(hook.metric("ferrite_webhook_certificate_not_after_timestamp_seconds") > time.time() + 80 * 86400,
+                    "it ends soon")
+
+
 @test("webhook: replicas that start at once agree on one certificate", once=True)
 def _(t):
     with cluster() as api:

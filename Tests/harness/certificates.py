@@ -22,6 +22,14 @@ class Authority:
                  "-out", self.path, "-days", "2", "-subj", f"/CN={name}",
                  "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
 
+    @classmethod
+    def at(cls, folder):
+        """One that is there: ca.crt and ca.key in the folder."""
+        authority = cls.__new__(cls)
+        authority.folder = folder
+        authority.path, authority.key = os.path.join(folder, "ca.crt"), os.path.join(folder, "ca.key")
+        return authority
+
     def sign(self, folder, names, days=1):
         """Writes tls.crt and tls.key into the folder; `names` as openssl has them: "DNS:localhost,IP:127.0.0.1".
         Negative days: it is over."""
