@@ -80,7 +80,7 @@ def load(sidecar, done):
             time.sleep(0.01)
 
 
-@test("prometheus: a real one finds data for every panel of the dashboards", once=True)
+@test("prometheus: a real one finds data for every panel of the dashboards, and for every alert", once=True)
 def _(t):
     redis = t.redis()
     settings = {"mode": "write-behind", "audit": "0.5", "journal": os.path.join(redis.folder, "journal"),
@@ -95,6 +95,7 @@ def _(t):
             wanting = [(dashboard["title"], panel["title"], prometheus.chosen(target["expr"]))
                        for dashboard in prometheus.dashboards() for panel in prometheus.panels(dashboard)
                        for target in panel["targets"]]
+            wanting += [("alerts", name, expression) for name, expression in compared_alerts()]
             count = len(wanting)
             while wanting and time.monotonic() < deadline:
                 time.sleep(1)
@@ -104,6 +105,14 @@ def _(t):
     finally:
         done.set()
         worker.join()
+
+
+def compared_alerts():
+    """The alerts' expressions, each comparison giving 0 or 1 where it would keep or drop: there is data all the same."""
+    with open(os.path.join(RULES, "ferrite.alerts.yaml")) as file:
+        text = file.read()
+    for name, expression in re.findall(r"alert: (\w+)\n +expr: (?:\|\n)?((?:.*\n)+?) +(?:for|labels):", text):
+        yield name, re.sub(r" (==|>|<) ", r" \1 bool ", " ".join(expression.split()))
 
 
 def is_plausible(samples):
