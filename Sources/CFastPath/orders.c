@@ -394,5 +394,5 @@ bool fp_journal_restore(fp_engine *engine, uint64_t place, const void *name, siz
     struct store_key key = {.bytes = name, .length = (uint32_t)key_length};
     key.hash = store_hash(serve->store, key.bytes, key.length);
     if (!behind_has_room(&serve->behind, 1, key_length + value_length)) return false;
-    return behind_restore(&serve->behind, place, &key, value, (uint32_t)value_length, expire_at_ms);
+    return behind_restore(&serve->behind, place, &key, value, (uint32_t)value_length, expire_at_ms, fp_now(engine));
 }

@@ -66,6 +66,7 @@ void fp_release(fp_engine *engine, size_t bytes) { budget_give(&engine->budget, 
 
 #define ROW_COUNTER FP_METRIC_COUNTER
 #define ROW_GAUGE FP_METRIC_GAUGE
+#define ROW_SECONDS FP_METRIC_SECONDS
 #define ROW_HISTOGRAM FP_METRIC_HISTOGRAM
 
 static const fp_metric metric_rows[] = {
@@ -93,6 +94,8 @@ void fp_stats_read(fp_engine *engine, uint64_t *values) {
     stats->refused_fills = store.refused_total;
     stats->behind_queued = engine->serve.behind.queued + engine->serve.behind.flying;
     stats->behind_bytes = engine->serve.behind.bytes;
+    uint64_t oldest_ns = behind_oldest_ns(&engine->serve.behind);
+    stats->behind_oldest = oldest_ns ? fp_now(engine) - oldest_ns : 0;
     const struct budget *budget = &engine->budget;
     stats->memory_used = budget->used;
     stats->memory_max = budget->total;

@@ -36,7 +36,7 @@ static void put(struct model *model, uint32_t number) {
     char name[2];
     struct store_key key = key_of(number, name);
     uint32_t value = ++model->next;
-    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)&value, sizeof value, STORE_NEVER));
+    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)&value, sizeof value, STORE_NEVER, 1));
     model->told[number] = value;
 }
 
@@ -159,7 +159,7 @@ TEST("write-behind: what was written before a moment is settled when that is, wh
 static struct written *put_for(struct model *model, uint64_t expire_at_ms) {
     char name[2];
     struct store_key key = key_of(0, name);
-    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)"v", 1, expire_at_ms));
+    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)"v", 1, expire_at_ms, 1));
     return behind_find(&model->behind, &key);
 }
 
@@ -225,7 +225,7 @@ TEST("write-behind: bytes are bounded, and every one is given back") {
     for (; behind_has_room(&model.behind, 1, 10 + sizeof value); taken++) {
         int length = snprintf(name, sizeof name, "key%07d", taken);
         struct store_key key = {.bytes = (const uint8_t *)name, .length = (uint32_t)length, .hash = (uint64_t)taken};
-        EXPECT(behind_put(&model.behind, &key, (const uint8_t *)value, sizeof value, STORE_NEVER));
+        EXPECT(behind_put(&model.behind, &key, (const uint8_t *)value, sizeof value, STORE_NEVER, 1));
     }
     EXPECT(taken > 80 && taken < 100 && model.behind.bytes <= 100000);
     EXPECT(behind_could_hold(&model.behind, 1, 20000) && !behind_could_hold(&model.behind, 1, 30000));

@@ -48,7 +48,7 @@ static void put(struct model *model) {
     char name[2];
     struct store_key key = key_of(number, name);
     EXPECT(journal_has_room(&model->behind.journal, 1, 6));
-    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)&value, sizeof value, STORE_NEVER));
+    EXPECT(behind_put(&model->behind, &key, (const uint8_t *)&value, sizeof value, STORE_NEVER, 1));
     uint32_t at = model->waiting_last++ % PLACES;
     model->waiting[at].key = number;
     model->waiting[at].value = value;
@@ -146,7 +146,7 @@ static void restore(struct model *model) {
         if (!record) continue;
         char name[2];
         struct store_key key = key_of((uint32_t)(record[26] - 'a'), name);
-        EXPECT(behind_restore(&model->behind, place, &key, record + 27, 4, number_at(record + 9, 8)));
+        EXPECT(behind_restore(&model->behind, place, &key, record + 27, 4, number_at(record + 9, 8), 1));
     }
 }
 

@@ -1,5 +1,7 @@
 """What operators are told of the upstream: how long it takes, what it refuses, and why it cannot be had."""
 
+import time
+
 import servers
 from resp import ReplyError
 from runner import expect, expect_true, test
@@ -57,6 +59,27 @@ def _(t):
     errors = found.pop(f'{ERRORS}{{code="ERR"}}')
     expect_true(1 <= errors <= 2, f"{errors} of ERR")
     expect(found, {f'{ERRORS}{{code="WRONGTYPE"}}': 3, f'{ERRORS}{{code="NOSCRIPT"}}': 1, f'{ERRORS}{{code="OOM"}}': 1})
+
+
+@test("metrics: how long the oldest acknowledged write has been waiting, and nothing when none does")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"mode": "write-behind"}).wait_until_tracking()
+    oldest = "ferrite_sidecar_write_behind_oldest_seconds"
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_write_behind_queued") == 0, what="an empty queue")
+    expect(sidecar.metric(oldest), 0)
+    redis.freeze()
+    client = t.client(sidecar)
+    began = time.monotonic()
+    client.call("SET", "k", "1")
+    time.sleep(0.6)
+    client.call("SET", "k", "2")
+    client.call("SET", "other", "x")
+    waited = sidecar.metric(oldest)
+    expect_true(0.5 < waited < time.monotonic() - began + 0.1, f"{waited} s")
+    redis.thaw()
+    wait_until(lambda: sidecar.metric(oldest) == 0, what="nothing that waits")
+    expect(t.client(redis).call("GET", "k"), b"2")
 
 
 @test("metrics: why the upstream cannot be had is counted by its kind")

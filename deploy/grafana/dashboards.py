@@ -160,6 +160,8 @@ def writes():
     return [
         Panel("Acknowledged writes that wait", (total("ferrite_sidecar_write_behind_queued"), "writes"), least=0,
               note="Write-behind: in memory, and in the journal if there is one, until the upstream has them."),
+        Panel("The oldest of them", (total("ferrite_sidecar_write_behind_oldest_seconds", function="max"), "waits"),
+              unit="s", least=0),
         Panel("What became of them", (rate("ferrite_sidecar_write_behind_total", by="outcome"), "{{outcome}}"),
               (rate("ferrite_sidecar_write_behind_retries_total"), "tried again"), unit="ops", least=0,
               note="refused: given up, a dead letter each."),

@@ -8,6 +8,7 @@
 
 #define STATS_FIELD_COUNTER(id) uint64_t id;
 #define STATS_FIELD_GAUGE(id) uint64_t id;
+#define STATS_FIELD_SECONDS(id) uint64_t id;
 #define STATS_FIELD_HISTOGRAM(id) struct histogram id;
 
 struct stats {

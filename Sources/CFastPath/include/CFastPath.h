@@ -501,7 +501,10 @@ void fp_release(fp_engine *engine, size_t bytes);
  * tables) and books it as "base". */
 void fp_measure_base(fp_engine *engine);
 
-typedef FP_ENUM(fp_metric_kind, uint8_t){FP_METRIC_COUNTER, FP_METRIC_GAUGE, FP_METRIC_HISTOGRAM} fp_metric_kind;
+typedef FP_ENUM(fp_metric_kind, uint8_t){
+    FP_METRIC_COUNTER, FP_METRIC_GAUGE, FP_METRIC_HISTOGRAM,
+    FP_METRIC_SECONDS /* a gauge of nanoseconds, which Prometheus is shown as seconds */
+} fp_metric_kind;
 
 typedef struct fp_metric {
     const char *name;   /* as Prometheus shows it */

@@ -155,7 +155,7 @@ static uint8_t *copy(struct behind *behind, const struct store_key *key, const u
 
 /* `place`: of a new one. */
 static struct written *take(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
-                            uint64_t expire_at_ms, uint64_t place) {
+                            uint64_t expire_at_ms, uint64_t place, uint64_t now_ns) {
     struct written *old = find_last(behind, key);
     uint8_t *bytes = copy(behind, key, value, length);
     if (!bytes) return NULL;
@@ -175,6 +175,7 @@ static struct written *take(struct behind *behind, const struct store_key *key, 
         }
         written->hash = key->hash;
         written->place = place;
+        written->taken_ns = now_ns;
         if (behind->next_place <= place) behind->next_place = place + 1;
         written->is_read = old && old->is_read;
         written->refused_ns = old ? old->refused_ns : 0;
@@ -192,8 +193,8 @@ static struct written *take(struct behind *behind, const struct store_key *key, 
 }
 
 bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
-                uint64_t expire_at_ms) {
-    const struct written *written = take(behind, key, value, length, expire_at_ms, behind->next_place);
+                uint64_t expire_at_ms, uint64_t now_ns) {
+    const struct written *written = take(behind, key, value, length, expire_at_ms, behind->next_place, now_ns);
     if (written) journal_put(&behind->journal, written->place, key, value, length, expire_at_ms);
     return written;
 }
@@ -217,18 +218,27 @@ bool behind_is_settled(const struct behind *behind, uint64_t place) {
            !(behind->disordered && flies_in_disorder(behind, place));
 }
 
-static uint64_t lower(const struct behind *behind, uint32_t first, uint64_t place) {
-    return begins_at(behind, first, place) ? place : at(behind, first)->place;
+static const struct written *older(const struct written *one, const struct written *other) {
+    return !one || (other && other->place < one->place) ? other : one;
+}
+
+static const struct written *find_oldest(const struct behind *behind) {
+    const struct written *oldest = older(at(behind, behind->queued_first), at(behind, behind->stuck_first));
+    for (uint32_t i = behind->flying_first; i != TABLE_NONE; i = at(behind, i)->next) {
+        oldest = older(oldest, at(behind, i));
+        if (!behind->disordered) break;
+    }
+    return oldest;
 }
 
 uint64_t behind_oldest(const struct behind *behind) {
-    uint64_t place = lower(behind, behind->queued_first, behind->next_place);
-    place = lower(behind, behind->stuck_first, place);
-    for (uint32_t i = behind->flying_first; i != TABLE_NONE; i = at(behind, i)->next) {
-        place = lower(behind, i, place);
-        if (!behind->disordered) break;
-    }
-    return place;
+    const struct written *oldest = find_oldest(behind);
+    return oldest ? oldest->place : behind->next_place;
+}
+
+uint64_t behind_oldest_ns(const struct behind *behind) {
+    const struct written *oldest = find_oldest(behind);
+    return oldest ? oldest->taken_ns : 0;
 }
 
 /* ---- sending ---- */
@@ -363,7 +373,7 @@ static void leave_queue(struct behind *behind, struct written *written) {
 
 /* Two of one key: the first was on its way, or was to be sent no more, when the second was taken. */
 bool behind_restore(struct behind *behind, uint64_t place, const struct store_key *key, const uint8_t *value,
-                    uint32_t length, uint64_t expire_at_ms) {
+                    uint32_t length, uint64_t expire_at_ms, uint64_t now_ns) {
     struct written *old = find_last(behind, key);
     if (old) {
         leave_queue(behind, old);
@@ -371,7 +381,7 @@ bool behind_restore(struct behind *behind, uint64_t place, const struct store_ke
         old->ghost = true;
         stick(behind, old);
     }
-    return take(behind, key, value, length, expire_at_ms, place);
+    return take(behind, key, value, length, expire_at_ms, place, now_ns);
 }
 
 /* Since when the server refuses the key is its last write's to know: whoever waits for the key's place is not to wait

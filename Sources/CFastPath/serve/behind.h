@@ -34,6 +34,7 @@ struct written {
     uint64_t place;
     uint64_t hash;
     uint64_t expire_at_ms; /* absolute, monotonic; STORE_NEVER */
+    uint64_t taken_ns;     /* when its place was taken: what it replaced was not sent yet */
     uint64_t sent_ns;      /* when it was last sent */
     uint64_t refused_ns;   /* since when the server has refused the key's writes for now; 0: it has not */
     uint32_t key_length, value_length;
@@ -92,16 +93,18 @@ bool behind_could_hold(const struct behind *behind, uint32_t count, size_t bytes
 
 /* Takes a write; false when the budget is spent. Copies. */
 bool behind_put(struct behind *behind, const struct store_key *key, const uint8_t *value, uint32_t length,
-                uint64_t expire_at_ms);
+                uint64_t expire_at_ms, uint64_t now_ns);
 
 /* The same for one that an earlier process has taken, with the place that it had; in the order of places. */
 bool behind_restore(struct behind *behind, uint64_t place, const struct store_key *key, const uint8_t *value,
-                    uint32_t length, uint64_t expire_at_ms);
+                    uint32_t length, uint64_t expire_at_ms, uint64_t now_ns);
 
 /* All writes with places below this have been carried out, or given up, and the journal says so. */
 bool behind_is_settled(const struct behind *behind, uint64_t place);
 /* The lowest place of those that are not done; next_place if all are. */
 uint64_t behind_oldest(const struct behind *behind);
+/* Since when that one has been waiting to be carried out; 0 if there is none. */
+uint64_t behind_oldest_ns(const struct behind *behind);
 /* The journal's file has this batch, and all before. */
 void behind_noted(struct behind *behind, uint64_t number);
 /* It will have no further one: those that wait for a batch wait until there is no file. */

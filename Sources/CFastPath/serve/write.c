@@ -100,7 +100,7 @@ static void take(struct serve *serve, const struct pairs *pairs, uint32_t i) {
     uint32_t dropped = store_drop(serve->store, key.bytes, key.length, key.hash);
     trace_note(serve->trace, key.hash, FP_TRACE_TAKEN, dropped);
     serve->stats.behind_superseded += behind_find(&serve->behind, &key) != NULL;
-    CHECK(behind_put(&serve->behind, &key, value->bytes, value->length, pairs->expire_at_ms));
+    CHECK(behind_put(&serve->behind, &key, value->bytes, value->length, pairs->expire_at_ms, serve->now_ns));
     if (dropped) behind_find(&serve->behind, &key)->is_read = true;
 }
 

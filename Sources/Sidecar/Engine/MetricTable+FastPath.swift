@@ -9,7 +9,8 @@ extension MetricTable {
             rows = UnsafeBufferPointer(start: table, count: Int(count)).map { metric in
                 Row(
                     name: String(cString: metric.name), labels: String(cString: metric.labels),
-                    help: String(cString: metric.help), kind: Kind(metric.kind), offset: Int(metric.offset))
+                    help: String(cString: metric.help), kind: Kind(metric.kind), offset: Int(metric.offset),
+                    isNanoseconds: metric.kind == .FP_METRIC_SECONDS)
             }
         }
         let bounds = (0..<UInt32(FP_HISTOGRAM_BUCKETS)).map { fp_histogram_bound($0) }
@@ -21,7 +22,7 @@ extension MetricTable.Kind {
     fileprivate init(_ kind: fp_metric_kind) {
         switch kind {
         case .FP_METRIC_COUNTER: self = .counter
-        case .FP_METRIC_GAUGE: self = .gauge
+        case .FP_METRIC_GAUGE, .FP_METRIC_SECONDS: self = .gauge
         case .FP_METRIC_HISTOGRAM: self = .histogram
         }
     }

@@ -16,6 +16,8 @@ struct MetricTable: Sendable {
         var kind: Kind
         /// Of its first value.
         var offset: Int
+        /// Of a counter or gauge: shown as seconds.
+        var isNanoseconds = false
     }
 
     var rows: [Row]

@@ -24,7 +24,8 @@ struct PrometheusText {
             switch row.kind {
             case .counter, .gauge:
                 guard row.offset >= 0, row.offset < values.count else { continue }
-                sample(row.name, row.labels, String(values[row.offset]))
+                let value = values[row.offset]
+                sample(row.name, row.labels, row.isNanoseconds ? Self.seconds(value) : String(value))
             case .histogram:
                 guard let histogram = Histogram(row, of: values, report.table) else { continue }
                 write(histogram, row)

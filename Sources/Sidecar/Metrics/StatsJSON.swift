@@ -83,7 +83,9 @@ enum StatsJSON {
         switch row.kind {
         case .counter, .gauge:
             guard row.offset >= 0, row.offset < values.count else { return nil }
-            members.append(("value", .integer(values[row.offset])))
+            let value = values[row.offset]
+            members.append(
+                row.isNanoseconds ? ("value_seconds", .number(Double(value) / 1e9)) : ("value", .integer(value)))
         case .histogram:
             guard let histogram = Histogram(row, of: values, report.table) else { return nil }
             members += [
