@@ -108,7 +108,7 @@ def _(t):
 
 
 def compared_alerts():
-    """The alerts' expressions, each comparison giving 0 or 1 where it would keep or drop: there is data all the same."""
+    """The alerts' expressions, whose comparisons give 0 or 1 where they would keep or drop: there is data anyway."""
     with open(os.path.join(RULES, "ferrite.alerts.yaml")) as file:
         text = file.read()
     for name, expression in re.findall(r"alert: (\w+)\n +expr: (?:\|\n)?((?:.*\n)+?) +(?:for|labels):", text):

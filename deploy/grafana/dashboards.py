@@ -133,8 +133,8 @@ def traffic(width=8):
 
 def failures(width):
     return [
-        Panel("Error replies", (rate("ferrite_sidecar_upstream_error_replies_total", by="code"), "{{code}}"), unit="ops",
-              least=0, width=width, note="Of the upstream, by their first word."),
+        Panel("Error replies", (rate("ferrite_sidecar_upstream_error_replies_total", by="code"), "{{code}}"),
+              unit="ops", least=0, width=width, note="Of the upstream, by their first word."),
         Panel("Failed connections, losses", (rate("ferrite_sidecar_upstream_failures_total", by="kind"), "{{kind}}"),
               unit="ops", least=0, width=width),
     ]
