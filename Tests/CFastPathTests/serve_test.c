@@ -1180,6 +1180,23 @@ TEST("a read that is not answered in time gets the copy past its ttl, and for st
     world_end(world);
 }
 
+TEST("a copy past its ttl answers for its own rule's stale_ms, though the store keeps it for another rule's") {
+    struct world *world = world_make();
+    fp_rule rules[] = {{.pattern = "k*", .pattern_length = 2, .ttl_ms = 1000, .stale_ms = 5000, .caches = true},
+                       {.ttl_ms = 1000, .stale_ms = 60000, .caches = true}};
+    set_rules(world, rules, 2);
+    have(world, "GET k\r\n", "$1\r\n1\r\n");
+    have(world, "GET other\r\n", "$1\r\n2\r\n");
+    pass_ms(world, 6001);
+    ask(world, &world->a, "GET k\r\n");
+    time_out(world, event_at(world, 0)->ticket);
+    EXPECT(says(world, &world->a, "-ERR late\r\n"));
+    ask(world, &world->a, "GET other\r\n");
+    time_out(world, event_at(world, 1)->ticket);
+    EXPECT(says(world, &world->a, "$1\r\n2\r\n"));
+    world_end(world);
+}
+
 TEST("an MGET that is not answered in time gets the copies of all its keys, or of none") {
     struct world *world = world_make();
     fp_rule every = {.ttl_ms = 1000, .stale_ms = 5000, .caches = true};
