@@ -30,6 +30,7 @@
 
 static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t most(size_t a, size_t b) { return a > b ? a : b; }
 
 /* What is resident beyond what the owners have charged: binary, stacks, Swift's heap, the allocator's rest. */
 static size_t base_now(const fp_engine *engine) {
@@ -217,12 +218,15 @@ bool fp_attach(fp_engine *engine, fp_error *error) {
     return true;
 }
 
+/* Below that what is held could not be let go of: acknowledged writes need a link to leave by. */
+#define RESIZE_SPARE (4u << 20)
+
 uint64_t fp_resize(fp_engine *engine, uint64_t local_memory) {
     struct budget *budget = &engine->budget;
-    if (local_memory > engine->config.local_memory_max) local_memory = engine->config.local_memory_max;
-    if (local_memory < LOCAL_MEMORY_MIN) local_memory = LOCAL_MEMORY_MIN;
-    budget->total = local_memory;
-    store_resize(engine->store, local_memory);
+    size_t held = budget->used - budget->used_by[BUDGET_SLABS] + RESIZE_SPARE;
+    local_memory = most(local_memory, LOCAL_MEMORY_MIN);
+    if (local_memory < budget->total) local_memory = most(local_memory, least(held, budget->total));
+    budget->total = store_resize(engine->store, local_memory);
     set_shares(engine);
     struct behind *behind = &engine->serve.behind;
     if (behind->bytes_max) behind->bytes_max = least(engine->config.behind_bytes_max, budget->total / 4);

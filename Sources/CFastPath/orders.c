@@ -18,6 +18,7 @@ fp_link fp_link_open(fp_engine *engine, const void *address, uint32_t address_le
 }
 
 void fp_link_tls(fp_engine *engine, fp_tls *tls) {
+    CHECK(tls);
     fp_tls_free(engine->links.tls);
     engine->links.tls = tls;
 }

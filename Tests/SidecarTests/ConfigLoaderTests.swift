@@ -15,7 +15,7 @@ struct ConfigLoaderTests {
         loader.environment = env
         loader.cgroupLimitTexts = limits
         loader.readSecret = { _ throws(TextFile.Failure) in throw .system(2) }
-        loader.tlsMistake = { _ in nil }
+        loader.tlsMistakes = { _ in [] }
         return loader
     }
 

@@ -1,7 +1,11 @@
 """A container whose memory limit changes while it runs, as Kubernetes' in-place resize does it."""
 
+import os
+import time
+
 from cgroup import Cgroup
-from runner import Skipped, expect, expect_true, test
+from resp import Status
+from runner import Failure, Skipped, expect, expect_true, test
 from servers import wait_until
 
 MIB = 1 << 20
@@ -47,7 +51,7 @@ def _(t):
     group_limit = 96 * MIB
     used = sidecar.metric("process_resident_memory_bytes")
     if used > group_limit:
-        raise AssertionError(f"{used} bytes are resident: lower the count of keys in this test")
+        raise Failure(f"{used} bytes are resident: lower the count of keys in this test")
     group.limit(group_limit)
     wait_until(lambda: budget(sidecar) == 80 * MIB, 15, what="a smaller budget")
     wait_until(lambda: sidecar.metric("ferrite_memory_used_bytes") <= 80 * MIB, what="less in use")
@@ -74,3 +78,45 @@ def _(t):
     group.limit(4096 * MIB)
     wait_until(lambda: budget(sidecar) == 1024 * MIB, 15, what="the most that can be had")
     wait_until(lambda: "can be had after a restart only" in sidecar.log(50), what="a line that says so")
+
+
+@test("a limit that is lowered under acknowledged writes: they are all carried out, and then there is less memory")
+def _(t):
+    group = limited(t, 256 * MIB)
+    redis = t.redis()
+    journal = os.path.join(redis.folder, "journal")
+    settings = {"mode": "write-behind", "write_behind.memory": "40mb", "journal": journal}
+    sidecar = t.sidecar(redis, under=group.under, settings=settings).wait_until_tracking()
+    redis.freeze()
+    with sidecar.client(timeout=30) as client:
+        for number in range(90):
+            expect(client.call("SET", f"key:{number}", "x" * 400_000), Status("OK"))
+    try:
+        group.limit(64 * MIB)
+    except OSError as error:
+        raise Skipped(f"this kernel does not lower a limit below what is used: {error}") from error
+    wait_until(lambda: "does not fit into 48mb" in sidecar.log(50), 15, what="a line that says so")
+    expect_true(budget(sidecar) > sidecar.metric("ferrite_sidecar_write_behind_bytes"), "nothing could be let go of")
+    redis.thaw()
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_write_behind_queued") == 0, 20, what="an empty queue")
+    wait_until(lambda: budget(sidecar) == 48 * MIB, 15, what="the smaller budget")
+    expect(t.client(redis).call("STRLEN", "key:89"), 400_000)
+    # What fitted before does not keep the next process from starting.
+    sidecar.stop()
+    after = t.sidecar(redis, under=group.under, settings=settings)
+    expect_true("more than a quarter of local_memory; using 12mb" in after.log(50), after.log(50))
+
+
+@test("a limit that is taken away: local_memory is what it is without one")
+def _(t):
+    group = limited(t, 64 * MIB)
+    sidecar = t.sidecar(t.redis(), under=group.under)
+    expect(budget(sidecar), 48 * MIB)
+    group.limit(-1 if group.file == "memory.limit_in_bytes" else "max")
+    wait_until(lambda: budget(sidecar) == 128 * MIB, 15, what="the budget of a process without a limit")
+    expect_true("local_memory" in sidecar.page("/stats")[1], "no local_memory in /stats")
+    # One below what it needs is followed as far as can be, and told.
+    group.limit(40 * MIB)
+    wait_until(lambda: "less than the 48Mi" in sidecar.log(50), 15, what="a complaint")
+    time.sleep(0.1)
+    expect(budget(sidecar), 32 * MIB)

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import servers
 from certificates import Authority
@@ -44,8 +45,9 @@ def starts(t, redis, chain, url=None, **settings):
 def is_refused(t, sidecar, *words):
     """It says so to clients and in the log, and no command of ours reached the server."""
     client = t.client(sidecar)
-    expect_error(client.ask("SET", "k", "v"), "upstream rediss://", "is unreachable")
     kind = "handshake" if "does it speak TLS?" in words else "tls"
+    said = "is unreachable" if kind == "handshake" else "do not agree on TLS"
+    wait_until(lambda: said in str(client.ask("SET", "k", "v")), what=f"{said!r} in the answer")
     expect_true(sidecar.metrics()[f'ferrite_sidecar_upstream_failures_total{{kind="{kind}"}}'] > 0, f"none of {kind}")
     for word in words:
         wait_until(lambda: word in sidecar.log(200), what=f"{word!r} in the log")
@@ -107,7 +109,7 @@ def _(t):
 def _(t):
     chain = Chain(t)
     redis = chain.redis(t)
-    sidecar = starts(t, redis, chain, local_memory="64mb")
+    sidecar = starts(t, redis, chain, local_memory="64mb", read_timeout="5s")
     chance = random.Random(7)
     values = {f"v{n}": chance.randbytes(length) for n, length in enumerate(
         [0, 1, 4046, 4096, 16383, 16384, 16385, 32768, 65536, 131072, 500_000, 1_000_000, 3_000_000])}
@@ -226,6 +228,80 @@ def _(t):
     starts(t, redis, chain, **shown(f"{chain.folder}/ours"))
 
 
+def distrusts(t, chain, redis, **settings):
+    """A sidecar that is connected, and will not take the server's certificate the next time."""
+    bundle = f"{chain.folder}/trusted.crt"
+    shutil.copy(chain.authority.path, bundle)
+    sidecar = t.sidecar(redis.url(), settings={"tls_ca_cert_file": bundle, **settings}).wait_until_tracking()
+    shutil.copy(Chain(t).authority.path, f"{bundle}.new")
+    os.replace(f"{bundle}.new", bundle)
+    wait_until(lambda: "connections made from now on use what they hold" in sidecar.log(200), 15, what="a new reading")
+    return sidecar
+
+
+@test("who is not trusted any more is there all the same: no copy is served that others may have changed")
+def _(t):
+    chain = Chain(t)
+    redis = chain.redis(t)
+    sidecar = distrusts(t, chain, redis)
+    client, direct = t.client(sidecar), t.client(redis)
+    t.cache(client, direct, "old")
+    direct.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    direct.call("SET", "k", "new")
+    wait_until(lambda: "do not agree on TLS" in sidecar.log(200), what="the reason in the log")
+    for _ in range(20):
+        expect_error(client.ask("GET", "k"), "do not agree on TLS", "certificate is not accepted")
+        time.sleep(0.05)
+
+
+@test("a client's own connection that finds no trust is told of, counted and logged, while the tracked one is up")
+def _(t):
+    chain = Chain(t)
+    sidecar = distrusts(t, chain, chain.redis(t))
+    before = sidecar.metrics()
+    for _ in range(3):
+        expect_error(t.client(sidecar).ask("SUBSCRIBE", "news"), "certificate is not accepted")
+    name = 'ferrite_sidecar_upstream_failures_total{kind="tls"}'
+    expect(sidecar.metrics()[name] - before[name], 3)
+    wait_until(lambda: sidecar.log(200).count("do not agree on TLS") == 1, what="one line in the log")
+    expect(sidecar.metric("ferrite_sidecar_upstream_up"), 1)
+
+
+@test("a server whose chain of certificates is endless is refused, and one with a long chain keeps to the budget")
+def _(t):
+    chain = Chain(t)
+    names = ",".join(f"DNS:host-{n}.some-long-domain-name.example.org" for n in range(20))
+    with open(f"{chain.server}/tls.crt", encoding="ascii") as file:
+        own = file.read()
+    long = ""
+    for place in range(14):
+        Authority(f"{chain.folder}/more{place}", f"more {place}").sign(f"{chain.folder}/fat{place}", names)
+        with open(f"{chain.folder}/fat{place}/tls.crt", encoding="ascii") as file:
+            long += file.read()
+        if place == 6:
+            with open(f"{chain.server}/tls.crt", "w", encoding="ascii") as file:
+                file.write(own + long)
+            redis = chain.redis(t)
+    sidecar = starts(t, redis, chain, local_memory="32mb")
+    clients = [sidecar.client(timeout=30) for _ in range(150)]
+    for client in clients:
+        client.send("SUBSCRIBE", "news")
+    wait_until(lambda: sidecar.metric("ferrite_sidecar_connections_pinned") > 10, 15, what="connections of their own")
+    time.sleep(1)
+    with open(f"/proc/{sidecar.pid}/status", encoding="ascii") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    t.note(f"{sidecar.metric('ferrite_sidecar_connections_pinned'):.0f} connections, VmHWM {peak / 1024:.1f} MiB")
+    expect_true(peak < 32 << 10, f"the process held {peak} KiB")
+    for client in clients:
+        client.close()
+    with open(f"{chain.server}/tls.crt", "w", encoding="ascii") as file:
+        file.write(own + long * 2)
+    with redis.client() as direct:
+        direct.call("CONFIG", "SET", "tls-cert-file", f"{chain.server}/tls.crt", "tls-key-file",
+                    f"{chain.server}/tls.key")
+    expect_error(t.client(sidecar).ask("SUBSCRIBE", "news"), "TLS: excessive message size")
+
+
 @test("certificates are read again when they change; a file that is no good changes nothing, and the log says so")
 def _(t):
     chain, other = Chain(t), Chain(t)
@@ -281,6 +357,10 @@ def _(t):
     redis = chain.redis(t)
     host, port = redis.address
     is_refused(t, t.sidecar(f"rediss://{host}:{port}", settings=chain.trusted), "does it speak TLS?")
+    meddler = t.meddler(redis)
+    meddler.greet = lambda connection: connection.sendall(b"-ERR no\r\n" * 9)
+    is_refused(t, t.sidecar(f"rediss://{servers.spelled(meddler.address)}", settings=chain.trusted),
+               "TLS: wrong version number (does it speak TLS?)")
     sidecar = t.sidecar((HOST, redis.tls_port))
     expect_error(t.client(sidecar).ask("SET", "k", "v"), "is unreachable: handshake")
 
@@ -312,7 +392,16 @@ def _(t):
         for word in words:
             expect_true(word in done.stderr, f"{word!r} is missing in: {done.stderr}")
         expect_true("s3cret" not in done.stdout + done.stderr, "what stands in a file is shown")
+    pipe = f"{chain.folder}/pipe"
+    os.mkfifo(pipe)
     ours = {"tls_cert_file": f"{here}/tls.crt"}
+    refuses({"tls_ca_cert_file": pipe}, "tls_ca_cert_file", "is no file")
+    refuses({"tls_ca_cert_file": chain.folder}, "tls_ca_cert_file", "is no file")
+    refuses({"tls_ca_cert_file": "/nowhere1", "tls_cert_file": "/nowhere2", "tls_key_file": "/nowhere3"},
+            "/nowhere1", "/nowhere2", "/nowhere3")
+    for name in (".example.org", "host:6380", "[::1]", " ", "a\nb", "localhost%evil", "a" * 300):
+        refuses({"tls_server_name": name}, "tls_server_name", "is no host's name")
+    refuses({"tls_min_version": "1.3"}, "tls_min_version", "by TLS only", url="h:1")
     refuses({"tls_ca_cert_file": "/nowhere"}, "tls_ca_cert_file", '"/nowhere" cannot be read: No such file')
     refuses({"tls_ca_cert_file": empty}, "is empty")
     refuses({"tls_ca_cert_file": text}, "tls_ca_cert_file", "there is no certificate in it", "in PEM")

@@ -41,7 +41,7 @@ typedef FP_ENUM(fp_eviction, uint8_t){FP_EVICTION_LRU, FP_EVICTION_LFU, FP_EVICT
 
 typedef struct fp_config {
     uint64_t local_memory;     /* bytes; bounds the process, at least 32 MiB */
-    uint64_t local_memory_max; /* what fp_resize may raise it to, in addresses only; 0: no more than it is */
+    uint64_t local_memory_max; /* what fp_resize may raise it to, in addresses only; less: no more than it is */
     uint64_t seed;             /* hashing and random eviction; 0: from the kernel */
     uint32_t clients_max;      /* connections of the application */
     uint32_t links_max;        /* connections to upstreams, pinned ones included */
@@ -173,14 +173,15 @@ typedef struct fp_tls_config {
 } fp_tls_config;
 
 /* What of it is wrong. */
-typedef FP_ENUM(fp_tls_part, uint8_t){FP_TLS_LIBRARY, FP_TLS_CA, FP_TLS_CERTIFICATE, FP_TLS_KEY} fp_tls_part;
+typedef FP_ENUM(fp_tls_part, uint8_t){FP_TLS_LIBRARY, FP_TLS_NAME, FP_TLS_CA, FP_TLS_CERTIFICATE,
+                                      FP_TLS_KEY} fp_tls_part;
 
 /* NULL, *part and *error (a static clause: "there is no certificate in it") when something is wrong. Any thread. */
 fp_tls *fp_tls_create(const fp_tls_config *config, fp_tls_part *part, fp_error *error);
 /* NULL is none. Any thread, but not one that has been given to the engine. */
 void fp_tls_free(fp_tls *tls);
 
-/* Links that are opened from now on speak TLS; the engine owns it. Those that are open stay as they are. */
+/* Links that are opened from now on speak TLS, not NULL; the engine owns it. Those that are open stay as they are. */
 void fp_link_tls(fp_engine *engine, fp_tls *tls);
 
 /* Begins to connect to a sockaddr (resolved elsewhere). LINK_UP or LINK_DOWN follows; with TLS, LINK_UP comes before
@@ -536,8 +537,9 @@ bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls);
 /* Upper bound of a histogram bucket in nanoseconds, UINT64_MAX for the last. Any thread. */
 uint64_t fp_histogram_bound(uint32_t bucket);
 
-/* From now on local_memory is this, within 32 MiB and local_memory_max; returns what it is. When it is less, entries
- * are evicted at once: a large step takes its time. */
+/* From now on local_memory is this, or what comes nearest to it; returns what it is. It is within 32 MiB and
+ * local_memory_max, and never less than what is held beside the cache with room to let it go: again when that is less.
+ * When it shrinks, entries are evicted at once: a large step takes its time. */
 uint64_t fp_resize(fp_engine *engine, uint64_t local_memory);
 
 /* Clients connected now; for a drain. */

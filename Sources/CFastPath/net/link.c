@@ -34,12 +34,15 @@ static void mark_dirty(struct links *links, struct link *link) {
     links->dirty = link;
 }
 
+#define SEALED_BYTES_MAX 49152u /* what one send takes, with what a record has beside its bytes */
+
 static void decrypt(struct links *links, struct link *link, const uint8_t *bytes, size_t length);
 
 static bool begin_tls(struct links *links, struct link *link) {
-    if (!budget_take(links->serve->budget, BUDGET_TLS, TLS_SESSION_BYTES)) return false;
+    if (!budget_take(links->serve->budget, BUDGET_TLS, TLS_HANDSHAKE_BYTES)) return false;
+    link->tls_bytes = TLS_HANDSHAKE_BYTES;
     link->tls = tls_begin(links->tls, &link->sealed, &links->blocks);
-    if (!link->tls) budget_give(links->serve->budget, BUDGET_TLS, TLS_SESSION_BYTES);
+    if (!link->tls) budget_give(links->serve->budget, BUDGET_TLS, link->tls_bytes);
     return link->tls;
 }
 
@@ -47,7 +50,14 @@ static void end_tls(struct links *links, struct link *link) {
     if (!link->tls) return;
     tls_end(link->tls);
     chain_clear(&link->sealed, &links->blocks);
-    budget_give(links->serve->budget, BUDGET_TLS, TLS_SESSION_BYTES);
+    budget_give(links->serve->budget, BUDGET_TLS, link->tls_bytes);
+}
+
+static void open_tls(struct links *links, struct link *link) {
+    link->tls_open = true;
+    budget_give(links->serve->budget, BUDGET_TLS, link->tls_bytes);
+    link->tls_bytes = tls_idle_bytes(link->tls);
+    budget_force(links->serve->budget, BUDGET_TLS, link->tls_bytes);
 }
 
 fp_link link_open(struct links *links, const void *address, uint32_t address_length) {
@@ -106,8 +116,11 @@ static void link_down_because(struct links *links, struct link *link, int error,
     event->error = error;
     event->bytes = (const uint8_t *)why;
     event->length = why ? (uint32_t)strlen(why) : 0;
-    /* What it still holds must not arrive behind what is sent elsewhere in its place. */
-    loop_abort(links->loop, &link->conn);
+    /* What it still holds must not arrive behind what is sent elsewhere in its place. Before TLS is open that is nothing,
+     * and the server's log is to have our reason. */
+    if (!link->tls || link->tls_open) loop_abort(links->loop, &link->conn);
+    else if (link->connected && !link->blocked && link->sealed.bytes)
+        loop_send(links->loop, &link->conn, chain_iovecs(&link->sealed, link->conn.iov, LOOP_IOVECS));
     link_end(links, link);
 }
 
@@ -177,7 +190,7 @@ static void count_error(struct links *links, const uint8_t *reply, size_t length
     uint64_t *by_kind = &stats->upstream_error_err; /* the rows stand in the order of the kinds */
     _Static_assert(offsetof(struct stats, upstream_error_other) - offsetof(struct stats, upstream_error_err) ==
                        (RESP_ERROR_COUNT - 1) * sizeof(uint64_t),
-                   "a row for each kind, in their order");
+                   "a row for each kind");
     by_kind[resp_error_of(reply, length)]++;
 }
 
@@ -305,8 +318,13 @@ static void decrypt(struct links *links, struct link *link, const uint8_t *bytes
             pieces_used(&links->decrypted, plain_length);
             if (!plain_data(links, link, plain, plain_length)) return;
             continue;
-        case TLS_OPENED: link->tls_open = true; continue;
-        case TLS_MORE: mark_dirty(links, link); return;
+        case TLS_OPENED: open_tls(links, link); continue;
+        case TLS_MORE:
+            /* A peer may ask to be answered (KeyUpdate), and take no answer. */
+            if (link->sealed.bytes > SEALED_BYTES_MAX + TLS_RECORD_BYTES)
+                link_down_because(links, link, FP_ERROR_TLS, "it asks for more than it takes");
+            else mark_dirty(links, link);
+            return;
         case TLS_CLOSED: link_closed(links, link, 0); return;
         case TLS_FAILED: link_down_because(links, link, error, why); return;
         }
@@ -336,8 +354,6 @@ void links_run(struct links *links) {
     }
 }
 
-#define SEALED_BYTES_MAX 49152u /* what one send takes, with what a record has beside its bytes */
-
 /* False when there is no memory for a record. */
 static bool seal(struct links *links, struct link *link) {
     while (link->out.bytes && link->sealed.bytes + TLS_RECORD_BYTES <= SEALED_BYTES_MAX) {
@@ -346,14 +362,17 @@ static bool seal(struct links *links, struct link *link) {
         const uint8_t *bytes = head->bytes + head->start;
         if (length < link->out.bytes && length < TLS_RECORD_BYTES) {
             /* One record, and one call, for what lies in several blocks. */
-            length = chain_copy(&link->out, pieces_room(&links->decrypted, TLS_RECORD_BYTES), TLS_RECORD_BYTES);
-            bytes = pieces_room(&links->decrypted, TLS_RECORD_BYTES);
+            uint8_t *gathered = pieces_room(&links->decrypted, TLS_RECORD_BYTES);
+            length = chain_copy(&link->out, gathered, TLS_RECORD_BYTES);
+            bytes = gathered;
         } else if (length > TLS_RECORD_BYTES) length = TLS_RECORD_BYTES;
-        if (!tls_write(link->tls, bytes, length)) return false;
+        enum tls_wrote wrote = tls_write(link->tls, bytes, length);
+        if (wrote != TLS_WROTE) return wrote == TLS_LATER; /* decrypt marks it dirty again */
         chain_sent(&link->out, &links->blocks, length);
     }
     if (link->finishing && !link->out.bytes && !link->tls_finished) {
-        tls_finish(link->tls);
+        enum tls_wrote wrote = tls_finish(link->tls);
+        if (wrote != TLS_WROTE) return wrote == TLS_LATER;
         link->tls_finished = true;
     }
     return true;

@@ -22,6 +22,7 @@ struct link {
     struct chain out;
     struct chain sealed;     /* records of TLS: what of `out` has been sealed, handshakes, alerts */
     struct tls_session *tls; /* NULL: plain */
+    size_t tls_bytes;        /* taken for it */
     struct inbox in;
     struct resp_framer framer;   /* of the reply at the front of `in` */
     struct resp_skipper skipper; /* of the same reply, when it is too large to hold */

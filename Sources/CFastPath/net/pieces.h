@@ -1,12 +1,13 @@
 /* pieces — memory for what is made of received bytes and must last as long as they: until the next turn.
  *
- * What a turn has received bounds it. One piece is kept; it is charged for as long as it is there. Loop thread only. */
+ * Twice what a turn has received bounds it. One piece is kept; it is charged for as long as it is there. Loop thread
+ * only. */
 #ifndef FERRITE_NET_PIECES_H
 #define FERRITE_NET_PIECES_H
 
 #include "base/budget.h"
 
-#define PIECE_BYTES 32768u
+#define PIECE_BYTES (40960u - 8) /* with what leads to the next: a size that the allocator has */
 
 struct piece;
 

@@ -135,7 +135,9 @@ enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room,
         return TLS_OPENED;
     }
     switch (SSL_get_error(session->ssl, result)) {
-    case SSL_ERROR_WANT_READ: return TLS_MORE;
+    case SSL_ERROR_WANT_READ:
+        SSL_free_buffers(session->ssl); /* an idle one keeps none; refused where half a record lies in them */
+        return TLS_MORE;
     case SSL_ERROR_ZERO_RETURN:
         session->fed_length = 0; /* nothing that follows is part of the conversation */
         return TLS_CLOSED;
@@ -143,15 +145,33 @@ enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room,
     }
 }
 
-bool tls_write(struct tls_session *session, const void *bytes, size_t length) {
-    size_t written;
+static enum tls_wrote wrote(struct tls_session *session, int result) {
+    if (likely(result >= 0 && !session->starved)) return TLS_WROTE;
+    bool must_wait = SSL_get_error(session->ssl, result) == SSL_ERROR_WANT_READ;
     ERR_clear_error();
-    return SSL_write_ex(session->ssl, bytes, length, &written) == 1 && written == length;
+    return must_wait ? TLS_LATER : TLS_SPENT;
 }
 
-void tls_finish(struct tls_session *session) {
-    SSL_shutdown(session->ssl);
+enum tls_wrote tls_write(struct tls_session *session, const void *bytes, size_t length) {
+    size_t written;
     ERR_clear_error();
+    return wrote(session, SSL_write_ex(session->ssl, bytes, length, &written) == 1 ? 1 : -1);
+}
+
+/* 0 says that the peer has not done so yet. */
+enum tls_wrote tls_finish(struct tls_session *session) {
+    ERR_clear_error();
+    return wrote(session, SSL_shutdown(session->ssl));
+}
+
+size_t tls_idle_bytes(const struct tls_session *session) {
+    const STACK_OF(X509) *chain = SSL_get_peer_cert_chain(session->ssl);
+    size_t length = 0;
+    for (int i = 0; chain && i < sk_X509_num(chain); i++) {
+        int one = i2d_X509(sk_X509_value(chain, i), NULL);
+        if (one > 0) length += (size_t)one;
+    }
+    return TLS_IDLE_BYTES + 4 * length;
 }
 
 /* ---- what all sessions share ---- */
@@ -235,14 +255,16 @@ static bool add_key(SSL_CTX *context, const fp_tls_config *config, fp_error *err
     return taken;
 }
 
-static void name_server(fp_tls *tls, const char *server_name) {
-    snprintf(tls->server_name, sizeof tls->server_name, "%s", server_name);
-    size_t length = strlen(tls->server_name);
-    if (length > 1 && tls->server_name[length - 1] == '.') tls->server_name[length - 1] = 0; /* no certificate has it */
-    tls->server_name[strcspn(tls->server_name, "%")] = 0;                                    /* nor a zone */
+/* OpenSSL checks no name where it is empty, and takes any subdomain where it begins with a dot. */
+static bool name_server(fp_tls *tls, const char *server_name) {
+    size_t length = strcspn(server_name, "%"); /* no certificate has a zone, nor a dot at the end */
+    if (length > 1 && server_name[length - 1] == '.') length--;
+    if (length == 0 || server_name[0] == '.' || length >= sizeof tls->server_name) return false;
+    memcpy(tls->server_name, server_name, length);
     struct in6_addr address;
     tls->is_address =
         inet_pton(AF_INET, tls->server_name, &address) == 1 || inet_pton(AF_INET6, tls->server_name, &address) == 1;
+    return true;
 }
 
 fp_tls *fp_tls_create(const fp_tls_config *config, fp_tls_part *part, fp_error *error) {
@@ -256,13 +278,20 @@ fp_tls *fp_tls_create(const fp_tls_config *config, fp_tls_part *part, fp_error *
         *error = reason("no memory");
         goto failed;
     }
-    name_server(tls, config->server_name);
+    *part = FP_TLS_NAME;
+    if (!name_server(tls, config->server_name)) {
+        *error = "it is no host's name";
+        goto failed;
+    }
     tls->context = context;
     SSL_CTX_set_min_proto_version(context, config->is_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_max_cert_list(context, TLS_CHAIN_BYTES_MAX);
+    /* An authority that is trusted need not be the last of its chain. */
+    X509_STORE_set_flags(SSL_CTX_get_cert_store(context), X509_V_FLAG_PARTIAL_CHAIN);
     *part = FP_TLS_CA;
     if (!trust(context, config, error)) goto failed;
     *part = FP_TLS_CERTIFICATE;

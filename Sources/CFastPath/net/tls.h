@@ -11,9 +11,12 @@
 #include "CFastPath.h"
 #include "base/bytes.h"
 
-/* What a session holds when it is idle, about, as measured; a record under way takes up to 34 KiB more for a moment. */
-#define TLS_SESSION_BYTES 20480u
-#define TLS_RECORD_BYTES 16384u /* the most plain bytes of one record */
+#define TLS_RECORD_BYTES 16384u    /* the most plain bytes of one record */
+#define TLS_CHAIN_BYTES_MAX 16384u /* of a server's certificates: a longer chain is refused */
+/* What a session holds, about, as measured: while its handshake is under way, with a chain of that length, and idle,
+ * beside its server's chain, of which OpenSSL makes four times its length. */
+#define TLS_HANDSHAKE_BYTES 98304u
+#define TLS_IDLE_BYTES 20480u
 
 struct tls_session;
 
@@ -37,11 +40,19 @@ void tls_feed(struct tls_session *session, const uint8_t *bytes, size_t length);
 enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room, size_t *length, int *error,
                        const char **why);
 
-/* Once it is open: seals at most TLS_RECORD_BYTES into one record. False when it cannot; what was sealed so far is of
- * no use then. */
-bool tls_write(struct tls_session *session, const void *bytes, size_t length);
+enum tls_wrote {
+    TLS_WROTE,
+    TLS_LATER, /* half a message of the peer's must come first: again when more was fed */
+    TLS_SPENT  /* local_memory has no room for a record: what was sealed so far is of no use */
+};
+
+/* Once it is open: seals at most TLS_RECORD_BYTES into one record. */
+enum tls_wrote tls_write(struct tls_session *session, const void *bytes, size_t length);
 
 /* Tells the peer that nothing more will be sent. */
-void tls_finish(struct tls_session *session);
+enum tls_wrote tls_finish(struct tls_session *session);
+
+/* Once it is open: what it holds when it is idle. */
+size_t tls_idle_bytes(const struct tls_session *session);
 
 #endif

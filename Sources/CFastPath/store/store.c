@@ -95,10 +95,11 @@ void store_destroy(struct store *store) {
     budget_give(budget, BUDGET_INDEX, sizeof(struct store));
 }
 
-void store_resize(struct store *store, size_t arena_bytes) {
+size_t store_resize(struct store *store, size_t arena_bytes) {
     struct arena *arena = &store->arena;
     arena->limit = arena_bytes < store->arena_bytes_max ? arena_bytes : store->arena_bytes_max;
     if (arena->used > arena->limit) store_give_back(store, arena->used - arena->limit);
+    return arena->limit == ARENA_BYTES_MAX ? arena_bytes : arena->limit; /* others hold what is beyond */
 }
 
 uint64_t store_hash(const struct store *store, const uint8_t *bytes, uint32_t length) {

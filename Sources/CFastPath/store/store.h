@@ -36,7 +36,7 @@ uint64_t store_hash(const struct store *store, const uint8_t *bytes, uint32_t le
 
 struct store_options {
     size_t arena_bytes;     /* the most that index and slabs may hold, at most 8 GiB */
-    size_t arena_bytes_max; /* what store_resize may raise it to, reserved, not committed; 0: no more than it is */
+    size_t arena_bytes_max; /* what store_resize may raise it to, reserved, not committed; less: no more */
     enum store_eviction eviction;
     uint32_t value_bytes_max; /* larger values are refused: 1 MiB by default */
     uint64_t seed;            /* hash and random eviction */
@@ -45,8 +45,9 @@ struct store_options {
 /* NULL when the address range cannot be reserved or the index does not fit the budget. The budget's reclaim is for the
  * caller to set, afterwards. */
 struct store *store_create(const struct store_options *options, struct budget *budget);
-/* From now on index and slabs may hold so many bytes; what is too much is evicted. */
-void store_resize(struct store *store, size_t arena_bytes);
+/* From now on index and slabs may hold so many bytes, or as many as addresses were reserved for; returns that. What is
+ * too much is evicted. */
+size_t store_resize(struct store *store, size_t arena_bytes);
 
 void store_destroy(struct store *store);
 

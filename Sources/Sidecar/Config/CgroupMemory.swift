@@ -21,6 +21,7 @@ enum CgroupMemory {
 
     /// For people.
     static func reason(limit: UInt64) -> String { "container limit of \(roughly(limit)), less max(16mb, 12%)" }
+    /// Limits are rarely whole megabytes.
     static func roughly(_ bytes: UInt64) -> String {
         bytes < 1 << 20 ? ByteSize.show(bytes) : "\(bytes >> 20)mb"
     }

@@ -141,7 +141,9 @@ extension ConfigKey {
             "The private key of tls_cert_file, in PEM, without a passphrase."),
         ConfigKey(
             "tls_server_name", \.tls.serverName,
-            .text(expected: "a host's name or a numeric address, e.g. \"redis.example.org\""), .upstream,
+            .text(
+                expected: "a host's name or a numeric address, e.g. \"redis.example.org\"", check: mistakeInServerName),
+            .upstream,
             "Whom the upstream's certificate must name, and what is told it as SNI (a name only). Empty: the host of upstream."
         ),
         ConfigKey(
@@ -351,6 +353,19 @@ extension ConfigKey {
         if NumericAddress(text) != nil { return nil }
         return text == "localhost"
             ? "\"localhost\" is a name; write 127.0.0.1 or ::1" : "\"\(text)\" is no numeric IPv4 or IPv6 address"
+    }
+
+    private static let mistakeInServerName: @Sendable (String) -> String? = { text in
+        if text.isEmpty || NumericAddress(text) != nil { return nil }
+        let isName = text.utf8.allSatisfy {
+            switch $0 {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"):
+                true
+            default: false
+            }
+        }
+        return isName && !text.hasPrefix(".") && text.utf8.count <= 253 ? nil : "\"\(text)\" is no host's name"
     }
 
     private static let mistakeInSocketPath: @Sendable (String) -> String? = { path in

@@ -29,7 +29,7 @@ struct ConfigLoader {
     }
 
     /// What is wrong with the files of upstream TLS.
-    var tlsMistake: (SidecarConfig) -> TLSMistake? = TLSContext.mistake
+    var tlsMistakes: (SidecarConfig) -> [TLSMistake] = TLSContext.mistakes
 
     func load() throws(ConfigError) -> ResolvedConfig {
         var state = State()
@@ -230,6 +230,7 @@ struct ConfigLoader {
                     expected: "a memory limit of at least 48Mi"))
             return
         }
+        defer { fitWriteBehind(&state) }
         guard let given = state.sources["local_memory"] else {
             state.config.localMemory = min(usable, ConfigKey.localMemoryMax)
             state.sources["local_memory"] = .memoryLimit(reason)
@@ -242,6 +243,18 @@ struct ConfigLoader {
             state.config.localMemory = usable
             state.sources["local_memory"] = .memoryLimit("\(given), clamped: \(reason)")
         }
+    }
+
+    /// A container's limit may change between two starts: what fitted before must not keep the next from starting.
+    private func fitWriteBehind(_ state: inout State) {
+        let most = state.config.localMemory / 4
+        guard case .memoryLimit = state.sources["local_memory"], state.config.writeBehind.memory > most,
+            let given = state.sources["write_behind.memory"]
+        else { return }
+        state.warnings.append(
+            "write_behind.memory \(ByteSize.show(state.config.writeBehind.memory)) (\(given)) is more than a quarter of local_memory; using \(CgroupMemory.roughly(most))"
+        )
+        state.config.writeBehind.memory = most
     }
 
     private func readPasswordFile(_ state: inout State) {
@@ -268,12 +281,12 @@ struct ConfigLoader {
     }
 
     private func checkTLS(_ state: inout State) {
-        let keys: Set = ["tls_ca_cert_file", "tls_cert_file", "tls_key_file"]
+        let keys: Set = ["tls_ca_cert_file", "tls_cert_file", "tls_key_file", "tls_server_name"]
         let isSaid = state.problems.contains { keys.contains($0.key) }
-        guard state.config.upstream.isTLS, !isSaid, let mistake = tlsMistake(state.config) else { return }
-        state.problems.append(
-            ConfigProblem(
-                source: state.sources[mistake.key], key: mistake.key, what: mistake.what, expected: mistake.expected))
+        guard state.config.upstream.isTLS, !isSaid else { return }
+        state.problems += tlsMistakes(state.config).map {
+            ConfigProblem(source: state.sources[$0.key], key: $0.key, what: $0.what, expected: $0.expected)
+        }
     }
 
     private func checkPath(
@@ -363,6 +376,4 @@ struct ConfigLoader {
             return "\(name) is ignored: no key has that name; did you mean \(near.uppercased())?"
         }
     }
-
-    /// For sentences: limits are rarely whole megabytes.
 }

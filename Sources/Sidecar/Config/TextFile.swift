@@ -20,7 +20,10 @@ enum TextFile {
         guard fd >= 0 else { throw .system(errno) }
         defer { close(fd) }
         var out: [UInt8] = []
+        out.reserveCapacity(4096)
         var chunk = [UInt8](repeating: 0, count: 4096)
+        /* It may be a key. */
+        defer { chunk.withUnsafeMutableBytes { explicit_bzero($0.baseAddress!, $0.count) } }
         while true {
             let count = Glibc.read(fd, &chunk, chunk.count)
             if count < 0 {

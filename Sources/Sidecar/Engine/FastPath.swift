@@ -265,7 +265,10 @@ struct FastPath: Orders, @unchecked Sendable {
     // MARK: links
 
     /// Links that are opened from now on speak TLS.
-    func speakTLS(_ context: TLSContext) { fp_link_tls(engine, context.take()) }
+    func speakTLS(_ context: TLSContext) {
+        guard let tls = context.take() else { return }
+        fp_link_tls(engine, tls)
+    }
     func openLink(_ address: Bytes) -> LinkID {
         fp_link_open(engine, address.baseAddress, UInt32(truncatingIfNeeded: address.count))
     }

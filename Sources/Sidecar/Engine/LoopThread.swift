@@ -149,7 +149,7 @@ final class LoopHandle: Sendable {
 }
 
 extension LoopHandle: Steered {
-    private static let resizeStepBytes: UInt64 = 8 << 20
+    private static let resizeStepBytes: UInt64 = 1 << 20
 
     /// So many entries are looked at between two turns.
     private static let steps: UInt32 = 2_000

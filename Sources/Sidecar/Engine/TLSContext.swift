@@ -24,8 +24,31 @@ final class TLSContext: Sendable {
         let certificate = try Self.read(config.tls.certFile, "tls_cert_file", Self.certificates)
         var key = try Self.read(config.tls.keyFile, "tls_key_file", Self.privateKey)
         defer { key.withUnsafeMutableBytes { if let start = $0.baseAddress { explicit_bzero(start, $0.count) } } }
-        let name = config.tls.serverName.isEmpty ? config.upstream.host : config.tls.serverName
+        address = Atomic(UInt(bitPattern: try Self.make(config, ca, certificate, key)))
+    }
 
+    /// All that is wrong with the files, for a check that starts nothing.
+    static func mistakes(_ config: SidecarConfig) -> [TLSMistake] {
+        let unread = [
+            ("tls_ca_cert_file", config.tls.caCertFile, certificates),
+            ("tls_cert_file", config.tls.certFile, certificates), ("tls_key_file", config.tls.keyFile, privateKey),
+        ].compactMap { key, path, expected in mistake { () throws(TLSMistake) in _ = try read(path, key, expected) } }
+        return unread.isEmpty ? [mistake { () throws(TLSMistake) in _ = try TLSContext(config) }].compactMap(\.self) : unread
+    }
+
+    private static func mistake(_ body: () throws(TLSMistake) -> Void) -> TLSMistake? {
+        do throws(TLSMistake) {
+            try body()
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private static func make(_ config: SidecarConfig, _ ca: [UInt8], _ certificate: [UInt8], _ key: [UInt8])
+        throws(TLSMistake) -> OpaquePointer
+    {
+        let name = config.tls.serverName.isEmpty ? config.upstream.host : config.tls.serverName
         var part = fp_tls_part.FP_TLS_LIBRARY
         var error: fp_error?
         let tls = ca.withUnsafeBytes { ca in
@@ -45,23 +68,13 @@ final class TLSContext: Sendable {
             let clause = error.map { String(cString: $0) } ?? "it cannot be used"
             throw Self.mistake(part, clause, config)
         }
-        address = Atomic(UInt(bitPattern: tls))
+        return tls
     }
 
     deinit { fp_tls_free(take()) }
 
     /// Once; nil from then on.
     func take() -> OpaquePointer? { OpaquePointer(bitPattern: address.exchange(0, ordering: .acquiringAndReleasing)) }
-
-    /// For a check that starts nothing.
-    static func mistake(_ config: SidecarConfig) -> TLSMistake? {
-        do throws(TLSMistake) {
-            _ = try TLSContext(config)
-            return nil
-        } catch {
-            return error
-        }
-    }
 
     private static let certificates = "the path of a file of certificates in PEM"
     private static let privateKey = "the path of a file with tls_cert_file's private key in PEM, without a passphrase"
@@ -70,6 +83,12 @@ final class TLSContext: Sendable {
         let (key, path, expected) =
             switch part {
             case .FP_TLS_LIBRARY: ("upstream", "\(config.upstream)", "a system whose OpenSSL works, or no rediss://")
+            case .FP_TLS_NAME:
+                (
+                    config.tls.serverName.isEmpty ? "upstream" : "tls_server_name",
+                    config.tls.serverName.isEmpty ? config.upstream.host : config.tls.serverName,
+                    "a host's name or a numeric address"
+                )
             case .FP_TLS_CA: ("tls_ca_cert_file", config.tls.caCertFile, certificates)
             case .FP_TLS_CERTIFICATE: ("tls_cert_file", config.tls.certFile, certificates)
             case .FP_TLS_KEY: ("tls_key_file", config.tls.keyFile, privateKey)
@@ -80,6 +99,10 @@ final class TLSContext: Sendable {
     /// An empty path is an empty file.
     private static func read(_ path: String, _ key: String, _ expected: String) throws(TLSMistake) -> [UInt8] {
         guard !path.isEmpty else { return [] }
+        /* A pipe would keep us waiting for ever. */
+        guard !TextFile.isSpecial(path) else {
+            throw TLSMistake(key: key, what: "\"\(path)\" is no file", expected: expected)
+        }
         let bytes: [UInt8]
         do throws(TextFile.Failure) {
             bytes = try TextFile.bytes(path, bytesMax: bytesMax)

@@ -191,13 +191,15 @@ struct Flow<Engine: Orders>: ~Copyable {
         let link = event.link
         let error = event.error
         let reason = Self.reason(event)
+        let isOfTLS = event.isOfTLS || event.isOfCertificate
+        if isOfTLS, link != tracked.link { noteAnswer(.init(reason: "handshake: \(reason)", kind: .tls)) }
         if link == tracked.link {
-            downTracked(reason, error, isOfTLS: event.isOfTLS || event.isOfCertificate)
+            downTracked(reason, error, isOfTLS: isOfTLS)
         } else if link == shared.link {
             loseShared(reason)
         } else if link == probe.link {
             probe.link = 0
-            probeFailed(Evidence(ofConnectError: error))
+            if isOfTLS { probeAnswered() } else { probeFailed(Evidence(ofConnectError: error)) }
         } else if pins[link] != nil {
             losePin(link, reason)
         }
@@ -358,7 +360,10 @@ struct Flow<Engine: Orders>: ~Copyable {
         if event.isOfCertificate {
             return "the upstream's certificate is not accepted: \(String(decoding: event.bytes, as: UTF8.self))"
         }
-        if event.isOfTLS { return "TLS: \(String(decoding: event.bytes, as: UTF8.self))" }
+        if event.isOfTLS {
+            let words = String(decoding: event.bytes, as: UTF8.self)
+            return "TLS: \(words)\(words == "wrong version number" ? " (does it speak TLS?)" : "")"
+        }
         return switch event.error {
         case 0: "the upstream closed the connection"
         case EPROTO: "the upstream sent what is not RESP"

@@ -17,6 +17,8 @@ extension FlowNotice {
             log.warning("upstream \(upstream) is unreachable: \(reason); \(cached)")
         case .refused(let reason):
             log.warning("upstream \(upstream) refuses the sidecar: \(reason)")
+        case .untrusted(let reason):
+            log.error("upstream \(upstream) and the sidecar do not agree on TLS: \(reason)")
         case .suspended:
             log.warning("upstream \(upstream) has not answered for 500 ms")
         case .resumed:

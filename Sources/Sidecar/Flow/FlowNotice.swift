@@ -7,6 +7,8 @@ enum FlowNotice: Sendable, Equatable {
     case unreachable(reason: String, isServed: Bool)
     /// It answers, with an error: credentials, most often.
     case refused(reason: String)
+    /// It answers, and one of the two will not have the other's certificate, or TLS.
+    case untrusted(reason: String)
     /// The heartbeat is late.
     case suspended
     case resumed

@@ -1,6 +1,6 @@
 /// FlowPolicy — what the configuration means to the flow, in the units it counts in.
 struct FlowPolicy: Sendable {
-    /// "host:port", for errors and logs.
+    /// "host:port" or "rediss://host:port", for errors and logs.
     var upstream: String
     var usesTLS: Bool
     /// The upstream's socket address when it is given as a number: then nothing has to be resolved.

@@ -126,6 +126,7 @@ extension Flow {
         case .send(let bytes):
             orders.send(shared.link, bytes)
         case .failed(let failure):
+            noteAnswer(failure)
             closeShared(failure.reason)
         case .ready:
             if followIfMoved(shared.machine) { return closeShared(Self.movedAway) }

@@ -130,6 +130,7 @@ extension Flow {
             orders.send(link, bytes)
         case .failed(let failure):
             orders.closeLink(link)
+            noteAnswer(failure)
             losePin(link, failure)
         case .ready:
             if followIfMoved(session.pointee.machine) {

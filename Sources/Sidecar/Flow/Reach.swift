@@ -35,7 +35,12 @@ struct Reach {
 
     mutating func say(_ failure: LinkMachine.Failure) {
         let line = Array(failure.reason.utf8).withUnsafeBufferPointer { Reply.line($0) }
-        let what = failure.isRefusal ? "refuses the sidecar" : "is unreachable"
+        let what =
+            switch failure.kind {
+            case .refused: "refuses the sidecar"
+            case .tls: "and the sidecar do not agree on TLS"
+            default: "is unreachable"
+            }
         isRefused = failure.isRefusal
         isBusy = failure.isBusy
         error = Array((isBusy ? "-\(line)\r\n" : "-ERR upstream \(upstream) \(what): \(line)\r\n").utf8)

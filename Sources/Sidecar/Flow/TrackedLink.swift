@@ -290,6 +290,14 @@ extension Flow {
         }
     }
 
+    /// Another link than the tracked one, that was being made, has been answered so.
+    mutating func noteAnswer(_ failure: LinkMachine.Failure) {
+        trackedStatus.failures.count(failure.kind)
+        guard failure.isAnswer, trackedStatus.lastError != failure.reason else { return }
+        trackedStatus.lastError = failure.reason
+        notices.append(failure.isRefusal ? .refused(reason: failure.reason) : .untrusted(reason: failure.reason))
+    }
+
     private mutating func attemptFailed(_ failure: LinkMachine.Failure, _ evidence: Evidence) {
         let reason = failure.reason
         trackedStatus.failures.count(failure.kind)
@@ -300,8 +308,8 @@ extension Flow {
         reach.say(failure)
         let isNew = trackedStatus.lastError != reason
         trackedStatus.lastError = reason
-        if failure.isRefusal {
-            if isNew { notices.append(.refused(reason: reason)) }
+        if failure.isAnswer {
+            if isNew { notices.append(failure.isRefusal ? .refused(reason: reason) : .untrusted(reason: reason)) }
             /* Who refuses us in words is there, and others may be writing. */
             return heardFromUpstream()
         }
@@ -471,13 +479,14 @@ extension Flow {
             followIfMoved(probe.machine)
         case .failed(let failure):
             closeProbe()
-            if failure.isRefusal {
-                probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
-                heardFromUpstream()
-            } else {
-                probeFailed(.busy)
-            }
+            if failure.isRefusal { probeAnswered() } else { probeFailed(.busy) }
         }
+    }
+
+    /// Whatever it said: it is there.
+    mutating func probeAnswered() {
+        probe.notBeforeNs = nowNs &+ Heartbeat.lateNs
+        heardFromUpstream()
     }
 
     mutating func probeFailed(_ evidence: Evidence) {

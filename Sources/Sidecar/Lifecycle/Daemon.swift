@@ -48,6 +48,7 @@ enum Daemon {
         LoggingSystem.bootstrap { _ in SidecarLogHandler(output: output, level: config.logLevel.logger) }
         let log = Logger(label: "ferrite")
 
+        let tlsWatch = TLSWatch(config, log: log)
         let warmStart = config.warmStart.isEmpty ? nil : WarmStart(path: config.warmStart, log: log)
         let loop: LoopHandle
         do {
@@ -76,7 +77,7 @@ enum Daemon {
             isDraining: { draining.isSet }, logLinesDropped: { output.dropped }, nowSeconds: wallClockSeconds)
         if let warmStart { Task { await warmStart.run(loop) } }
         Task { await MemoryWatch(resolved, log: log).run(loop) }
-        if let files = TLSWatch(config, log: log) { Task { await files.run(loop) } }
+        if let tlsWatch { Task { await tlsWatch.run(loop) } }
         let shutdown = Shutdown()
         Task {
             await serve(loop, metricsSocket, pages, adminSocket, shutdown)

@@ -14,33 +14,43 @@ struct MemoryWatch: Sendable {
     }
 
     func run(_ loop: LoopHandle) async {
-        var seen = CgroupMemory.limit(texts: CgroupMemory.readLimitTexts())
         var bytes = resolved.config.localMemory
+        var readable = 0
+        var told: UInt64?
         while true {
             try? await Task.sleep(for: Self.period)
-            let limit = CgroupMemory.limit(texts: CgroupMemory.readLimitTexts())
-            guard limit != seen else { continue }
-            seen = limit
-            let wanted = Self.wanted(limit: limit, given: resolved.localMemoryGiven, now: bytes)
-            if wanted == bytes { continue }
-            guard let reached = await loop.resize(from: bytes, to: wanted) else { return }
-            bytes = reached
-            let reason = limit.map { CgroupMemory.reason(limit: $0) } ?? "no container limit any more"
-            log.notice("local_memory is \(CgroupMemory.roughly(bytes)) now: \(reason)")
-            if bytes < wanted {
-                log.warning("more than \(CgroupMemory.roughly(bytes)) of local_memory can be had after a restart only")
-            }
-            if let limit, CgroupMemory.usable(limit: limit) < ConfigKey.localMemoryMin {
+            let texts = CgroupMemory.readLimitTexts()
+            /* What cannot be read just now is no limit that has gone. */
+            guard texts.count >= readable else { continue }
+            readable = texts.count
+            let limit = CgroupMemory.limit(texts: texts)
+            let wanted = Self.wanted(limit: limit, given: resolved.localMemoryGiven)
+            defer { told = wanted }
+            if told != wanted, let limit, CgroupMemory.usable(limit: limit) < ConfigKey.localMemoryMin {
                 log.error(
                     "the container's memory limit of \(CgroupMemory.roughly(limit)) is less than the 48Mi that the sidecar needs: the kernel may kill it"
+                )
+            }
+            if wanted == bytes { continue }
+            guard let reached = await loop.resize(from: bytes, to: wanted) else { return }
+            if reached != bytes {
+                let reason = limit.map { CgroupMemory.reason(limit: $0) } ?? "there is no container limit"
+                log.notice("local_memory is \(CgroupMemory.roughly(reached)) now: \(reason)")
+            }
+            bytes = reached
+            if told != wanted, bytes < wanted {
+                log.warning("more than \(CgroupMemory.roughly(bytes)) of local_memory can be had after a restart only")
+            } else if told != wanted, bytes > wanted {
+                log.warning(
+                    "what is held beside the cache (acknowledged writes, clients) does not fit into \(CgroupMemory.roughly(wanted)): it is tried again every \(Self.period.components.seconds) s"
                 )
             }
         }
     }
 
-    /// `given`: what the configuration asks for, if it does; `now`: what it is.
-    static func wanted(limit: UInt64?, given: UInt64?, now: UInt64) -> UInt64 {
-        guard let limit else { return given ?? now }
+    /// What it would be, had the process started now. `given`: what the configuration asks for, if it does.
+    static func wanted(limit: UInt64?, given: UInt64?) -> UInt64 {
+        guard let limit else { return given ?? SidecarConfig().localMemory }
         let usable = max(CgroupMemory.usable(limit: limit), ConfigKey.localMemoryMin)
         return min(given ?? ConfigKey.localMemoryMax, usable)
     }

@@ -8,16 +8,18 @@ struct TLSWatch: Sendable {
 
     private let config: SidecarConfig
     private let log: Logger
+    private let first: [Look]
 
-    /// nil: there is no file to look at.
+    /// nil: there is no file to look at. To be made before the files are read.
     init?(_ config: SidecarConfig, log: Logger) {
         guard config.upstream.isTLS, !Self.paths(config).isEmpty else { return nil }
         self.config = config
         self.log = log
+        first = Self.look(config)
     }
 
     func run(_ loop: LoopHandle) async {
-        var used = Self.look(config)
+        var used = first
         var told: TLSMistake?
         while true {
             try? await Task.sleep(for: Self.period)
@@ -51,6 +53,9 @@ struct TLSWatch: Sendable {
         var size: Int64 = 0
         var seconds: Int64 = 0
         var nanoseconds: Int64 = 0
+        /// A file that was written in place may look the same but for this.
+        var changedSeconds: Int64 = 0
+        var changedNanoseconds: Int64 = 0
     }
 
     private static func look(_ config: SidecarConfig) -> [Look] {
@@ -59,7 +64,8 @@ struct TLSWatch: Sendable {
             guard stat(path, &facts) == 0 else { return Look() }
             return Look(
                 device: UInt64(facts.st_dev), inode: UInt64(facts.st_ino), size: Int64(facts.st_size),
-                seconds: Int64(facts.st_mtim.tv_sec), nanoseconds: Int64(facts.st_mtim.tv_nsec))
+                seconds: Int64(facts.st_mtim.tv_sec), nanoseconds: Int64(facts.st_mtim.tv_nsec),
+                changedSeconds: Int64(facts.st_ctim.tv_sec), changedNanoseconds: Int64(facts.st_ctim.tv_nsec))
         }
     }
 }

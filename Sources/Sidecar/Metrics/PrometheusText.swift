@@ -134,7 +134,7 @@ struct PrometheusText {
         describe("ferrite_sidecar_info", .gauge, "Always 1; the labels tell")
         sample(
             "ferrite_sidecar_info",
-            "version=\(Self.quote(facts.version)),network=\(Self.quote(facts.networkName)),mode=\(Self.quote(facts.config.config.mode.rawValue))",
+            "version=\(Self.quote(facts.version)),network=\(Self.quote(facts.networkName)),network_reason=\(Self.quote(facts.networkReason)),mode=\(Self.quote(facts.config.config.mode.rawValue)),tracking=\(Self.quote(facts.config.config.tracking.rawValue))",
             "1")
         counter(
             "ferrite_sidecar_log_lines_dropped_total", "Log lines that could not be written in time",

@@ -73,7 +73,7 @@ enum StatsJSON {
                     })
             ),
             ("metrics", .array(report.table.rows.compactMap { metric($0, report) })),
-            ("config", .object(config(facts.config))),
+            ("config", .object(config(facts.config, report))),
         ]).text + "\n"
     }
 
@@ -109,9 +109,15 @@ enum StatsJSON {
         }
     }
 
-    /// Secrets are left out.
-    private static func config(_ resolved: ResolvedConfig) -> [(String, JSON)] {
-        ConfigKey.all.filter { !$0.isSecret && !$0.namesKey }.map { key in
+    /// Secrets are left out. local_memory follows the container's limit.
+    private static func config(_ resolved: ResolvedConfig, _ report: SidecarReport) -> [(String, JSON)] {
+        var resolved = resolved
+        if let row = report.table.rows.first(where: { $0.name == "ferrite_memory_max_bytes" }),
+            report.snapshot.values.indices.contains(row.offset)
+        {
+            resolved.config.localMemory = report.snapshot.values[row.offset]
+        }
+        return ConfigKey.all.filter { !$0.isSecret && !$0.namesKey }.map { key in
             let document = TOMLDocument(Array("value = \(key.show(resolved.config))".utf8))
             return (key.name, document.entries.first.map { json($0.value) } ?? .raw("null"))
         }

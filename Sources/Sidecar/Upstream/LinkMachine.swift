@@ -34,6 +34,8 @@ struct LinkMachine {
 
         var isBusy: Bool { kind == .busy }
         var isRefusal: Bool { kind == .refused }
+        /// It is there, whatever it thinks of us: it has said so in words, or by TLS.
+        var isAnswer: Bool { kind == .refused || kind == .tls }
     }
 
     enum Outcome: Equatable {
