@@ -154,6 +154,7 @@ struct InjectorTests {
                 [
                     "", "redis", "redis:", ":6379", "redis:0", "redis:65536", "a b:1", "[::1]", "redis://r:1",
                     "r:6379 --x", "[....]:1", "[1:2]:1", "rediss://", "rediss://r", "rediss://u@r:1", "REDISS://r:1",
+                    "-x:6379",
                 ]
             ),
             ("mode", ["", "write", "Read-Through"]), ("eviction", ["lru,lfu", "none"]),
@@ -161,8 +162,9 @@ struct InjectorTests {
             ("prefetch", ["", " , ", "a\nb"]),
             ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k", "s/.", "s/..k"]),
             ("tls-ca-secret", ["", "/ca.crt", "A", "s/.."]), ("tls-secret", ["", "s/k", "S"]),
-            ("tls-server-name", ["", "a b"]),
-            ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]), ("image", ["", "a b", "a\u{0}b"]),
+            ("tls-server-name", ["", "a b", "a:b/c", ".a", "-a"]),
+            ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]),
+            ("image", ["", "a b", "a\u{0}b", "-x", "UPPER:x", "a:b:c", "a//b", "a/", "a:", "r.io/B", "a@b"]),
             ("port", ["", "0", "65536", "+1", "6379a", "٣"]), ("metrics-port", ["-1"]), ("log-level", ["loud"]),
             ("seccomp", ["", "/etc/x", "../x", "a//b"]), ("env", ["", "1A", "A-B", "A=B"]), ("env-override", ["yes"]),
             ("native", ["", "True"]), ("inject", ["yes", ""]),
@@ -230,7 +232,17 @@ struct InjectorTests {
                 ["ferrite.io/sidecar-metrics-port": "9200"],
                 ["containers": [["name": "a", "ports": [["containerPort": 9200]]]]]
             ).0 == "port-clash")
-        for upstream in ["localhost:6379", "127.0.0.1:6379", "[::1]:6379"] {
+        let volume: JSON = ["containers": [["name": "app"]], "volumes": [["name": "ferrite-sidecar-tls"]]]
+        let byTLS = ["ferrite.io/sidecar-upstream": "rediss://r:1", "ferrite.io/sidecar-tls-secret": "s"]
+        #expect(sentences(byTLS, volume).0 == "volume-clash")
+        #expect(sentences([:], volume).0 == "injected")
+        #expect(sentences(["ferrite.io/sidecar-tls-secret": "s"]).0 == "bad-annotation")
+        let password = sentences(["ferrite.io/sidecar-upstream": "rediss://u:s3cret@h:1"]).1
+        #expect(password.count == 1 && !password[0].contains("s3cret") && password[0].contains("password-secret"))
+        for upstream in [
+            "localhost:6379", "LOCALHOST:6379", "127.0.0.1:6379", "[::1]:6379", "0.0.0.0:6379",
+            "rediss://localhost:6379",
+        ] {
             #expect(sentences(["ferrite.io/sidecar-upstream": upstream]).0 == "bad-annotation")
         }
         let probed: JSON = ["containers": [["name": "a", "readinessProbe": ["tcpSocket": ["port": 6379]]]]]

@@ -67,7 +67,7 @@ struct MetricsTextTests {
         #expect(lines.contains("seconds_sum{way=\"hit\"} 2.5"))
         #expect(lines.contains("seconds_count{way=\"hit\"} 8"))
         for line in [
-            "ferrite_sidecar_info{version=\"1.2.3\",network=\"epoll\",mode=\"read-through\"} 1",
+            "ferrite_sidecar_info{version=\"1.2.3\",network=\"epoll\",network_reason=\"io_uring_setup: \\\"denied\\\"\",mode=\"read-through\",tracking=\"auto\"} 1",
             "ferrite_sidecar_upstream_up 1",
             "ferrite_sidecar_tracking 1", "ferrite_sidecar_upstream_reconnects_total 1",
             "ferrite_sidecar_upstream_state{state=\"up\"} 1",

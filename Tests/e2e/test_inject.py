@@ -5,6 +5,7 @@ import os
 import subprocess
 import tempfile
 
+from certificates import Authority
 from runner import expect, expect_true, test
 from servers import ferrite_binary, ferritectl_binary
 
@@ -57,6 +58,9 @@ def _(t):
 
 @test("inject: the daemon takes what it is given, from whatever annotations", once=True)
 def _(t):
+    # What the Secrets of the pods would be mounted as.
+    files = t.folder()
+    Authority(files).sign(files, "DNS:sidecar")
     for name in sorted(os.listdir(PODS)):
         if name.endswith(".golden.json"):
             continue
@@ -65,7 +69,7 @@ def _(t):
         spec = json.loads(out)["spec"]
         ours = [c for c in spec.get("initContainers", []) + spec["containers"] if c["name"] == "ferrite-sidecar"]
         expect(len(ours), 1, name)
-        arguments = [argument.replace("$$", "$") for argument in ours[0]["args"]]
+        arguments = [argument.replace("$$", "$").replace("/etc/ferrite/tls", files) for argument in ours[0]["args"]]
         environment = {"PATH": os.environ["PATH"], **{v["name"]: "secret" for v in ours[0].get("env", [])}}
         done = subprocess.run([ferrite_binary(), *arguments, "--check-config"], env=environment,
                               capture_output=True, text=True)
@@ -79,3 +83,12 @@ def _(t):
     code, out, _ = run("inject", "-f", os.path.join(examples, "annotated.yaml"))
     with open(os.path.join(examples, "injected.yaml")) as file:
         expect((code, out), (0, file.read()), "ferritectl inject -q -f annotated.yaml > injected.yaml")
+
+
+@test("inject: what is not touched keeps every byte, with whatever ends of lines", once=True)
+def _(t):
+    for end in ("\n", "\r\n"):
+        for text in (f"kind: ConfigMap{end}---{end}kind: Service{end}", f"---{end}kind: A{end}...{end}---{end}kind: B",
+                     f"# a{end}{end}---{end}---{end}"):
+            for command in ("inject", "uninject"):
+                expect(run(command, "-f", "-", text=text)[:2], (0, text), command)

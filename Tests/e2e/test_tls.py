@@ -401,7 +401,6 @@ def _(t):
             "/nowhere1", "/nowhere2", "/nowhere3")
     for name in (".example.org", "host:6380", "[::1]", " ", "a\nb", "localhost%evil", "a" * 300):
         refuses({"tls_server_name": name}, "tls_server_name", "is no host's name")
-    refuses({"tls_min_version": "1.3"}, "tls_min_version", "by TLS only", url="h:1")
     refuses({"tls_ca_cert_file": "/nowhere"}, "tls_ca_cert_file", '"/nowhere" cannot be read: No such file')
     refuses({"tls_ca_cert_file": empty}, "is empty")
     refuses({"tls_ca_cert_file": text}, "tls_ca_cert_file", "there is no certificate in it", "in PEM")

@@ -116,8 +116,8 @@ static void link_down_because(struct links *links, struct link *link, int error,
     event->error = error;
     event->bytes = (const uint8_t *)why;
     event->length = why ? (uint32_t)strlen(why) : 0;
-    /* What it still holds must not arrive behind what is sent elsewhere in its place. Before TLS is open that is nothing,
-     * and the server's log is to have our reason. */
+    /* What it still holds must not arrive behind what is sent elsewhere in its place. Before TLS is open that is
+     * nothing, and the server's log is to have our reason. */
     if (!link->tls || link->tls_open) loop_abort(links->loop, &link->conn);
     else if (link->connected && !link->blocked && link->sealed.bytes)
         loop_send(links->loop, &link->conn, chain_iovecs(&link->sealed, link->conn.iov, LOOP_IOVECS));

@@ -62,7 +62,8 @@ struct AnnotationReader {
         }
         let isTLS = request.upstream.hasPrefix(SidecarAnnotation.tlsScheme)
         let address = isTLS ? request.upstream.dropFirst(SidecarAnnotation.tlsScheme.count) : request.upstream[...]
-        if ["localhost", "127.0.0.1", "[::1]"].contains(where: { address == "\($0):\(request.port)" }) {
+        let ownNames = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"]
+        if ownNames.contains(where: { address.lowercased() == "\($0):\(request.port)" }) {
             mistakes.append(
                 "\(SidecarAnnotation.prefix)upstream: \(request.upstream) is where the sidecar itself listens: use the central "
                     + "server, e.g. \"ferrite-cluster.default.svc:6379\", or another \(SidecarAnnotation.prefix)port"
@@ -92,7 +93,12 @@ struct AnnotationReader {
         return SidecarAnnotation.prefix + name.dropFirst(SidecarAnnotation.aliasPrefix.count)
     }
 
+    /// A password in an address is not repeated: the sentence may go into events.
     private static func mistake(_ name: String, _ value: String, _ expected: String) -> String {
-        "\(name): \"\(String(value.prefix(60)))\" is not understood: use \(expected)"
+        if name == SidecarAnnotation.prefix + "upstream", value.contains("@") {
+            return
+                "\(name) carries credentials: use \(expected), with \(SidecarAnnotation.prefix)username and -password-secret"
+        }
+        return "\(name): \"\(String(value.prefix(60)))\" is not understood: use \(expected)"
     }
 }

@@ -42,6 +42,7 @@ enum Decision: Equatable, Sendable {
     enum Refusal: String, CaseIterable, Sendable {
         case badAnnotation = "bad-annotation"
         case portClash = "port-clash"
+        case volumeClash = "volume-clash"
         /// A plain container beside containers that are to end.
         case wouldNeverEnd = "would-never-end"
     }

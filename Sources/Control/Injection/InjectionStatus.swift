@@ -10,6 +10,8 @@ struct InjectionStatus: Codable, Equatable, Sendable {
     var replaced: [String: JSON] = [:]
     /// Other annotations that were added.
     var annotations: [String] = []
+    /// Whether the volume was added.
+    var volume: Bool?
     /// The pod's own resources, before they have grown.
     var resources: JSON?
 

@@ -47,6 +47,14 @@ struct Injector: Sendable {
                     "port \(port) is taken by container \(owner): set \(SidecarAnnotation.prefix)metrics-port to another, e.g. \"9092\""
                 ])
         }
+        let hasVolume = (pod["spec"]?["volumes"]?.elements ?? []).contains { $0["name"]?.string == SidecarVolume.name }
+        if hasVolume, SidecarVolume.make(request) != nil {
+            return .denied(
+                .volumeClash,
+                [
+                    "the pod has a volume \(SidecarVolume.name), which is the sidecar's: give yours another name, e.g. \"redis-tls\""
+                ])
+        }
         ports.take(request.port)
         let metricsPort = request.metricsPort ?? ports.firstFree(from: Self.metricsPortDefault)
         return inject(request, into: pod, metricsPort: metricsPort)
@@ -78,6 +86,11 @@ struct Injector: Sendable {
             warnings.append(
                 "port \(Self.metricsPortDefault) is taken in this pod: the sidecar's metrics are on \(metricsPort)")
         }
+        if request.port < 1024 {
+            warnings.append(
+                "port \(request.port) is one that only root may have where the container runtime does not say otherwise: use "
+                    + "\(SidecarAnnotation.prefix)port, e.g. \"6380\"")
+        }
         let resources = PodResources(request, pod: pod, defaults: defaults)
         warnings += resources.warnings
         let context = pod["spec"]?["securityContext"]
@@ -90,6 +103,7 @@ struct Injector: Sendable {
         patch.append(Self.placement(of: container, isNative: request.isNative, pod: pod))
         if let volume = SidecarVolume.make(request) {
             let hasOthers = pod["spec"]?["volumes"]?.elements.isEmpty == false
+            status.volume = true
             patch.append(hasOthers ? .add(["spec", "volumes", "-"], volume) : .add(["spec", "volumes"], [volume]))
         }
         patch += resources.podChanges

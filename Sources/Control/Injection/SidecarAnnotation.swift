@@ -63,7 +63,11 @@ struct SidecarAnnotation: Sendable {
                 return false
             }
             request.settings.append(.init(key: "prefetch.enabled", value: "true"))
-            request.settings.append(.init(key: "prefetch.patterns", value: value))
+            /* As a list of TOML: a pattern may begin with a bracket. */
+            let quoted = patterns.map { pattern in
+                "\"" + pattern.map { $0 == "\"" || $0 == "\\" ? "\\\($0)" : String($0) }.joined() + "\""
+            }
+            request.settings.append(.init(key: "prefetch.patterns", value: "[\(quoted.joined(separator: ", "))]"))
             return true
         },
         SidecarAnnotation(
@@ -99,7 +103,7 @@ struct SidecarAnnotation: Sendable {
             help: "With TLS: whom the upstream's certificate must name, if that is not the upstream's host.",
             expected: #"a host's name, e.g. "redis.example.org""#
         ) { value, request in
-            guard isWord(value) else { return false }
+            guard isHost(value[...]) else { return false }
             request.settings.append(.init(key: "tls_server_name", value: value))
             return true
         },
@@ -130,7 +134,7 @@ struct SidecarAnnotation: Sendable {
             suffix: "image", help: "The container's image.",
             expected: #"an image's name, e.g. "ferritelabs/ferrite:\#(Version.current)""#
         ) { value, request in
-            guard isWord(value) else { return false }
+            guard isImage(value) else { return false }
             request.image = value
             return true
         },
@@ -234,7 +238,29 @@ extension SidecarAnnotation {
             var address = in6_addr()
             return inet_pton(AF_INET6, String(host.dropFirst().dropLast()), &address) == 1
         }
-        return !host.isEmpty && host.utf8.count <= 253 && host.allSatisfy { isWord($0) || "-._".contains($0) }
+        return isHost(host)
+    }
+
+    private static func isHost(_ text: Substring) -> Bool {
+        guard let first = text.first, isWord(first) || first == "_" else { return false }
+        return text.utf8.count <= 253 && text.allSatisfy { isWord($0) || "-._".contains($0) }
+    }
+
+    /// [HOST[:PORT]/]PATH[:TAG][@DIGEST], as a container runtime takes it.
+    private static func isImage(_ text: String) -> Bool {
+        let halves = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+        var parts = halves[0].split(separator: "/", omittingEmptySubsequences: false)
+        guard let last = parts.popLast(), halves.count == 1 || halves[1].contains(":") else { return false }
+        let named = last.split(separator: ":", omittingEmptySubsequences: false)
+        guard named.count <= 2, !named.contains("") else { return false }
+        if let first = parts.first, first.contains(where: { $0 == "." || $0 == ":" }) || first == "localhost" {
+            parts.removeFirst()
+            guard isHost(first.prefix { $0 != ":" }) else { return false }
+        }
+        return (parts + [named[0]]).allSatisfy { part in
+            guard let first = part.first, isWord(first) else { return false }
+            return part.allSatisfy { (isWord($0) && !$0.isUppercase) || "-._".contains($0) }
+        } && halves.allSatisfy { $0.allSatisfy { isWord($0) || "-._:/".contains($0) } }
     }
 
     /// As the daemon takes it: ms, s, m, h, or seconds; from a millisecond to thirty days.

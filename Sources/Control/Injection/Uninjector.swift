@@ -14,7 +14,7 @@ enum Uninjector {
         }
         // The variables first: the containers' places are those of the pod as it is.
         let patch =
-            environment(pod, status) + ours(pod)
+            environment(pod, status) + ours(pod, status)
             + (status.resources.map { [.replace(["spec", "resources"], $0)] } ?? [])
             + (status.annotations + [SidecarAnnotation.statusName]).filter {
                 pod["metadata"]?["annotations"]?[$0] != nil
@@ -24,11 +24,13 @@ enum Uninjector {
         return .removed(patch)
     }
 
-    private static func ours(_ pod: JSON) -> [PatchOperation] {
-        [
+    private static func ours(_ pod: JSON, _ status: InjectionStatus) -> [PatchOperation] {
+        let lists = [
             ("initContainers", SidecarContainer.name), ("containers", SidecarContainer.name),
             ("volumes", SidecarVolume.name),
-        ].flatMap { list, name -> [PatchOperation] in
+        ]
+        return lists.flatMap { list, name -> [PatchOperation] in
+            if list == "volumes", status.volume != true { return [] }
             let all = pod["spec"]?[list]?.elements ?? []
             let ours = all.indices.filter { all[$0]["name"]?.string == name }
             if ours.isEmpty { return [] }

@@ -174,6 +174,8 @@ private final class ExchangeHandler: ChannelInboundHandler {
     private var head: HTTPRequestHead?
     private var body = ByteBuffer()
     private var deadline: Scheduled<Void>?
+    /// What comes behind a request that was refused is not looked at: it may be its body's middle.
+    private var isRefused = false
 
     init(_ endpoint: any HTTPEndpoint, _ connections: OpenConnections) {
         self.endpoint = endpoint
@@ -225,7 +227,7 @@ private final class ExchangeHandler: ChannelInboundHandler {
 
     /// The handler in front has answered what cannot be parsed with 400.
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if error is HTTPParserError { endpoint.refused(.badRequest) }
+        if error is HTTPParserError, !isRefused { endpoint.refused(.badRequest) }
         context.close(promise: nil)
     }
 
@@ -241,6 +243,7 @@ private final class ExchangeHandler: ChannelInboundHandler {
     /// What of the body still comes is not read.
     private func refuse(_ status: HTTPResponseStatus, _ sentence: String, _ context: ChannelHandlerContext) {
         guard let head else { return }
+        isRefused = true
         endpoint.refused(status)
         write(.text(sentence + "\n", status), to: head, closes: true, context)
     }

@@ -37,11 +37,6 @@ enum ConfigCombinations {
                 key, with: ["upstream"], "is for an upstream by TLS only",
                 "upstream = \"rediss://HOST:PORT\", or no \(key)")
         }
-        if sources["tls_min_version"] != nil, !config.upstream.isTLS {
-            refuse(
-                "tls_min_version", with: ["upstream"], "is for an upstream by TLS only",
-                "upstream = \"rediss://HOST:PORT\", or no tls_min_version")
-        }
         if config.tls.certFile.isEmpty != config.tls.keyFile.isEmpty {
             let (given, missing) =
                 config.tls.keyFile.isEmpty ? ("tls_cert_file", "tls_key_file") : ("tls_key_file", "tls_cert_file")

@@ -23,7 +23,7 @@ enum TextFile {
         out.reserveCapacity(4096)
         var chunk = [UInt8](repeating: 0, count: 4096)
         /* It may be a key. */
-        defer { chunk.withUnsafeMutableBytes { explicit_bzero($0.baseAddress!, $0.count) } }
+        defer { chunk.withUnsafeMutableBytes { if let start = $0.baseAddress { explicit_bzero(start, $0.count) } } }
         while true {
             let count = Glibc.read(fd, &chunk, chunk.count)
             if count < 0 {

@@ -33,7 +33,8 @@ final class TLSContext: Sendable {
             ("tls_ca_cert_file", config.tls.caCertFile, certificates),
             ("tls_cert_file", config.tls.certFile, certificates), ("tls_key_file", config.tls.keyFile, privateKey),
         ].compactMap { key, path, expected in mistake { () throws(TLSMistake) in _ = try read(path, key, expected) } }
-        return unread.isEmpty ? [mistake { () throws(TLSMistake) in _ = try TLSContext(config) }].compactMap(\.self) : unread
+        return unread.isEmpty
+            ? [mistake { () throws(TLSMistake) in _ = try TLSContext(config) }].compactMap(\.self) : unread
     }
 
     private static func mistake(_ body: () throws(TLSMistake) -> Void) -> TLSMistake? {
