@@ -147,7 +147,7 @@ enum tls_said tls_read(struct tls_session *session, uint8_t *plain, size_t room,
 
 static enum tls_wrote wrote(struct tls_session *session, int result) {
     if (likely(result >= 0 && !session->starved)) return TLS_WROTE;
-    bool must_wait = SSL_get_error(session->ssl, result) == SSL_ERROR_WANT_READ;
+    bool must_wait = !session->starved && SSL_in_init(session->ssl);
     ERR_clear_error();
     return must_wait ? TLS_LATER : TLS_SPENT;
 }
