@@ -181,6 +181,7 @@ def _(t):
     sidecar = t.sidecar(redis.url(), settings={**other.trusted, "password": "s3cret-of-mine"})
     is_refused(t, sidecar, "the upstream's certificate is not accepted")
     expect(redis.calls_of("hello"), 0, "HELLO at the upstream")
+    wait_until(lambda: "alert unknown ca" in redis.log(100), what="our reason in the server's log")
     expect_true("s3cret" not in sidecar.log(1000), "the password is in the log")
 
 

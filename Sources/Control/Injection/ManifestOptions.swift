@@ -103,7 +103,7 @@ struct ManifestOptions: ParsableArguments {
             let next = output == .yaml ? try document.yaml() : document.text
             if next.isEmpty { continue }
             if !text.isEmpty {
-                // By bytes: to Swift a CR and an LF are one character, which is no "\\n".
+                // By bytes: to Swift a CR and an LF are one character, and another than LF alone.
                 if text.utf8.last != UInt8(ascii: "\n") { text += "\n" }
                 if !next.hasPrefix("---") { text += "---\n" }
             }

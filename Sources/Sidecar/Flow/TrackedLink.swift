@@ -141,7 +141,9 @@ extension Flow {
         tracked.isUntried = false
         tracked.address = -1
         tracked.evidence = .busy
-        connectToNextAddress(orFail: .init(reason: "connect: the system has no socket for it", kind: .connect), .busy)
+        connectToNextAddress(
+            orFail: .init(reason: "connect: the system has no socket for it, or local_memory no room", kind: .connect),
+            .busy)
     }
 
     private mutating func connectToNextAddress(orFail failure: LinkMachine.Failure, _ evidence: Evidence) {

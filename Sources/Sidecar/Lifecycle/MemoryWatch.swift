@@ -3,7 +3,7 @@ import Logging
 /// MemoryWatch — follows the container's memory limit, which Kubernetes may change while it runs (in-place resize):
 /// local_memory is again what it would be had the process started with it.
 struct MemoryWatch: Sendable {
-    static let period = Duration.seconds(5)
+    static let period = Duration.seconds(2)
 
     private let resolved: ResolvedConfig
     private let log: Logger

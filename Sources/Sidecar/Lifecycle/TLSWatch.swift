@@ -4,7 +4,7 @@ import Logging
 /// TLSWatch — reads the files of upstream TLS again when they have changed. A file that is no good changes nothing: what was
 /// read before goes on, and the log says so once.
 struct TLSWatch: Sendable {
-    static let period = Duration.seconds(5)
+    static let period = Duration.seconds(2)
 
     private let config: SidecarConfig
     private let log: Logger
