@@ -91,5 +91,6 @@ def _(t):
         for text in (f"kind: ConfigMap{end}---{end}kind: Service{end}", f"---{end}kind: A{end}...{end}---{end}kind: B",
                      f"# a{end}{end}---{end}---{end}"):
             for command in ("inject", "uninject"):
-                done = subprocess.run([ferritectl_binary(), command, "-f", "-"], input=text.encode(), capture_output=True)
+                words = [ferritectl_binary(), command, "-f", "-"]
+                done = subprocess.run(words, input=text.encode(), capture_output=True)
                 expect((done.returncode, done.stdout.decode()), (0, text), command)
