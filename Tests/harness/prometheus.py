@@ -60,8 +60,9 @@ def panels(dashboard):
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-def chosen(expression, job="ferrite", instance=".*", interval="5s"):
+def chosen(expression, job="ferrite", instance=".*", interval="5s", every=".*"):
     """With what Grafana would put in place of its variables."""
-    for name, value in (("job", job), ("instance", instance), ("__rate_interval", interval)):
+    for name, value in (("namespace", every), ("pod", every), ("job", job), ("instance", instance),
+                        ("__rate_interval", interval)):
         expression = re.sub(rf"\$({name}\b|{{{name}}})", value, expression)
     return expression

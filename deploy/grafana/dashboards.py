@@ -64,6 +64,13 @@ def variable(name, label, query, many):
             **({"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}} if many else {})}
 
 
+def kubernetes():
+    return [
+        variable("namespace", "Namespace", "label_values(ferrite_sidecar_info, namespace)", True),
+        variable("pod", "Pod", 'label_values(ferrite_sidecar_info{namespace=~"$namespace"}, pod)', True),
+    ]
+
+
 def dashboard(uid, title, note, variables, rows):
     """rows: (heading, panels); panels flow from left to right."""
     panels, y, number = [], 0, 1
@@ -101,7 +108,9 @@ def total(metric, more="", by="", function="sum"):
     return f"{function} by ({by}) ({metric}{chosen})" if by else f"{function}({metric}{chosen})"
 
 
-SELECT = 'job=~"$job",instance=~"$instance"'
+SELECT = 'namespace=~"$namespace",pod=~"$pod",job=~"$job",instance=~"$instance"'
+# Of who is not scraped by Kubernetes' discovery there is neither: All.
+PODS = 'namespace=~"$namespace",pod=~"$pod"'
 HITS, MISSES = "ferrite_keyspace_hits_total", "ferrite_keyspace_misses_total"
 DURATION = "ferrite_command_duration_seconds"
 YES_NO = {0: ("no", "red"), 1: ("yes", "green")}
@@ -160,6 +169,7 @@ def writes():
     return [
         Panel("Acknowledged writes that wait", (total("ferrite_sidecar_write_behind_queued"), "writes"), least=0,
               note="Write-behind: in memory, and in the journal if there is one, until the upstream has them."),
+        Panel("Their bytes", (total("ferrite_sidecar_write_behind_bytes"), "bytes"), unit="bytes", least=0),
         Panel("The oldest of them", (total("ferrite_sidecar_write_behind_oldest_seconds", function="max"), "waits"),
               unit="s", least=0),
         Panel("What became of them", (rate("ferrite_sidecar_write_behind_total", by="outcome"), "{{outcome}}"),
@@ -174,8 +184,10 @@ def writes():
 def pod():
     return dashboard(
         "ferrite-pod", "Ferrite: one sidecar", "What one sidecar answers, from where, how fast, and what it holds.",
-        [variable("job", "Job", "label_values(ferrite_sidecar_info, job)", False),
-         variable("instance", "Instance", 'label_values(ferrite_sidecar_info{job=~"$job"}, instance)', False)],
+        [*kubernetes(),
+         variable("job", "Job", f"label_values(ferrite_sidecar_info{{{PODS}}}, job)", False),
+         variable("instance", "Instance", f'label_values(ferrite_sidecar_info{{{PODS},job=~"$job"}}, instance)',
+                  False)],
         [
             ("Now", [
                 Panel("Hit ratio", (hit_ratio(), ""), kind="stat", unit="percentunit", width=4, height=4),
@@ -239,8 +251,9 @@ def fleet():
     return dashboard(
         "ferrite-fleet", "Ferrite: the fleet",
         "What all sidecars of a job take off the upstream, and which of them need a look.",
-        [variable("job", "Job", "label_values(ferrite_sidecar_info, job)", True),
-         variable("instance", "Instance", 'label_values(ferrite_sidecar_info{job=~"$job"}, instance)', True)],
+        [*kubernetes(),
+         variable("job", "Job", f"label_values(ferrite_sidecar_info{{{PODS}}}, job)", True),
+         variable("instance", "Instance", f'label_values(ferrite_sidecar_info{{{PODS},job=~"$job"}}, instance)', True)],
         [
             ("Now", [
                 Panel("Sidecars", (total("ferrite_sidecar_info", function="count"), ""), kind="stat", width=4,
