@@ -101,7 +101,8 @@ struct Event {
     /// Of a link that is down: an errno, 0 for an orderly close; negative where TLS has ended it and `bytes` say why.
     @inline(__always) var error: Int32 { raw.error }
     var isOfCertificate: Bool { raw.error == FP_ERROR_CERTIFICATE }
-    var isOfTLS: Bool { raw.error == FP_ERROR_TLS }
+    /// Certificates included.
+    var isOfTLS: Bool { raw.error < 0 }
 
     /// It may write keys that the command table cannot name: a script, a module's command.
     @inline(__always) var mayWriteUnknownKeys: Bool { raw.command_kind == Self.unkeyedKind }
@@ -259,7 +260,7 @@ struct FastPath: Orders, @unchecked Sendable {
 
     var nowNs: UInt64 { fp_now(engine) }
 
-    /// From now on local_memory is this, or what it may be at most; returns what it is.
+    /// From now on local_memory is this, or what comes nearest to it; returns what it is.
     func resize(localMemoryBytes: UInt64) -> UInt64 { fp_resize(engine, localMemoryBytes) }
 
     // MARK: links

@@ -191,15 +191,14 @@ struct Flow<Engine: Orders>: ~Copyable {
         let link = event.link
         let error = event.error
         let reason = Self.reason(event)
-        let isOfTLS = event.isOfTLS || event.isOfCertificate
-        if isOfTLS, link != tracked.link { noteAnswer(.init(reason: "handshake: \(reason)", kind: .tls)) }
+        if event.isOfTLS, link != tracked.link { noteAnswer(.init(reason: "handshake: \(reason)", kind: .tls)) }
         if link == tracked.link {
-            downTracked(reason, error, isOfTLS: isOfTLS)
+            downTracked(reason, error, isOfTLS: event.isOfTLS)
         } else if link == shared.link {
             loseShared(reason)
         } else if link == probe.link {
             probe.link = 0
-            if isOfTLS { probeAnswered() } else { probeFailed(Evidence(ofConnectError: error)) }
+            if event.isOfTLS { probeAnswered() } else { probeFailed(Evidence(ofConnectError: error)) }
         } else if pins[link] != nil {
             losePin(link, reason)
         }

@@ -7,6 +7,8 @@ struct MemoryWatch: Sendable {
 
     private let resolved: ResolvedConfig
     private let log: Logger
+    /// How many limits there were to be read.
+    private let readableAtStart = CgroupMemory.readLimitTexts().count
 
     init(_ resolved: ResolvedConfig, log: Logger) {
         self.resolved = resolved
@@ -15,7 +17,7 @@ struct MemoryWatch: Sendable {
 
     func run(_ loop: LoopHandle) async {
         var bytes = resolved.config.localMemory
-        var readable = 0
+        var readable = readableAtStart
         var told: UInt64?
         while true {
             try? await Task.sleep(for: Self.period)
