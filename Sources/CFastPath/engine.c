@@ -354,9 +354,11 @@ static void book_turn(fp_engine *engine) {
     uint64_t took = clock_now(&engine->clock) - engine->woke_ns;
     stats->turns++;
     histogram_add(&stats->turn_duration, took, 1);
-    uint64_t hits = stats->commands_hit - engine->hits_before;
-    if (hits) histogram_add(&stats->hit_duration, took, hits);
-    engine->hits_before = stats->commands_hit;
+    uint32_t *counts = engine->serve.answered_at_once;
+    for (fp_outcome outcome = 0; outcome < FP_OUTCOME_COUNT; outcome++) {
+        if (counts[outcome]) histogram_add(stats_duration(stats, outcome), took, counts[outcome]);
+        counts[outcome] = 0;
+    }
 }
 
 static uint64_t background(fp_engine *engine) {

@@ -29,7 +29,6 @@ struct fp_engine {
     int statm_fd;
     size_t base_busy; /* the most that the base has come to since the start: booked at least */
     uint32_t base_measured;
-    uint64_t hits_before;
     uint64_t trusted_until_ns;
     bool trusted; /* by the flow, until then */
     bool woken;

@@ -321,12 +321,12 @@ static void count_outcome(struct stats *stats, enum behind_outcome outcome) {
     }
 }
 
-void fp_behind_done(fp_engine *engine, fp_outcome outcome) {
+void fp_behind_done(fp_engine *engine, fp_write_outcome outcome) {
     static const enum behind_outcome outcomes[] = {BEHIND_CONFIRMED, BEHIND_RETRIED, BEHIND_REFUSED};
     struct serve *serve = &engine->serve;
     const struct written *written = behind_flying(&serve->behind);
     if (!written) return;
-    if (outcome == FP_OUTCOME_CONFIRMED) trace_note(serve->trace, written->hash, FP_TRACE_CONFIRMED, 0);
+    if (outcome == FP_WRITE_CONFIRMED) trace_note(serve->trace, written->hash, FP_TRACE_CONFIRMED, 0);
     bool ghost = written->ghost; /* it may be gone behind that */
     enum behind_outcome became = behind_done(&serve->behind, outcomes[outcome], serve->now_ns);
     if (!ghost) count_outcome(&serve->stats, became);

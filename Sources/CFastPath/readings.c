@@ -107,6 +107,16 @@ void fp_stats_read(fp_engine *engine, uint64_t *values) {
     memcpy(values, stats, sizeof *stats);
 }
 
+const char *fp_outcome_name(uint32_t outcome) {
+    static const char *const names[FP_OUTCOME_COUNT] = {
+        [FP_OUTCOME_NEGATIVE] = "negative", [FP_OUTCOME_HIT] = "hit",       [FP_OUTCOME_STALE] = "stale",
+        [FP_OUTCOME_MISS] = "miss",         [FP_OUTCOME_PASSED] = "passed", [FP_OUTCOME_WRITTEN] = "written",
+        [FP_OUTCOME_PINNED] = "pinned",     [FP_OUTCOME_BEHIND] = "behind", [FP_OUTCOME_LOCAL] = "local",
+        [FP_OUTCOME_ERROR] = "error",
+    };
+    return outcome < FP_OUTCOME_COUNT ? names[outcome] : NULL;
+}
+
 bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls) {
     if (row > COMMAND_ID_COUNT) return false;
     const struct serve_calls *counted = &engine->serve.calls[row];
@@ -114,8 +124,8 @@ bool fp_calls_read(const fp_engine *engine, uint32_t row, fp_calls *calls) {
     *calls = (fp_calls){
         .name = command ? command->name : "other",
         .subcommand = command ? command->subcommand : "",
-        .answered = counted->answered,
-        .failed = counted->failed,
+        .family = command ? command->family : "other",
+        .outcomes = counted->outcomes,
     };
     return true;
 }

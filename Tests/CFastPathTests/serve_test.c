@@ -276,19 +276,26 @@ TEST("rule 7: a time to live counts from when it was asked for") {
     world_end(world);
 }
 
-TEST("commands are counted by name, answered or failed") {
+static uint64_t counted(const struct world *world, uint16_t command, fp_outcome outcome) {
+    return world->serve.calls[command].outcomes[outcome];
+}
+
+static uint16_t row_of(struct world *world, const char *name) {
+    uint16_t row = 0;
+    while (strcmp(commands_row(world->serve.commands, row)->name, name) != 0) row++;
+    return row;
+}
+
+TEST("commands are counted by name and by how they were answered") {
     struct world *world = world_make();
     have(world, "GET k\r\n", "$1\r\nv\r\n");
     ask(world, &world->a, "GET k\r\n");
     ask(world, &world->a, "PING\r\n");
     ask(world, &world->a, "HGET k f\r\n");
     answer(world, event_at(world, 0)->ticket, "-WRONGTYPE\r\n");
-    const struct serve_calls *calls = world->serve.calls;
-    EXPECT(calls[COMMAND_ID_GET].answered == 2 && calls[COMMAND_ID_GET].failed == 0);
-    EXPECT(calls[COMMAND_ID_PING].answered == 1);
-    uint16_t hget = 0;
-    while (strcmp(commands_row(world->serve.commands, hget)->name, "hget") != 0) hget++;
-    EXPECT(calls[hget].answered == 0 && calls[hget].failed == 1);
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_MISS) == 1 && counted(world, COMMAND_ID_GET, FP_OUTCOME_HIT) == 1);
+    EXPECT(counted(world, COMMAND_ID_PING, FP_OUTCOME_LOCAL) == 1);
+    EXPECT(counted(world, row_of(world, "hget"), FP_OUTCOME_ERROR) == 1);
     world_end(world);
 }
 
@@ -1146,7 +1153,8 @@ TEST("each key that an MGET finds here is a hit to audit, and fetched again when
         ask(world, &world->a, "MGET a b\r\n");
         if (i % 10 == 9) pass_ms(world, 1);
     }
-    EXPECT(world->serve.stats.refreshes == 1 && world->serve.stats.commands_miss == 4);
+    EXPECT(world->serve.stats.refreshes == 1);
+    EXPECT(world->serve.stats.keyspace_misses == 4);
     EXPECT(event_at(world, 0)->kind == FP_EVENT_MISS);
     world_end(world);
 }
@@ -1385,6 +1393,73 @@ TEST("write-behind: SET and its like without conditions are acknowledged at once
     world->b.protocol = 3;
     ask(world, &world->b, "GET b\r\n");
     EXPECT(says(world, &world->b, "_\r\n"));
+    world_end(world);
+}
+
+TEST("each command is counted once, by how it was answered, and timed: in its turn, or from when it came") {
+    struct world *world = world_behind();
+    struct stats *stats = &world->serve.stats;
+    const uint32_t *at_once = world->serve.answered_at_once;
+    have(world, "GET plain\r\n", "$1\r\n1\r\n");
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_MISS) == 1);
+    EXPECT(stats_duration(stats, FP_OUTCOME_MISS)->counts[0] == 1 && at_once[FP_OUTCOME_MISS] == 0);
+    ask(world, &world->a, "SET own 1\r\n");
+    EXPECT(counted(world, COMMAND_ID_SET, FP_OUTCOME_BEHIND) == 1 && at_once[FP_OUTCOME_BEHIND] == 1);
+    world->serve.event_count = 0;
+    ask(world, &world->b, "GET own\r\n");
+    ask(world, &world->b, "MGET plain own\r\n");
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_HIT) == 1 && counted(world, COMMAND_ID_MGET, FP_OUTCOME_HIT) == 1);
+    ask(world, &world->b, "GET none\r\n");
+    struct flight *flight = table_at(&world->serve.flights, event_at(world, 0)->ticket);
+    flight_arm(&world->serve, flight, FP_TTL_MISSING, world->serve.now_ns, FP_KEEP_ANSWER);
+    fill(world, event_at(world, 0)->ticket, "_\r\n");
+    ask(world, &world->b, "GET none\r\n");
+    ask(world, &world->b, "MGET none none\r\n");
+    ask(world, &world->b, "MGET none plain\r\n");
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_NEGATIVE) == 1 && at_once[FP_OUTCOME_NEGATIVE] == 2);
+    EXPECT(counted(world, COMMAND_ID_MGET, FP_OUTCOME_NEGATIVE) == 1 && at_once[FP_OUTCOME_HIT] == 3);
+    world->serve.event_count = 0;
+    ask(world, &world->b, "STRLEN plain\r\n");
+    ask(world, &world->b, "APPEND plain x\r\n");
+    ask(world, &world->b, "STRLEN plain\r\n");
+    world->serve.now_ns += 100;
+    answer(world, event_at(world, 0)->ticket, ":1\r\n");
+    answer(world, event_at(world, 1)->ticket, ":2\r\n");
+    answer(world, event_at(world, 2)->ticket, "-ERR\r\n");
+    EXPECT(counted(world, row_of(world, "strlen"), FP_OUTCOME_PASSED) == 1);
+    EXPECT(counted(world, row_of(world, "append"), FP_OUTCOME_WRITTEN) == 1);
+    EXPECT(counted(world, row_of(world, "strlen"), FP_OUTCOME_ERROR) == 1 && at_once[FP_OUTCOME_ERROR] == 0);
+    for (fp_outcome outcome = FP_OUTCOME_PASSED; outcome <= FP_OUTCOME_WRITTEN; outcome++)
+        EXPECT(stats_duration(stats, outcome)->counts[0] == 1 && stats_duration(stats, outcome)->sum_ns == 100);
+    EXPECT(stats_duration(stats, FP_OUTCOME_ERROR)->sum_ns == 100);
+    ask(world, &world->b, "MULTI x\r\n");
+    EXPECT(counted(world, COMMAND_ID_MULTI, FP_OUTCOME_ERROR) == 1 && at_once[FP_OUTCOME_ERROR] == 1);
+    ask(world, &world->b, "PING\r\n");
+    EXPECT(at_once[FP_OUTCOME_LOCAL] == 1);
+    world_end(world);
+}
+
+TEST("what is past its ttl or not vouched for is counted as stale, whichever way it comes to answer") {
+    struct world *world = world_make();
+    fp_rule every = {.ttl_ms = 1000, .stale_ms = 5000, .caches = true};
+    set_rules(world, &every, 1);
+    have(world, "GET k\r\n", "$3\r\nold\r\n");
+    pass_ms(world, 1000);
+    ask(world, &world->a, "GET k\r\n");
+    time_out(world, event_at(world, 0)->ticket);
+    ask(world, &world->a, "MGET k k\r\n");
+    time_out(world, event_at(world, 3)->ticket);
+    ask(world, &world->a, "MGET k none\r\n");
+    time_out(world, event_at(world, 6)->ticket);
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_STALE) == 1);
+    EXPECT(counted(world, COMMAND_ID_MGET, FP_OUTCOME_STALE) == 1);
+    EXPECT(counted(world, COMMAND_ID_MGET, FP_OUTCOME_ERROR) == 1);
+    EXPECT(world->serve.answered_at_once[FP_OUTCOME_STALE] == 0);
+    world->serve.trusted = false;
+    world->serve.serve_suspect = true;
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_STALE) == 2 &&
+           world->serve.answered_at_once[FP_OUTCOME_STALE] == 1);
     world_end(world);
 }
 

@@ -16,7 +16,7 @@ enum SampleReport {
             .init(name: "commands_total", labels: "way=\"miss\"", help: "", kind: .counter, offset: 1),
             .init(name: "keys", labels: "", help: "Keys", kind: .gauge, offset: 2),
             .init(name: "seconds", labels: "way=\"hit\"", help: "Time", kind: .histogram, offset: 3),
-        ], valueCount: 3 + 109, bucketBoundsNs: bounds)
+        ], valueCount: 3 + 109, bucketBoundsNs: bounds, outcomes: ["hit", "passed", "error"])
 
     static func report(_ flags: [ConfigLoader.Flag] = []) throws -> SidecarReport {
         var values = [UInt64](repeating: 0, count: table.valueCount)
@@ -36,7 +36,11 @@ enum SampleReport {
                     address: "redis:6379", state: .up, tracking: true, epoch: 2, reconnects: 1,
                     lastError: "connect: refused",
                     roundTripNs: 83_000, links: 3),
-                calls: [CommandCalls(name: "config|get", answered: 5, failed: 1)], takenAtNs: 1),
+                calls: [
+                    CommandCalls(name: "config|get", family: "server", outcomes: [0, 5, 1]),
+                    CommandCalls(name: "get", family: "string", outcomes: [7, 0, 0]),
+                    CommandCalls(name: "getset", family: "string", outcomes: [1, 2, 0]),
+                ], takenAtNs: 1),
             table: table,
             process: ProcessNumbers(
                 residentBytes: 1024, residentPeakBytes: 2048, anonymousBytes: 512, cpuSeconds: 0.5, startSeconds: 100),
@@ -77,6 +81,10 @@ struct MetricsTextTests {
             "ferrite_sidecar_log_lines_dropped_total 4",
             "ferrite_commands_total{command=\"config|get\",status=\"ok\"} 5",
             "ferrite_commands_total{command=\"config|get\",status=\"error\"} 1",
+            "ferrite_sidecar_commands_total{family=\"server\",outcome=\"error\"} 1",
+            "ferrite_sidecar_commands_total{family=\"string\",outcome=\"hit\"} 8",
+            "ferrite_sidecar_commands_total{family=\"string\",outcome=\"passed\"} 2",
+            "ferrite_sidecar_commands_total{family=\"string\",outcome=\"error\"} 0",
         ] {
             #expect(lines.contains(line), "\(line)")
         }
@@ -150,7 +158,7 @@ struct MetricsTextTests {
         #expect(upstream["state"] as? String == "up")
         #expect(upstream["tracking"] as? Bool == true)
         let metrics = try #require(object["metrics"] as? [[String: Any]])
-        #expect(metrics.count == 4)
+        #expect(metrics.count == 4 + 6)
         #expect(metrics[3]["count"] as? Int == 8)
         #expect((metrics[3]["p50_seconds"] as? Double ?? 0) < 256e-9)
         let config = try #require(object["config"] as? [String: Any])

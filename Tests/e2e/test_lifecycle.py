@@ -325,12 +325,12 @@ def _(t):
             client.call("GET", "k")
     metrics = sidecar.metrics()
     hits = [(name, value) for name, value in metrics.items()
-            if name.startswith('ferrite_command_duration_seconds_bucket{') and 'way="hit"' in name]
+            if name.startswith('ferrite_command_duration_seconds_bucket{') and 'outcome="hit"' in name]
     expect_true(hits, "no buckets for hits")
     values = [value for _, value in hits]
     expect(values, sorted(values), "buckets in order")
     count = sum(value for name, value in metrics.items()
-                if name.startswith('ferrite_command_duration_seconds_count{') and 'way="hit"' in name)
+                if name.startswith('ferrite_command_duration_seconds_count{') and 'outcome="hit"' in name)
     expect(values[-1], count)
     expect_true(count >= 99, f"{count} hits were timed")
 

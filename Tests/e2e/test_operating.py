@@ -104,3 +104,54 @@ def _(t):
     sidecar = t.sidecar(meddler, settings={"password": "right"}).wait_until_tracking()
     meddler.drop_all()
     wait_until(lambda: sidecar.metrics()[f'{FAILURES}{{kind="lost"}}'] == 1, what="a loss")
+
+
+COMMANDS = "ferrite_sidecar_commands_total"
+TIMED = "ferrite_command_duration_seconds_count"
+
+
+@test("metrics: each command is counted and timed once, by its family and by how it was answered")
+def _(t):
+    redis = t.redis()
+    sidecar = t.sidecar(redis, settings={"mode": "write-behind"}).wait_until_tracking()
+    client = t.client(sidecar)
+    with redis.client() as direct:
+        direct.call("SET", "k", "v")
+    before = sidecar.metrics()
+    asked = {
+        ("string", "miss"): [("GET", "k"), ("GET", "none"), ("MGET", "k", "other")],
+        ("string", "hit"): [("GET", "k"), ("MGET", "k", "none")],
+        ("string", "negative"): [("GET", "none"), ("MGET", "none", "other")],
+        ("string", "behind"): [("SET", "w", "1"), ("MSET", "w", "2", "x", "3")],
+        ("string", "passed"): [("STRLEN", "k")],
+        ("string", "written"): [("APPEND", "a", "x")],
+        ("hash", "written"): [("HSET", "h", "f", "v"), ("HSET", "h", "g", "v")],
+        ("hash", "passed"): [("HGET", "h", "f")],
+        ("hash", "error"): [("HGET", "k", "f"), ("HGET", "k")],
+        ("sorted-set", "passed"): [("ZRANGE", "z", "0", "-1")],
+        ("connection", "local"): [("PING",), ("CLIENT", "SETNAME", "me")],
+        ("server", "error"): [("SHUTDOWN",)],
+        ("scripting", "written"): [("EVAL", "return 1", "0")],
+        ("transactions", "pinned"): [("MULTI",), ("DISCARD",)],
+    }
+    for lines in asked.values():
+        for words in lines:
+            client.ask(*words)
+    client.ask("NOSUCHCOMMAND")
+    # A copy behind whose upstream nobody answers.
+    other = t.client(sidecar)
+    redis.stop()
+    wait_until(lambda: sidecar.metrics()['ferrite_sidecar_upstream_state{state="unreachable"}'] == 1)
+    other.call("GET", "k")
+    after = sidecar.metrics()
+    found = difference(before, after, COMMANDS)
+    expected = {f'{COMMANDS}{{family="{family}",outcome="{outcome}"}}': float(len(lines))
+                for (family, outcome), lines in asked.items()}
+    expected[f'{COMMANDS}{{family="other",outcome="error"}}'] = 1.0
+    expected[f'{COMMANDS}{{family="string",outcome="stale"}}'] = 1.0
+    expect(found, expected)
+    outcomes = {}
+    for name, change in found.items():
+        outcome = name.split('outcome="')[1].split('"')[0]
+        outcomes[f'{TIMED}{{outcome="{outcome}"}}'] = outcomes.get(f'{TIMED}{{outcome="{outcome}"}}', 0) + change
+    expect(difference(before, after, TIMED), outcomes)

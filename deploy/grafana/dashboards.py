@@ -112,7 +112,7 @@ SELECT = 'namespace=~"$namespace",pod=~"$pod",job=~"$job",instance=~"$instance"'
 # Of who is not scraped by Kubernetes' discovery there is neither: All.
 PODS = 'namespace=~"$namespace",pod=~"$pod"'
 HITS, MISSES = "ferrite_keyspace_hits_total", "ferrite_keyspace_misses_total"
-DURATION = "ferrite_command_duration_seconds"
+COMMANDS, DURATION = "ferrite_sidecar_commands_total", "ferrite_command_duration_seconds"
 YES_NO = {0: ("no", "red"), 1: ("yes", "green")}
 
 
@@ -125,17 +125,22 @@ def hit_ratio(by=""):
     return f"{rate(HITS, by=by)} / ({rate(HITS, by=by)} + {rate(MISSES, by=by)} > 0)"
 
 
-def traffic(width=8):
+def traffic():
+    width = 8
     return [
-        Panel("Commands by way", (rate("ferrite_sidecar_commands_total", by="way"), "{{way}}"), unit="ops", stack=True,
+        Panel("Commands by outcome", (rate(COMMANDS, by="outcome"), "{{outcome}}"), unit="ops", stack=True,
               least=0, width=width,
-              note="hit: from memory; miss: fetched; passed and pinned: the upstream's own answer; behind: "
-                            "acknowledged here."),
+              note="hit, negative (there is no such key) and stale: from memory; miss: fetched; passed, written and "
+                   "pinned: the upstream's own answer; behind: acknowledged here; local: the sidecar's own."),
+        Panel("Commands by family", (rate(COMMANDS, by="family"), "{{family}}"), unit="ops", stack=True, least=0,
+              width=width, note="The group in COMMAND DOCS."),
+        Panel("Answered with an error", (rate(COMMANDS, 'outcome="error"', by="family"), "{{family}}"), unit="ops",
+              least=0, width=width, note="Whoever gave it: the upstream, or the sidecar."),
         Panel("Hit ratio", (hit_ratio(), "all reads"), unit="percentunit", least=0, most=1, width=width,
               note="Reads of keys that were answered from memory."),
-        Panel("Latency of hits", *((quantile(share, DURATION, 'way="hit"'), name) for share, name in
+        Panel("Latency of hits", *((quantile(share, DURATION, 'outcome="hit"'), name) for share, name in
                                    ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))), unit="s", least=0, width=width),
-        Panel("Latency by way, p99", (quantile(0.99, DURATION, by="way,le"), "{{way}}"), unit="s", least=0,
+        Panel("Latency by outcome, p99", (quantile(0.99, DURATION, by="outcome,le"), "{{outcome}}"), unit="s", least=0,
               width=width),
     ]
 
@@ -191,9 +196,9 @@ def pod():
         [
             ("Now", [
                 Panel("Hit ratio", (hit_ratio(), ""), kind="stat", unit="percentunit", width=4, height=4),
-                Panel("Commands", (rate("ferrite_sidecar_commands_total"), ""), kind="stat", unit="ops", width=4,
+                Panel("Commands", (rate(COMMANDS), ""), kind="stat", unit="ops", width=4,
                       height=4),
-                Panel("p99 of hits", (quantile(0.99, DURATION, 'way="hit"'), ""), kind="stat", unit="s", width=4,
+                Panel("p99 of hits", (quantile(0.99, DURATION, 'outcome="hit"'), ""), kind="stat", unit="s", width=4,
                       height=4),
                 Panel("Upstream", (total("ferrite_sidecar_upstream_up"), ""), kind="stat", width=4, height=4,
                       mappings={0: ("away", "red"), 1: ("up", "green")}),
@@ -202,7 +207,7 @@ def pod():
                 Panel("Version and engine", (total("ferrite_sidecar_info", by="version,network,mode"),
                                              "{{version}} {{network}} {{mode}}"), kind="stat", width=4, height=4),
             ]),
-            ("Traffic", traffic()[:3]),
+            ("Traffic", traffic()),
             ("Upstream", [
                 Panel("State", (total("ferrite_sidecar_upstream_state", by="state"), "{{state}}"), stack=True, least=0,
                       most=1),
@@ -270,7 +275,7 @@ def fleet():
                 Panel("Memory", (total("ferrite_memory_used_bytes"), ""), kind="stat", unit="bytes", width=4,
                       height=4),
             ]),
-            ("Traffic", traffic(width=6)),
+            ("Traffic", traffic()),
             ("Upstream", [
                 Panel("Reads: from memory, and upstream", (rate(HITS), "taken off the upstream"),
                       (rate(MISSES), "asked upstream"), unit="ops", stack=True, least=0, width=6),
@@ -289,8 +294,9 @@ def fleet():
             ("Pods", [
                 Panel("Lowest hit ratios", (f"bottomk(10, {hit_ratio('instance')})", "{{instance}}"), kind="table",
                       unit="percentunit", width=12),
-                Panel("Highest p99 of hits", ("topk(10, " + quantile(0.99, DURATION, 'way="hit"', "instance,le") + ")",
-                                              "{{instance}}"), kind="table", unit="s", width=12),
+                Panel("Highest p99 of hits",
+                      ("topk(10, " + quantile(0.99, DURATION, 'outcome="hit"', "instance,le") + ")", "{{instance}}"),
+                      kind="table", unit="s", width=12),
                 Panel("Memory used", (f"topk(10, {total('ferrite_memory_used_bytes', by='instance')})", "{{instance}}"),
                       unit="bytes", least=0),
                 Panel("CPU", (f"topk(10, {OURS_CPU})", "{{instance}}"), least=0),

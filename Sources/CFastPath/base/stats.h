@@ -17,6 +17,11 @@ struct stats {
 #undef METRIC
 };
 
+/* Of commands by how they were answered: an fp_outcome. */
+static inline struct histogram *stats_duration(struct stats *stats, uint32_t outcome) {
+    return &stats->duration_negative + outcome; /* the rows stand in the order of the outcomes */
+}
+
 _Static_assert(sizeof(struct histogram) == (HISTOGRAM_BUCKETS + 1) * sizeof(uint64_t),
                "struct stats is an array of 64-bit values, as fp_stats_read hands it out");
 

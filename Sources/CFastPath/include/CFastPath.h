@@ -381,11 +381,11 @@ fp_behind fp_behind_look(const fp_engine *engine);
  * expiry is sent as DEL. Keys that somebody reads are fetched behind: MISS events of the next turn. */
 uint32_t fp_behind_send(fp_engine *engine, fp_link link, uint32_t count, size_t backlog_max);
 
-typedef FP_ENUM(fp_outcome, uint8_t){
-    FP_OUTCOME_CONFIRMED, /* carried out */
-    FP_OUTCOME_RETRIED,   /* refused for now: queued again at its place */
-    FP_OUTCOME_REFUSED    /* refused for good: given up */
-} fp_outcome;
+typedef FP_ENUM(fp_write_outcome, uint8_t){
+    FP_WRITE_CONFIRMED, /* carried out */
+    FP_WRITE_RETRIED,   /* refused for now: queued again at its place */
+    FP_WRITE_REFUSED    /* refused for good: given up */
+} fp_write_outcome;
 
 /* The reply to the write that has been on the way longest: what became of it. Its key is valid until the next order;
  * NULL when it was written again meanwhile, so that its outcome is nobody's concern. */
@@ -396,7 +396,7 @@ typedef struct fp_name {
 } fp_name;
 
 fp_name fp_behind_flying(const fp_engine *engine);
-void fp_behind_done(fp_engine *engine, fp_outcome outcome);
+void fp_behind_done(fp_engine *engine, fp_write_outcome outcome);
 
 /* The link is lost: what was sent on it and not answered is queued again, in its order. */
 void fp_behind_unsend(fp_engine *engine);
@@ -524,11 +524,30 @@ const fp_metric *fp_metric_table(uint32_t *count);
 uint32_t fp_stats_count(void);
 /* Copies all values. */
 void fp_stats_read(fp_engine *engine, uint64_t *values);
-/* How often a command was answered, with an error or without. Names are static or the engine's own. */
+/* How a command was answered. */
+typedef FP_ENUM(fp_outcome, uint8_t){
+    FP_OUTCOME_NEGATIVE, /* from the cache: there is no such key */
+    FP_OUTCOME_HIT,      /* from the cache */
+    FP_OUTCOME_STALE,    /* from the cache, past its ttl or while the upstream was unreachable */
+    FP_OUTCOME_MISS,     /* a fetch was waited for */
+    FP_OUTCOME_PASSED,   /* the upstream's answer, by a link that is shared */
+    FP_OUTCOME_WRITTEN,  /* the same, to what may write */
+    FP_OUTCOME_PINNED,   /* the upstream's answer, by a link of the client's own */
+    FP_OUTCOME_BEHIND,   /* acknowledged, to be carried out later */
+    FP_OUTCOME_LOCAL,    /* the sidecar's own */
+    FP_OUTCOME_ERROR     /* an error, whoever gave it */
+} fp_outcome;
+#define FP_OUTCOME_COUNT 10
+
+/* "hit"; NULL past the last. Static. Any thread. */
+const char *fp_outcome_name(uint32_t outcome);
+
+/* How often a command was answered. Names are static or the engine's own. */
 typedef struct fp_calls {
-    const char *name;       /* lower case; "other" for all that our own table does not have */
-    const char *subcommand; /* "" for none */
-    uint64_t answered, failed;
+    const char *name;         /* lower case; "other" for all that our own table does not have */
+    const char *subcommand;   /* "" for none */
+    const char *family;       /* "string", "sorted-set", as in COMMAND DOCS; "other" */
+    const uint64_t *outcomes; /* FP_OUTCOME_COUNT of them; the engine's own, which go on counting */
 } fp_calls;
 
 /* Of row `row` of the command table, counted from 0; false past the last. */

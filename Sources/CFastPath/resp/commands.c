@@ -19,9 +19,9 @@
 
 static const struct command rows[] = {
 /* clang-format off */
-#define COMMAND(name, subcommand, id, arity, keys, first, last, step, kind, resp2, drops)                            \
+#define COMMAND(name, subcommand, id, arity, keys, first, last, step, kind, resp2, drops, family)                    \
     {name, subcommand, arity, first, last, step, COMMAND_KEYS_##keys, COMMAND_##kind, RESP2_##resp2,                 \
-     COMMAND_DROPS_##drops, COMMAND_ID_##id},
+     COMMAND_DROPS_##drops, COMMAND_ID_##id, family},
 /* clang-format on */
 #include "resp/commands.def"
 #undef COMMAND

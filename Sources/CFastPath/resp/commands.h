@@ -43,11 +43,12 @@ struct command {
     char subcommand[24]; /* lower case, "" for none */
     int16_t arity;       /* as in COMMAND: the name counts, negative means at least */
     int16_t first, last, step;
-    uint8_t keys;  /* enum command_keys */
-    uint8_t kind;  /* enum command_kind */
-    uint8_t resp2; /* enum resp2_rule */
-    uint8_t drops; /* enum command_drops */
-    uint16_t id;   /* row number, stable within a build; COMMAND_<NAME> constants for the ones code names */
+    uint8_t keys;       /* enum command_keys */
+    uint8_t kind;       /* enum command_kind */
+    uint8_t resp2;      /* enum resp2_rule */
+    uint8_t drops;      /* enum command_drops */
+    uint16_t id;        /* row number, stable within a build; COMMAND_<NAME> constants for the ones code names */
+    const char *family; /* "string", "sorted-set"; NULL for what was learnt */
 };
 
 struct commands; /* the table with what was learnt */
@@ -87,7 +88,7 @@ const struct command *commands_row(const struct commands *commands, uint32_t row
 
 /* Ids of the rows that code names, in the order of commands.def: COMMAND_ID_GET, COMMAND_ID_CLIENT_ID, … */
 enum command_id {
-#define COMMAND(name, subcommand, id, arity, keys, first, last, step, kind, resp2, drops) COMMAND_ID_##id,
+#define COMMAND(name, subcommand, id, arity, keys, first, last, step, kind, resp2, drops, family) COMMAND_ID_##id,
 #include "resp/commands.def"
 #undef COMMAND
     COMMAND_ID_COUNT

@@ -12,6 +12,7 @@ static const char *const words[RESP_ERROR_OTHER] = {
     [RESP_ERROR_BUSY] = "BUSY",
     [RESP_ERROR_MISCONF] = "MISCONF",
     [RESP_ERROR_NOAUTH] = "NOAUTH",
+    [RESP_ERROR_WRONGPASS] = "WRONGPASS",
     [RESP_ERROR_NOPERM] = "NOPERM",
     [RESP_ERROR_NOSCRIPT] = "NOSCRIPT",
     [RESP_ERROR_EXECABORT] = "EXECABORT",
@@ -20,6 +21,8 @@ static const char *const words[RESP_ERROR_OTHER] = {
     [RESP_ERROR_MOVED] = "MOVED",
     [RESP_ERROR_CLUSTERDOWN] = "CLUSTERDOWN",
     [RESP_ERROR_CROSSSLOT] = "CROSSSLOT",
+    [RESP_ERROR_NOGROUP] = "NOGROUP",
+    [RESP_ERROR_BUSYGROUP] = "BUSYGROUP",
 };
 
 enum resp_error resp_error_of(const uint8_t *reply, size_t length) {

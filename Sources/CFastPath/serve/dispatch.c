@@ -179,7 +179,7 @@ static void send_event(struct serve *serve, struct session *session, struct slot
 static enum dispatched refuse_travel(struct serve *serve, struct session *session, const struct command *command,
                                      const void *error, size_t length) {
     session->multi_refused |= session->in_multi;
-    serve_count(serve, command ? command->id : FP_COMMAND_UNKNOWN, true);
+    serve_count_at_once(serve, command ? command->id : FP_COMMAND_UNKNOWN, FP_OUTCOME_ERROR);
     if (chain_append(slot_sink(session), &serve->blocks, error, length)) return DISPATCH_DONE;
     session_starve(serve, session);
     return DISPATCH_CLOSE;
@@ -257,15 +257,15 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
     enum dispatched done = travel(serve, session, FP_LANE_PINNED, FP_EVENT_COMMAND, command, raw, length);
     if (done != DISPATCH_DONE) return done;
     if (aborts) session->last->aborts = true; /* it is short, so it had room */
-    serve->stats.commands_pinned++;
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
     session_starve(serve, session);
     return DISPATCH_CLOSE;
 }
 
-static enum dispatched pin(struct serve *serve, struct session *session) {
+static enum dispatched pin(struct serve *serve, struct session *session, const struct command *command) {
     if (session->pin_refused) {
+        serve_count_at_once(serve, command ? command->id : FP_COMMAND_UNKNOWN, FP_OUTCOME_ERROR);
         session->pin_refused = false;
         bool fits =
             chain_append(slot_sink(session), &serve->blocks, session->pin_error.bytes, session->pin_error.length);
@@ -292,8 +292,7 @@ static void refuse_admin(struct serve *serve, struct session *session, const str
              "-ERR '%s%s%s' is refused by the sidecar: set allow_admin = true to pass it to the upstream\r\n",
              command->name, sub ? "|" : "", command->subcommand);
     session->multi_refused |= session->in_multi;
-    serve->stats.commands_refused++;
-    serve_count(serve, command->id, true);
+    serve_count_at_once(serve, command->id, FP_OUTCOME_ERROR);
     local_reply(serve, session, reply);
 }
 
@@ -303,20 +302,16 @@ static void refuse_arity(struct serve *serve, struct session *session, const str
     const char *ends = command->id == COMMAND_ID_EXEC ? "EXECABORT Transaction discarded because of:" : "ERR";
     snprintf(reply, sizeof reply, "-%s wrong number of arguments for '%s%s%s' command\r\n", ends, command->name,
              sub ? "|" : "", command->subcommand);
-    serve_count(serve, command->id, true);
+    serve_count_at_once(serve, command->id, FP_OUTCOME_ERROR);
     local_reply(serve, session, reply);
 }
 
 static enum dispatched answer_locally(struct serve *serve, struct session *session, const struct command *command,
                                       const uint8_t *raw, size_t length) {
-    if (command->id == COMMAND_ID_INFO) {
-        enum dispatched done = travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
-        serve->stats.commands_passed += done == DISPATCH_DONE;
-        return done;
-    }
-    if (!local_answer(serve, session, command)) return pin(serve, session);
-    serve->stats.commands_local++;
-    serve_count(serve, command->id, false);
+    if (command->id == COMMAND_ID_INFO)
+        return travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
+    if (!local_answer(serve, session, command)) return pin(serve, session, command);
+    serve_count_at_once(serve, command->id, FP_OUTCOME_LOCAL);
     return session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 
@@ -354,7 +349,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
             return dispatch_stall(serve, session, STALL_LANE);
         return travel_pinned(serve, session, command, raw, length);
     }
-    if (!command) return pin(serve, session);
+    if (!command) return pin(serve, session, command);
     switch ((enum command_kind)command->kind) {
     case COMMAND_LOCAL:
         if (arity_fits) return answer_locally(serve, session, command, raw, length);
@@ -376,17 +371,13 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
     case COMMAND_UNKEYED: break;
     case COMMAND_STATE:
     case COMMAND_ADMIN:
-        if (arity_fits) return pin(serve, session);
+        if (arity_fits) return pin(serve, session, command);
         /* Never on a link that others share, whatever the upstream would make of it. */
         refuse_arity(serve, session, command);
         return DISPATCH_DONE;
     }
     /* What is left travels on a shared link; a wrong number of arguments too, for the upstream's own words. */
-    enum dispatched done =
-        travel(serve, session, shared_lane(serve, session, command), FP_EVENT_COMMAND, command, raw, length);
-    bool writes = command->kind == COMMAND_WRITE || command->kind == COMMAND_UNKEYED;
-    if (done == DISPATCH_DONE) *(writes ? &serve->stats.commands_written : &serve->stats.commands_passed) += 1;
-    return done;
+    return travel(serve, session, shared_lane(serve, session, command), FP_EVENT_COMMAND, command, raw, length);
 }
 
 /* Who waits for something else than the queue, its own reading even, leaves others the room that was kept for it. */

@@ -131,7 +131,7 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
 void flight_wait(struct serve *serve, struct flight *flight, struct slot *slot) {
     (void)serve;
     slot->flight = flight->item.index;
-    slot->is_read = true;
+    slot->outcome = FP_OUTCOME_MISS;
     slot->wait_prev = flight->last_waiter;
     if (flight->last_waiter) flight->last_waiter->wait_next = slot;
     else flight->first_waiter = slot;
@@ -242,11 +242,13 @@ static void answer_waiters(struct serve *serve, struct flight *flight, const uin
 
 /* A large value is sent to all from its one place in the store. Held meanwhile, since a reply may make the store give
  * memory back. False when it is not there (its time may have run out as it came). */
-static bool answer_from_store(struct serve *serve, struct flight *flight, const struct store_value *value) {
+static bool answer_from_store(struct serve *serve, struct flight *flight, const struct store_value *value,
+                              fp_outcome outcome) {
     if (!store_hold(serve->store, value->entry)) return false;
     while (flight->first_waiter) {
         struct slot *slot = flight->first_waiter;
         flight_forget(serve, slot);
+        slot->outcome = outcome;
         slot_answer_value(serve, slot, value);
     }
     store_release(serve->store, value->entry);
@@ -257,7 +259,7 @@ static bool answer_large(struct serve *serve, struct flight *flight) {
     struct store_key key = {.bytes = flight->key, .length = flight->key_length, .hash = flight->hash};
     struct store_value value;
     return store_get(serve->store, &key, serve->now_ms, &value) == STORE_HIT &&
-           answer_from_store(serve, flight, &value);
+           answer_from_store(serve, flight, &value, FP_OUTCOME_MISS);
 }
 
 /* The upstream does not answer. A copy that is there has been announced as changed by nothing, nor written, and is as
@@ -272,8 +274,8 @@ static bool answer_stale(struct serve *serve, struct flight *flight) {
     if (!flight->first_waiter || !find_stale(serve, flight, &value)) return false;
     uint32_t waiters = 0;
     for (const struct slot *slot = flight->first_waiter; slot; slot = slot->wait_next) waiters++;
-    lookup_note(serve, &value, waiters);
-    return answer_from_store(serve, flight, &value);
+    fp_outcome outcome = lookup_note(serve, &value, waiters);
+    return answer_from_store(serve, flight, &value, outcome);
 }
 
 /* An MGET, which one client waits for: all its keys at this instant, or none. */
@@ -290,7 +292,11 @@ static bool answer_group_stale(struct serve *serve, struct flight *leader) {
         count++;
     }
     flight_forget(serve, slot);
-    for (uint32_t i = 0; i < count; i++) lookup_note(serve, &values[i], 1);
+    slot->outcome = FP_OUTCOME_NEGATIVE;
+    for (uint32_t i = 0; i < count; i++) {
+        fp_outcome one = lookup_note(serve, &values[i], 1);
+        if (one > slot->outcome) slot->outcome = one;
+    }
     slot_answer_values(serve, slot, values, count);
     values_release(serve, values, count);
     return true;

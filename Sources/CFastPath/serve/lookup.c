@@ -34,7 +34,7 @@ bool lookup_stale(struct serve *serve, const struct store_key *key, struct store
            (is_fresh(serve, value) || may_be_stale(serve, key, value));
 }
 
-void lookup_note(struct serve *serve, const struct store_value *value, uint32_t times) {
+fp_outcome lookup_note(struct serve *serve, const struct store_value *value, uint32_t times) {
     bool vouched = is_vouched_for(serve, value), fresh = is_fresh(serve, value);
     if (likely(vouched && fresh)) {
         trace_note(serve->trace, value->hash, FP_TRACE_HIT, times);
@@ -44,4 +44,6 @@ void lookup_note(struct serve *serve, const struct store_value *value, uint32_t 
         if (!fresh) serve->stats.stale_served += times;
     }
     if (unlikely(value->absent)) serve->stats.absent_served += times;
+    if (unlikely(!vouched || !fresh)) return FP_OUTCOME_STALE;
+    return unlikely(value->absent) ? FP_OUTCOME_NEGATIVE : FP_OUTCOME_HIT;
 }

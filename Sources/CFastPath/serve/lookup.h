@@ -14,8 +14,9 @@
 bool lookup(struct serve *serve, const struct store_key *key, struct store_value *value);
 /* A copy that answers because the upstream has not: a stale one too. */
 bool lookup_stale(struct serve *serve, const struct store_key *key, struct store_value *value);
-/* What was found is the answer, or part of it; `times`: to how many. */
-void lookup_note(struct serve *serve, const struct store_value *value, uint32_t times);
+/* What was found is the answer, or part of it; `times`: to how many. Returns what that makes of the command: of several
+ * keys the greatest counts. */
+fp_outcome lookup_note(struct serve *serve, const struct store_value *value, uint32_t times);
 
 /* The answer is `value`, and its time is nearly over: whether to fetch it again now, behind the answer. Each reader
  * draws by itself, the more likely to win the nearer the end is in units of what a fetch takes, so that a key is

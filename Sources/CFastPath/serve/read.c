@@ -57,7 +57,7 @@ static bool must_ask(const struct serve *serve, const struct store_key *key) {
 /* For the writes that `write_must_wait` has named; or hears that nobody takes them. */
 static enum dispatched wait_for_writes(struct serve *serve, struct session *session, const struct command *command) {
     if (!serve->refusal.length) return dispatch_stall(serve, session, STALL_WRITES);
-    serve_count(serve, command->id, true);
+    serve_count_at_once(serve, command->id, FP_OUTCOME_ERROR);
     bool fits = chain_append(slot_sink(session), &serve->blocks, serve->refusal.bytes, serve->refusal.length);
     return fits ? DISPATCH_DONE : short_of_memory(serve, session);
 }
@@ -69,12 +69,15 @@ static bool is_passed(const struct session *session, const struct written *writt
     return unlikely(session->filtered) && written->place < session->passed_place && is_filtered(session, written->hash);
 }
 
+static fp_outcome outcome_of_written(const struct store_value *value) {
+    return value->absent ? FP_OUTCOME_NEGATIVE : FP_OUTCOME_HIT;
+}
+
 static enum dispatched answer_own(struct serve *serve, struct session *session, struct written *written) {
     struct store_value value = write_value(serve, written);
     trace_note(serve->trace, value.hash, FP_TRACE_OWN, 0);
-    serve->stats.commands_hit++;
     serve->stats.keyspace_hits++;
-    serve_count(serve, COMMAND_ID_GET, false);
+    serve_count_at_once(serve, COMMAND_ID_GET, outcome_of_written(&value));
     return append_value(serve, session, &value) ? DISPATCH_DONE : short_of_memory(serve, session);
 }
 
@@ -108,10 +111,8 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
     struct flight *flight = behind ? NULL : flight_ahead(serve, session, &key);
     struct store_value value;
     if (likely(!behind && !flight && lookup(serve, &key, &value))) {
-        lookup_note(serve, &value, 1);
-        serve->stats.commands_hit++;
+        serve_count_at_once(serve, COMMAND_ID_GET, lookup_note(serve, &value, 1));
         serve->stats.keyspace_hits++;
-        serve_count(serve, COMMAND_ID_GET, false);
         bool ripe = lookup_is_ripe(serve, &value);
         bool is_audited = --serve->audit_left == 0;
         uint64_t served = unlikely(is_audited) ? flight_digest(serve, value.bytes, value.length, value.absent) : 0;
@@ -133,7 +134,6 @@ enum dispatched read_get(struct serve *serve, struct session *session, const str
         return short_of_memory(serve, session);
     }
     flight_wait(serve, flight, slot);
-    serve->stats.commands_miss++;
     serve->stats.keyspace_misses++;
     if (joined) {
         serve->stats.flights_joined++;
@@ -218,16 +218,18 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     if (hold_all(serve, session, count, values)) {
         struct chain *chain = slot_sink(session);
         bool fits = reply_aggregate(chain, &serve->blocks, '*', count);
+        fp_outcome outcome = FP_OUTCOME_NEGATIVE;
         for (uint32_t i = 0; i < count && fits; i++) {
             fits = append_value(serve, session, &values[i]);
-            if (!values[i].entry) continue; /* queued */
-            lookup_note(serve, &values[i], 1);
+            bool is_queued = !values[i].entry;
+            fp_outcome one = is_queued ? outcome_of_written(&values[i]) : lookup_note(serve, &values[i], 1);
+            if (one > outcome) outcome = one;
+            if (is_queued) continue;
             look_behind(serve, &serve->args.args[1 + i], &values[i]);
         }
         values_release(serve, values, count);
-        serve->stats.commands_hit++;
         serve->stats.keyspace_hits += count;
-        serve_count(serve, COMMAND_ID_MGET, false);
+        serve_count_at_once(serve, COMMAND_ID_MGET, outcome);
         return fits ? DISPATCH_DONE : short_of_memory(serve, session);
     }
     if (!dispatch_may_fetch(serve, session)) return DISPATCH_STALL;
@@ -245,7 +247,6 @@ enum dispatched read_mget(struct serve *serve, struct session *session, const st
     slot->filtered = true;
     session->filtered++;
     session->passed_place = serve->behind.next_place;
-    serve->stats.commands_miss++;
     serve->stats.keyspace_misses += count;
     announce_group(serve, session, leader, raw, length);
     return DISPATCH_DONE;

@@ -104,8 +104,9 @@ struct serve {
     struct stats stats;
     /* By row of the table; the last is of all that it does not have. Of replies that were given. */
     struct serve_calls {
-        uint64_t answered, failed;
+        uint64_t outcomes[FP_OUTCOME_COUNT];
     } calls[COMMAND_ID_COUNT + 1];
+    uint32_t answered_at_once[FP_OUTCOME_COUNT]; /* of them in this turn, which is what they took */
 };
 
 /* Of a zeroed struct. False when the budget cannot hold the fixed parts. */
@@ -122,10 +123,15 @@ static inline fp_event *serve_event(struct serve *serve, fp_event_kind kind) {
     return event;
 }
 
-/* A command has been answered, with an error or not. `command`: its row, FP_COMMAND_UNKNOWN. */
-static inline void serve_count(struct serve *serve, uint16_t command, bool failed) {
-    struct serve_calls *calls = &serve->calls[command < COMMAND_ID_COUNT ? command : COMMAND_ID_COUNT];
-    *(failed ? &calls->failed : &calls->answered) += 1;
+/* A command has been answered. `command`: its row, FP_COMMAND_UNKNOWN. */
+static inline void serve_count(struct serve *serve, uint16_t command, fp_outcome outcome) {
+    serve->calls[command < COMMAND_ID_COUNT ? command : COMMAND_ID_COUNT].outcomes[outcome]++;
+}
+
+/* The same, in the turn in which it came. */
+static inline void serve_count_at_once(struct serve *serve, uint16_t command, fp_outcome outcome) {
+    serve_count(serve, command, outcome);
+    serve->answered_at_once[outcome]++;
 }
 
 /* Whether a link could take a request of so many bytes behind what this batch has asked to be sent: one that finds no

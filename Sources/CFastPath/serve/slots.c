@@ -20,6 +20,12 @@ static void link_behind(struct session *session, struct slot *before, struct slo
     session->slot_count++;
 }
 
+static fp_outcome outcome_by(fp_lane lane, const struct command *command) {
+    if (lane == FP_LANE_PINNED) return FP_OUTCOME_PINNED;
+    bool writes = command && (command->kind == COMMAND_WRITE || command->kind == COMMAND_UNKEYED);
+    return writes ? FP_OUTCOME_WRITTEN : FP_OUTCOME_PASSED;
+}
+
 struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lane, const struct command *command) {
     struct slot *slot = table_take(&serve->slots);
     if (!slot) return NULL;
@@ -27,6 +33,7 @@ struct slot *slot_open(struct serve *serve, struct session *session, fp_lane lan
     slot->resp2 = command ? command_resp2(command, serve->args.count) : RESP2_SAME;
     slot->protocol = session->protocol;
     slot->lane = lane;
+    slot->outcome = outcome_by(lane, command);
     slot->session = session;
     slot->number = ++session->slots_opened;
     slot->started_ns = serve->now_ns;
@@ -248,9 +255,8 @@ static void unstall(struct serve *serve, struct session *session) {
 }
 
 static void took(struct serve *serve, const struct slot *slot) {
-    uint64_t took = serve->now_ns - slot->started_ns;
-    if (!slot->is_message)
-        histogram_add(slot->is_read ? &serve->stats.miss_duration : &serve->stats.passed_duration, took, 1);
+    if (slot->is_message) return;
+    histogram_add(stats_duration(&serve->stats, slot->outcome), serve->now_ns - slot->started_ns, 1 + slot->shared_by);
 }
 
 /* Everything at the front that is answered and waits for no fence becomes due. */
@@ -302,7 +308,8 @@ static void ripen(struct session *session) {
 /* The reply stands in the slot's chain, or memory was short. */
 static void answered(struct serve *serve, struct slot *slot, size_t length, bool failed, bool fits, uint64_t fence) {
     struct session *session = slot->session;
-    serve_count(serve, slot->command, failed);
+    if (failed) slot->outcome = FP_OUTCOME_ERROR;
+    serve_count(serve, slot->command, slot->outcome);
     /* Up at once, down slowly: large replies come in bursts. */
     if (length > serve->reply_bytes_mean_x64 / 64) serve->reply_bytes_mean_x64 = length * 64;
     else serve->reply_bytes_mean_x64 += length - serve->reply_bytes_mean_x64 / 64;
@@ -402,7 +409,8 @@ void slot_acknowledge(struct serve *serve, struct session *session, const struct
     static const char ok[] = "+OK\r\n";
     struct slot *slot = same_batch(session, number);
     if (slot) {
-        serve_count(serve, command->id, false);
+        serve_count(serve, command->id, FP_OUTCOME_BEHIND);
+        slot->shared_by++;
         slot_answer_more(serve, slot, (const uint8_t *)ok, sizeof ok - 1, true);
         return;
     }
@@ -412,6 +420,7 @@ void slot_acknowledge(struct serve *serve, struct session *session, const struct
         return;
     }
     slot->journaled = true;
+    slot->outcome = FP_OUTCOME_BEHIND;
     slot_answer(serve, slot, (const uint8_t *)ok, sizeof ok - 1, false, number);
 }
 

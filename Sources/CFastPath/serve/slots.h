@@ -28,17 +28,18 @@ struct slot {
     bool answered;
     bool filtered; /* counts in session.filtered */
     bool drops_all;
-    bool sweeps;       /* the same, announced by nothing: counts in serve.sweeps */
-    bool looks_around; /* SORT: reads keys that it does not name */
-    bool is_read;      /* GET or MGET: a miss */
-    bool aborts;       /* EXEC of a transaction of which we have refused a part: a DISCARD travels instead */
-    bool is_message;   /* answers nothing: waits for its fence only */
-    bool after_held;   /* `after` is complete and counts in session.held_bytes */
+    bool sweeps;        /* the same, announced by nothing: counts in serve.sweeps */
+    bool looks_around;  /* SORT: reads keys that it does not name */
+    fp_outcome outcome; /* unless it is an error */
+    bool aborts;        /* EXEC of a transaction of which we have refused a part: a DISCARD travels instead */
+    bool is_message;    /* answers nothing: waits for its fence only */
+    bool after_held;    /* `after` is complete and counts in session.held_bytes */
     struct session *session;
     struct slot *next;
     struct slot *wait_prev, *wait_next; /* other waiters of `flight`; once answered, of a fence or batch */
     uint64_t fence;                     /* answered, and held until this has passed; 0: none */
     bool journaled;                     /* which is a batch of the journal */
+    uint32_t shared_by;                 /* further commands that it answers */
     struct chain answer, after;
     uint64_t started_ns;
     uint32_t flight;        /* GET and MGET: the flight it waits for; TABLE_NONE */

@@ -144,11 +144,10 @@ static bool take_all(struct serve *serve, struct session *session, const struct 
     for (uint32_t i = 0; i < pairs.count; i++) take(serve, &pairs, i);
     serve->write_taken = true;
     session->written_place = behind->next_place;
-    serve->stats.commands_behind++;
     if (is_noted) {
         slot_acknowledge(serve, session, command, journal_number(&behind->journal));
     } else {
-        serve_count(serve, command->id, false);
+        serve_count_at_once(serve, command->id, FP_OUTCOME_BEHIND);
         local_reply(serve, session, "+OK\r\n");
     }
     *done = session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;

@@ -89,4 +89,18 @@ struct StatsReport: Decodable, Sendable {
 
     /// All rows of a name, in the sidecar's order.
     func rows(_ name: String) -> [Metric] { metrics.filter { $0.name == name } }
+
+    /// Sums of a name's rows by one label, in the sidecar's order.
+    func sums(_ name: String, by label: String) -> [(label: String, value: UInt64)] {
+        var sums: [(label: String, value: UInt64)] = []
+        for row in rows(name) {
+            guard let value = row.value, let label = row.labels[label] else { continue }
+            if let known = sums.firstIndex(where: { $0.label == label }) {
+                sums[known].value &+= value
+            } else {
+                sums.append((label, value))
+            }
+        }
+        return sums
+    }
 }

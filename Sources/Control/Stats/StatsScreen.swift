@@ -1,7 +1,7 @@
 /// The screen of `ferritectl stats`: one sidecar at a glance, 80 columns wide. Remembers the report before it for
 /// rates.
 ///
-///     who and where ─ upstream ─ network ─ hit ratio ─ commands by way ─ latency ─ memory by owner ─ process
+///     who and where ─ upstream ─ network ─ hit ratio ─ commands by outcome ─ latency ─ memory by owner ─ process
 struct StatsScreen {
     let colours: Bool
     private var before: StatsReport?
@@ -83,11 +83,13 @@ struct StatsScreen {
     }
 
     private func commands(_ report: StatsReport) -> [String] {
-        let rows = report.rows("ferrite_sidecar_commands_total")
-        let facts = rows.compactMap { row -> String? in
-            guard let value = row.value, let way = row.labels["way"] else { return nil }
-            var fact = "\(Units.count(value)) \(way)"
-            if let rate = rate(report, row) { fact += " (\(rate)/s)" }
+        let name = "ferrite_sidecar_commands_total"
+        let past = before?.sums(name, by: "outcome") ?? []
+        let facts = report.sums(name, by: "outcome").filter { $0.value > 0 }.map { outcome, value in
+            var fact = "\(Units.count(value)) \(outcome)"
+            if let rate = rate(report, value, since: past.first { $0.label == outcome }?.value) {
+                fact += " (\(rate)/s)"
+            }
             return fact
         }
         return Self.wrap(facts).map { title($0.offset == 0 ? "commands" : "") + $0.line }
@@ -137,17 +139,16 @@ struct StatsScreen {
     }
 
     /// Per second since the report before; nil without one.
-    private func rate(_ report: StatsReport, _ row: StatsReport.Metric) -> String? {
-        guard let before, report.uptimeSeconds > before.uptimeSeconds, let now = row.value,
-            let then = before.value(row.name, "way", row.labels["way"]), now >= then
-        else { return nil }
+    private func rate(_ report: StatsReport, _ now: UInt64, since then: UInt64?) -> String? {
+        guard let before, report.uptimeSeconds > before.uptimeSeconds, let then, now >= then else { return nil }
         return Units.count(UInt64((Double(now - then) / (report.uptimeSeconds - before.uptimeSeconds)).rounded()))
     }
 
     // MARK: latency
 
     private func latency(_ report: StatsReport) -> [String] {
-        var rows = report.rows("ferrite_command_duration_seconds").map { ($0.labels["way"] ?? "", $0) }
+        var rows = report.rows("ferrite_command_duration_seconds")
+            .filter { $0.count ?? 0 > 0 }.map { ($0.labels["outcome"] ?? "", $0) }
         rows += report.rows("ferrite_sidecar_loop_turn_seconds").map { ("loop turn", $0) }
         guard !rows.isEmpty else { return [] }
         let head = Self.row(["latency", "count", "mean", "p50", "p99", "p99.9"])

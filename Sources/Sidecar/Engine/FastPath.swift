@@ -404,11 +404,11 @@ struct FastPath: Orders, @unchecked Sendable {
         return (raw.bytes.map { Bytes(start: $0, count: Int(raw.length)) }, raw.refused_ns)
     }
     func writeBehindIs(_ outcome: WriteOutcome) {
-        let raw: fp_outcome =
+        let raw: fp_write_outcome =
             switch outcome {
-            case .confirmed: .FP_OUTCOME_CONFIRMED
-            case .retried: .FP_OUTCOME_RETRIED
-            case .refused: .FP_OUTCOME_REFUSED
+            case .confirmed: .FP_WRITE_CONFIRMED
+            case .retried: .FP_WRITE_RETRIED
+            case .refused: .FP_WRITE_REFUSED
             }
         fp_behind_done(engine, raw)
     }
@@ -468,6 +468,8 @@ struct FastPath: Orders, @unchecked Sendable {
     func measureBase() { fp_measure_base(engine) }
     var clientCount: Int { Int(fp_client_count(engine)) }
 
+    var commandsAnswered: UInt64 { calls().reduce(0) { $0 &+ $1.answered &+ $1.failed } }
+
     /// Of the commands that came at all.
     func calls() -> [CommandCalls] {
         var all: [CommandCalls] = []
@@ -475,10 +477,11 @@ struct FastPath: Orders, @unchecked Sendable {
         var row: UInt32 = 0
         while fp_calls_read(engine, row, &raw) {
             row += 1
-            guard raw.answered | raw.failed != 0 else { continue }
+            let outcomes = UnsafeBufferPointer(start: raw.outcomes, count: Int(FP_OUTCOME_COUNT))
+            guard outcomes.contains(where: { $0 != 0 }) else { continue }
             let subcommand = String(cString: raw.subcommand)
             let name = String(cString: raw.name) + (subcommand.isEmpty ? "" : "|") + subcommand
-            all.append(CommandCalls(name: name, answered: raw.answered, failed: raw.failed))
+            all.append(CommandCalls(name: name, family: String(cString: raw.family), outcomes: Array(outcomes)))
         }
         return all
     }

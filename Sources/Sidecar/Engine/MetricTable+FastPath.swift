@@ -14,7 +14,9 @@ extension MetricTable {
             }
         }
         let bounds = (0..<UInt32(FP_HISTOGRAM_BUCKETS)).map { fp_histogram_bound($0) }
-        return MetricTable(rows: rows, valueCount: Int(fp_stats_count()), bucketBoundsNs: bounds)
+        let outcomes = (0..<UInt32(FP_OUTCOME_COUNT)).compactMap { fp_outcome_name($0).map { String(cString: $0) } }
+        return MetricTable(
+            rows: rows, valueCount: Int(fp_stats_count()), bucketBoundsNs: bounds, outcomes: outcomes)
     }()
 }
 

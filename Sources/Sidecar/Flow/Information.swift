@@ -8,7 +8,6 @@ struct InformationOffsets {
     }
 
     let clients, clientsOpened, memoryUsed, memoryMax: Int?
-    let commandsWays: [Int]
     let sidecar: [Row]
 
     init(_ orders: some Orders) {
@@ -16,9 +15,6 @@ struct InformationOffsets {
         clientsOpened = orders.metricOffset("ferrite_connections_opened_total", "")
         memoryUsed = orders.metricOffset("ferrite_memory_used_bytes", "")
         memoryMax = orders.metricOffset("ferrite_memory_max_bytes", "")
-        commandsWays = ["hit", "miss", "local", "passed", "written", "behind", "pinned", "refused"].compactMap {
-            orders.metricOffset("ferrite_sidecar_commands_total", "way=\"\($0)\"")
-        }
         let rows: [(StaticString, String, String)] = [
             ("hits", "ferrite_keyspace_hits_total", ""),
             ("misses", "ferrite_keyspace_misses_total", ""),
@@ -72,7 +68,6 @@ extension Flow {
             guard let offset, values.indices.contains(offset) else { return 0 }
             return values[offset]
         }
-        let commands = offsets.commandsWays.reduce(UInt64(0)) { $0 &+ value($1) }
         let version = tracked.serverVersion.isEmpty ? "7.0.0" : tracked.serverVersion
         let text = """
             # Server\r
@@ -89,7 +84,7 @@ extension Flow {
             \r
             # Stats\r
             total_connections_received:\(value(offsets.clientsOpened))\r
-            total_commands_processed:\(commands)\r
+            total_commands_processed:\(orders.commandsAnswered)\r
             \r
             \(sidecarSection)
             """

@@ -99,6 +99,8 @@ protocol Orders {
     func release(_ bytes: Int)
     func measureBase()
     var clientCount: Int { get }
+    /// With an error or without.
+    var commandsAnswered: UInt64 { get }
 
     /// All metrics' values; `metricOffset` says which is which.
     func stats() -> [UInt64]

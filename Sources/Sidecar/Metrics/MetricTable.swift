@@ -25,4 +25,6 @@ struct MetricTable: Sendable {
     var valueCount: Int
     /// Upper bounds of a histogram's buckets in nanoseconds; `UInt64.max` for the last.
     var bucketBoundsNs: [UInt64]
+    /// How a command can be answered: "hit", …, and last "error".
+    var outcomes: [String]
 }

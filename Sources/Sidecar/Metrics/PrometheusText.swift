@@ -1,5 +1,6 @@
 /// The report in Prometheus' text format, version 0.0.4.
 struct PrometheusText {
+    static let commands = "ferrite_sidecar_commands_total"
     static let contentType = "text/plain; version=0.0.4; charset=utf-8"
 
     private var out = ""
@@ -10,7 +11,7 @@ struct PrometheusText {
         var text = PrometheusText()
         text.out.reserveCapacity(16384)
         text.fastPath(report)
-        text.calls(report.snapshot.calls)
+        text.calls(report)
         text.upstream(report)
         text.process(report)
         return text.out
@@ -28,15 +29,23 @@ struct PrometheusText {
                 sample(row.name, row.labels, row.isNanoseconds ? Self.seconds(value) : String(value))
             case .histogram:
                 guard let histogram = Histogram(row, of: values, report.table) else { continue }
+                /* Most sidecars never see some outcomes, and thirty series each would be scraped for nothing. */
+                if !row.labels.isEmpty, histogram.count == 0 { continue }
                 write(histogram, row)
             }
         }
     }
 
-    private mutating func calls(_ calls: [CommandCalls]) {
+    private mutating func calls(_ report: SidecarReport) {
+        describe(Self.commands, .counter, "Commands answered, by family (the group in COMMAND DOCS) and outcome")
+        for (family, outcomes) in report.snapshot.families {
+            for (outcome, count) in zip(report.table.outcomes, outcomes) {
+                sample(Self.commands, "family=\"\(family)\",outcome=\"\(outcome)\"", String(count))
+            }
+        }
         let name = "ferrite_commands_total"
         describe(name, .counter, "Commands answered, by name")
-        for call in calls {
+        for call in report.snapshot.calls {
             sample(name, "command=\"\(call.name)\",status=\"ok\"", String(call.answered))
             sample(name, "command=\"\(call.name)\",status=\"error\"", String(call.failed))
         }

@@ -68,11 +68,12 @@ enum StatsJSON {
                 .array(
                     report.snapshot.calls.map {
                         .object([
-                            ("name", .string($0.name)), ("ok", .integer($0.answered)), ("error", .integer($0.failed)),
+                            ("name", .string($0.name)), ("family", .string($0.family)),
+                            ("ok", .integer($0.answered)), ("error", .integer($0.failed)),
                         ])
                     })
             ),
-            ("metrics", .array(report.table.rows.compactMap { metric($0, report) })),
+            ("metrics", .array(report.table.rows.compactMap { metric($0, report) } + commands(report))),
             ("config", .object(config(facts.config, report))),
         ]).text + "\n"
     }
@@ -100,7 +101,19 @@ enum StatsJSON {
         return .object(members)
     }
 
-    /// `way="hit",x="y"` of our own table, where no value holds a quote or a comma.
+    private static func commands(_ report: SidecarReport) -> [JSON] {
+        report.snapshot.families.flatMap { family, outcomes in
+            zip(report.table.outcomes, outcomes).map { outcome, count in
+                .object([
+                    ("name", .string(PrometheusText.commands)),
+                    ("labels", .object([("family", .string(family)), ("outcome", .string(outcome))])),
+                    ("value", .integer(count)),
+                ])
+            }
+        }
+    }
+
+    /// `result="same",x="y"` of our own table, where no value holds a quote or a comma.
     private static func labels(_ text: String) -> [(String, JSON)] {
         text.split(separator: ",").compactMap { label in
             let parts = label.split(separator: "=", maxSplits: 1)

@@ -1,9 +1,15 @@
-/// How often a command was answered, with an error or without.
+/// How often a command was answered.
 struct CommandCalls: Sendable, Equatable {
     /// "get", "config|get", as in Redis' commandstats.
     var name: String
-    var answered: UInt64
-    var failed: UInt64
+    /// "string", "sorted-set": the group in COMMAND DOCS.
+    var family: String
+    /// By `MetricTable.outcomes`.
+    var outcomes: [UInt64]
+
+    /// With an error; the table's last outcome.
+    var failed: UInt64 { outcomes.last ?? 0 }
+    var answered: UInt64 { outcomes.dropLast().reduce(0, &+) }
 }
 
 /// What the loop says about itself at one instant: the fast path's numbers and the state of the upstream.
@@ -15,6 +21,14 @@ struct StatsSnapshot: Sendable {
     var upstream: UpstreamStatus
     /// Of the commands that came at all.
     var calls: [CommandCalls] = []
+    /// Sums of `calls`, in the order of the families' names.
+    var families: [(family: String, outcomes: [UInt64])] {
+        var sums: [String: [UInt64]] = [:]
+        for call in calls {
+            sums[call.family] = sums[call.family].map { zip($0, call.outcomes).map(&+) } ?? call.outcomes
+        }
+        return sums.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    }
     /// Monotonic nanoseconds on the engine's clock.
     var takenAtNs: UInt64
 }

@@ -227,6 +227,7 @@ final class RecordedOrders: Orders {
     func release(_ bytes: Int) { charged -= bytes }
     func measureBase() {}
     var clientCount: Int { clients }
+    var commandsAnswered: UInt64 { 42 }
 
     func stats() -> [UInt64] { [0, 7, refused] }
     func metricOffset(_ name: String, _ labels: String) -> Int? {
