@@ -171,10 +171,74 @@ def _(t):
             expect_true(False, f"{values} were taken")
 
 
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+# Of what stands in a value of the chart: what is good, and what is not.
+ARGUMENTS = {
+    "memory": ("48Mi 64Mi 1Gi 0.5Gi 1Ti 128M 51M 50331648 49152Ki 50332k 0.05Gi 48.5Mi".split(),
+               "47Mi 47.9Mi 16Mi 0Mi 64mb 64MB 50331647 50.3M 50331k 49151Ki 2Ti 1.1Ti 0.04Gi 128 -1Gi 1GB Mi".split()),
+    "upstream": (["redis:6379", "redis.cache.svc:1", "redis:65535", "redis:06379", "rediss://redis:6380", "_a.b-c:1",
+                  "10.0.0.1:6379", "[::1]:6379", "[fd00::1:2]:6379", "rediss://[1:2:3:4:5:6:7:8]:1", "Redis:1"],
+                 ["redis", "redis:0", "redis:65536", "redis:99999", "redis:123456789012345678901", "redis:", ":6379",
+                  "redis://redis:6379", "user:password@redis:6379", "a b:1", "-a:1", "redis:6379/0", "[:::1]:1",
+                  "[1:2]:1", "[::1::2]:1", "[]:1", "[1:2:3:4:5:6:7:8:9]:1", "a" * 254 + ":1"]),
+    "cpuRequest": ("100m 1m 0.5 1 2.25 0.001".split(), "0 0m 0.0 -1 100mm 1x m".split()),
+    "image": (["ferrite", "a/b:1", "registry.example:5000/a/b_c:1.0-rc1", "localhost:5000/a", "localhost/a",
+               "Host.example/a", f"r.example/a@{DIGEST}", f"a:1@{DIGEST}"],
+              ["A/b", "a:b:c", "a b", "-a", "/a", "a/", "a@1", "a:", "https://r.example/a", "a//b", "-r.example/a",
+               "a/B"]),
+}
+
+
+def refusal(values):
+    """What helm install and helm template say of them; None where they take them."""
+    try:
+        render(values)
+    except helm_python.HelmError as error:
+        return str(error)
+    return None
+
+
+def linted(values):
+    return "".join(helm_python.lint(CHART, values)["errors"])
+
+
+@test("helm: the chart takes nothing that the webhook would not start with, and says what it would", once=True)
+def _(t):
+    options = {"memory": "--memory", "upstream": "--upstream", "cpuRequest": "--cpu-request", "image": "--image"}
+    count = 0
+    for name, (good, bad) in ARGUMENTS.items():
+        for value, is_good in [*((value, True) for value in good), *((value, False) for value in bad)]:
+            done = subprocess.run([ferritectl_binary(), "webhook", "--cert-dir=/nowhere", f"{options[name]}={value}"],
+                                  capture_output=True, text=True, timeout=20)
+            expect(done.returncode, 69 if is_good else 64, f"{name} {value}: {done.stderr}")
+            said = refusal({"defaults": {name: value}})
+            expect(said is None, is_good, f"{name} {value}: {said}")
+            if not is_good:
+                expect_true(name in said and value in said, said)
+            count += 1
+    t.note(f"{count} values")
+
+
+@test("helm: what is not as the webhook wants it is refused with a sentence that has a good value", once=True)
+def _(t):
+    for name, value, hint in (("memory", "32Mi", "a size from 48Mi to 1Ti, e.g. 128Mi"),
+                              ("upstream", "redis:70000", "a port from 1 to 65535, e.g. redis.cache.svc:6379"),
+                              ("cpuRequest", "0m", "an amount of CPU, e.g. 100m")):
+        sentence = f"defaults.{name}: {value} cannot be: use {hint}"
+        expect_true(sentence in refusal({"defaults": {name: value}}), sentence)
+        expect_true(sentence in linted({"defaults": {name: value}}), sentence)
+    expect_true("'/defaults/memory': 'much'" in linted({"defaults": {"memory": "much"}}), "lint reads the schema")
+    # A null takes the chart's own value away, and an option would be without one.
+    for group, names in (("defaults", ("memory", "upstream", "cpuRequest")),
+                         ("webhook", ("shutdownDelaySeconds", "failurePolicy", "certificate", "timeoutSeconds"))):
+        for name in names:
+            expect_true(name in refusal({group: {name: None}}), name)
+        expect_true(group in refusal({group: None}), group)
+
+
 @test("helm: an image by its digest, or its tag", once=True)
 def _(t):
-    digest = "sha256:" + "0123456789abcdef" * 4
-    for values, wanted in (({"digest": digest}, f"@{digest}"), ({"tag": "1"}, ":1"), ({}, ":0.1.0")):
+    for values, wanted in (({"digest": DIGEST}, f"@{DIGEST}"), ({"tag": "1"}, ":1"), ({}, ":0.1.0")):
         container = one(render({"image": values}), "Deployment")["spec"]["template"]["spec"]["containers"][0]
         expect(container["image"], f"ferritelabs/ferrite-webhook{wanted}")
 
