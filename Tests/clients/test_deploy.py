@@ -3,6 +3,7 @@ Kubernetes' own schemas."""
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -106,21 +107,56 @@ def _(t):
         expect_taken(arguments(one(things, "Deployment")))
 
 
-@test("kustomize: the components can be added to the base", once=True)
+COMPONENTS = ("fail-closed", "cert-manager", "prometheus-operator", "network-policy")
+
+
+@test("kustomize: the components can be added to the base in every mixture and order, and fit together", once=True)
 def _(t):
+    mixtures = [mixture for count in range(5) for mixture in itertools.combinations(COMPONENTS, count)]
+    for mixture in [*mixtures, COMPONENTS[::-1], ("cert-manager", "fail-closed")]:
+        things = mixed(mixture)
+        validate(things)
+        expect_coherent(things)
+        expect_taken(arguments(one(things, "Deployment")))
+        hook = one(things, "MutatingWebhookConfiguration")["webhooks"][0]
+        expect(hook["failurePolicy"], "Fail" if "fail-closed" in mixture else "Ignore", mixture)
+        kinds = [thing["kind"] for thing in things]
+        for kind, component, count in (("PodMonitor", "prometheus-operator", 2), ("NetworkPolicy", "network-policy", 1),
+                                       ("Certificate", "cert-manager", 2), ("Issuer", "cert-manager", 2)):
+            expect(kinds.count(kind), count * (component in mixture), f"{kind} of {mixture}")
+            expect({thing["metadata"]["namespace"] for thing in things if thing["kind"] == kind} - {"ferrite-system"},
+                   set(), kind)
+        for policy in (thing for thing in things if thing["kind"] == "NetworkPolicy"):
+            ports = policy["spec"]["ingress"][0]["ports"]
+            expect([port["port"] for port in ports], ["webhook", "health"])
+    t.note(f"{len(mixtures)} mixtures")
+
+
+def mixed(components, **more):
+    """What a kustomization of the base and these components gives."""
     with tempfile.TemporaryDirectory(prefix="ferrite-test-", dir=ROOT / ".build") as folder:
         with open(os.path.join(folder, "kustomization.yaml"), "w") as file:
             yaml.safe_dump({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
                             "resources": [os.path.relpath(DEPLOY / "kustomize" / "base", folder)],
                             "components": [os.path.relpath(DEPLOY / "kustomize" / "components" / name, folder)
-                                           for name in ("prometheus-operator", "network-policy")]}, file)
-        things = kustomize(folder)
-    validate(things)
-    expect([thing["kind"] for thing in things].count("PodMonitor"), 2)
-    for kind in ("PodMonitor", "NetworkPolicy"):
-        expect({thing["metadata"]["namespace"] for thing in things if thing["kind"] == kind}, {"ferrite-system"}, kind)
-    ports = one(things, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
-    expect([port["port"] for port in ports], ["webhook", "health"])
+                                           for name in components], **more}, file)
+        return kustomize(folder)
+
+
+@test("kustomize: a patch of the arguments, as docs/kubernetes.md has it, holds whatever the components", once=True)
+def _(t):
+    with open(ROOT / "docs" / "kubernetes.md") as file:
+        patches = yaml.safe_load(re.search(r"```yaml\n(patches:\n.*?)```", file.read(), re.S)[1])
+    for components in ((), ("cert-manager",), COMPONENTS):
+        given = arguments(one(mixed(components, **patches), "Deployment"))
+        expect(given[-1], "--upstream=redis.cache.svc:6379", components)
+        expect_taken(given)
+
+
+@test("kustomize: each overlay is the base and its component", once=True)
+def _(t):
+    for name in ("fail-closed", "cert-manager"):
+        expect(kustomize(DEPLOY / "kustomize" / "overlays" / name) == mixed([name]), True, name)
 
 
 @test("helm: lint has nothing to say, and every mixture of values gives what is valid and fits together", once=True)
