@@ -107,6 +107,49 @@ def _(t):
         expect_taken(arguments(one(things, "Deployment")))
 
 
+@test("seccomp: the DaemonSet is valid, hardened, and lays the one profile where pods name it", once=True)
+def _(t):
+    things = kustomize(DEPLOY / "seccomp")
+    validate(things)
+    profile = (DEPLOY / "seccomp" / "ferrite.json").read_text()
+    expect(one(things, "ConfigMap")["data"], {"ferrite.json": profile})
+    pod = one(things, "DaemonSet")["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    # With the hash of the content: another profile is another pod.
+    expect(volumes["profile"]["configMap"]["name"], one(things, "ConfigMap")["metadata"]["name"])
+    expect_true(re.fullmatch(r"ferrite-seccomp-\w+", volumes["profile"]["configMap"]["name"]), volumes["profile"])
+    expect(pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, set())
+    expect(pod["automountServiceAccountToken"], False)
+    for container in pod["initContainers"] + pod["containers"]:
+        context = container["securityContext"]
+        expect((context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"], context["capabilities"]),
+               (False, True, {"drop": ["ALL"]}), container["name"])
+        expect_true("privileged" not in context and "memory" in container["resources"]["limits"], container["name"])
+    (copy,), (pause,) = pod["initContainers"], pod["containers"]
+    expect((pause.get("volumeMounts"), pause["securityContext"]["runAsNonRoot"]), (None, True))
+    with tempfile.TemporaryDirectory(prefix="ferrite-test-") as folder:
+        # What the node's kubelet finds after the container has run, with its mounts in a folder.
+        kubelet = "/var/lib/kubelet/seccomp"
+        expect_true(volumes["profiles"]["hostPath"]["path"].startswith(kubelet), volumes["profiles"])
+        host = folder + "/host" + volumes["profiles"]["hostPath"]["path"]
+        given = os.path.join(folder, "given")
+        os.makedirs(host)
+        os.makedirs(given)
+        command = copy["command"][-1]
+        places = {mount["name"]: mount["mountPath"] for mount in copy["volumeMounts"]}
+        for mount, place in ((places["profiles"], host), (places["profile"], given)):
+            command = re.sub(rf"(?<=\s){mount}(?=/)", place, command)
+        for text in (profile, profile + "\n"):
+            with open(os.path.join(given, "ferrite.json"), "w") as file:
+                file.write(text)
+            subprocess.run([*copy["command"][:-1], command], check=True)
+            with open(os.path.join(DEPLOY, "..", "docs", "kubernetes.md")) as file:
+                named = re.search(r'ferrite.io/sidecar-seccomp: "(.*)"', file.read())[1]
+            with open(os.path.join(folder + "/host" + kubelet, named)) as file:
+                expect(file.read(), text)
+            expect(os.listdir(host), ["ferrite.json"])
+
+
 COMPONENTS = ("fail-closed", "cert-manager", "prometheus-operator", "network-policy")
 
 
