@@ -150,6 +150,21 @@ def _(t):
             expect(os.listdir(host), ["ferrite.json"])
 
 
+@test("grafana: the command of docs/kubernetes.md makes a labelled ConfigMap of the dashboards", once=True)
+def _(t):
+    with open(ROOT / "docs" / "kubernetes.md") as file:
+        command = re.search(r"kubectl \S+ \S+ create configmap .*?(?= \| kubectl apply)", file.read(), re.S)[0]
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "PATH": path})
+    expect(done.returncode, 0, done.stderr)
+    things = list(yaml.safe_load_all(done.stdout))
+    validate(things)
+    expect(one(things, "ConfigMap")["metadata"]["labels"], {"grafana_dashboard": "1"})
+    written = {path.name: path.read_text() for path in (DEPLOY / "grafana").glob("*.json")}
+    expect(one(things, "ConfigMap")["data"] == written, True, "the files as they are")
+
+
 COMPONENTS = ("fail-closed", "cert-manager", "prometheus-operator", "network-policy")
 
 

@@ -1,5 +1,6 @@
 """Prometheus: what it is told, and the rules and alerts of deploy/prometheus."""
 
+import json
 import math
 import os
 import re
@@ -126,4 +127,33 @@ def _(t):
     expect((done.returncode, done.stdout), (0, ""), done.stderr)
     for dashboard in prometheus.dashboards():
         expect_true(dashboard["schemaVersion"] >= 38 and dashboard["uid"].startswith("ferrite-"), dashboard["uid"])
-        expect((dashboard["tags"], dashboard["__inputs"][0]["name"]), (["ferrite"], "DS_PROMETHEUS"))
+        expect(dashboard["tags"], ["ferrite"])
+
+
+def sources(part):
+    """What each panel, query and variable of a dashboard asks."""
+    if isinstance(part, dict):
+        if "datasource" in part:
+            yield part["datasource"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from sources(inner)
+
+
+@test("grafana: the dashboards ask whichever Prometheus is chosen, imported or laid into a folder", once=True)
+def _(t):
+    for dashboard in prometheus.dashboards():
+        # An import's dialog asks for inputs, and nobody does where a folder is read.
+        expect([key for key in dashboard if key.startswith("__")], [], dashboard["uid"])
+        variables = dashboard["templating"]["list"]
+        expect((variables[0]["name"], variables[0]["type"], variables[0]["query"]),
+               ("datasource", "datasource", "prometheus"))
+        asked = list(sources(dashboard))
+        expect_true(len(asked) > 2 * len(prometheus.panels(dashboard)), "all panels and their queries")
+        for source in asked:
+            expect(source, {"type": "prometheus", "uid": "${datasource}"})
+        # Of variables that there are; Grafana's own begin with two underscores.
+        names = {variable["name"] for variable in variables}
+        for name in re.findall(r"\$\{?(\w+)", json.dumps({**dashboard, "title": ""})):
+            expect_true(name in names or name.startswith("__"), f"{dashboard['uid']} asks for {name}")
