@@ -150,6 +150,17 @@ def _(t):
             expect(os.listdir(host), ["ferrite.json"])
 
 
+@test("docs/kubernetes.md names files and folders of deploy/ that there are, and kustomizations for kubectl",
+      once=True)
+def _(t):
+    with open(ROOT / "docs" / "kubernetes.md") as file:
+        text = file.read()
+    for path in sorted(set(re.findall(r"(?<![\w./])(?:\.\./)?(deploy/[\w*/.-]+[\w/])", text))):
+        expect_true(list(ROOT.glob(path)), f"{path} is not there")
+    for path in re.findall(r"kubectl (?:apply|delete) -k (deploy/\S+?)[`\s]", text):
+        expect_true((ROOT / path / "kustomization.yaml").exists(), f"{path} is no kustomization")
+
+
 @test("grafana: the command of docs/kubernetes.md makes a labelled ConfigMap of the dashboards", once=True)
 def _(t):
     with open(ROOT / "docs" / "kubernetes.md") as file:
