@@ -3,6 +3,7 @@ Kubernetes' own schemas."""
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -106,21 +107,125 @@ def _(t):
         expect_taken(arguments(one(things, "Deployment")))
 
 
-@test("kustomize: the components can be added to the base", once=True)
+@test("seccomp: the DaemonSet is valid, hardened, and lays the one profile where pods name it", once=True)
 def _(t):
+    things = kustomize(DEPLOY / "seccomp")
+    validate(things)
+    profile = (DEPLOY / "seccomp" / "ferrite.json").read_text()
+    expect(one(things, "ConfigMap")["data"], {"ferrite.json": profile})
+    pod = one(things, "DaemonSet")["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    # With the hash of the content: another profile is another pod.
+    expect(volumes["profile"]["configMap"]["name"], one(things, "ConfigMap")["metadata"]["name"])
+    expect_true(re.fullmatch(r"ferrite-seccomp-\w+", volumes["profile"]["configMap"]["name"]), volumes["profile"])
+    expect(pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, set())
+    expect(pod["automountServiceAccountToken"], False)
+    for container in pod["initContainers"] + pod["containers"]:
+        context = container["securityContext"]
+        expect((context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"], context["capabilities"]),
+               (False, True, {"drop": ["ALL"]}), container["name"])
+        expect_true("privileged" not in context and "memory" in container["resources"]["limits"], container["name"])
+    (copy,), (pause,) = pod["initContainers"], pod["containers"]
+    expect((pause.get("volumeMounts"), pause["securityContext"]["runAsNonRoot"]), (None, True))
+    with tempfile.TemporaryDirectory(prefix="ferrite-test-") as folder:
+        # What the node's kubelet finds after the container has run, with its mounts in a folder.
+        kubelet = "/var/lib/kubelet/seccomp"
+        expect_true(volumes["profiles"]["hostPath"]["path"].startswith(kubelet), volumes["profiles"])
+        host = folder + "/host" + volumes["profiles"]["hostPath"]["path"]
+        given = os.path.join(folder, "given")
+        os.makedirs(host)
+        os.makedirs(given)
+        command = copy["command"][-1]
+        places = {mount["name"]: mount["mountPath"] for mount in copy["volumeMounts"]}
+        for mount, place in ((places["profiles"], host), (places["profile"], given)):
+            command = re.sub(rf"(?<=\s){mount}(?=/)", place, command)
+        for text in (profile, profile + "\n"):
+            with open(os.path.join(given, "ferrite.json"), "w") as file:
+                file.write(text)
+            subprocess.run([*copy["command"][:-1], command], check=True)
+            with open(os.path.join(DEPLOY, "..", "docs", "kubernetes.md")) as file:
+                named = re.search(r'ferrite.io/sidecar-seccomp: "(.*)"', file.read())[1]
+            with open(os.path.join(folder + "/host" + kubelet, named)) as file:
+                expect(file.read(), text)
+            expect(os.listdir(host), ["ferrite.json"])
+
+
+@test("docs/kubernetes.md names files and folders of deploy/ that there are, and kustomizations for kubectl",
+      once=True)
+def _(t):
+    with open(ROOT / "docs" / "kubernetes.md") as file:
+        text = file.read()
+    for path in sorted(set(re.findall(r"(?<![\w./])(?:\.\./)?(deploy/[\w*/.-]+[\w/])", text))):
+        expect_true(list(ROOT.glob(path)), f"{path} is not there")
+    for path in re.findall(r"kubectl (?:apply|delete) -k (deploy/\S+?)[`\s]", text):
+        expect_true((ROOT / path / "kustomization.yaml").exists(), f"{path} is no kustomization")
+
+
+@test("grafana: the command of docs/kubernetes.md makes a labelled ConfigMap of the dashboards", once=True)
+def _(t):
+    with open(ROOT / "docs" / "kubernetes.md") as file:
+        command = re.search(r"kubectl \S+ \S+ create configmap .*?(?= \| kubectl apply)", file.read(), re.S)[0]
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "PATH": path})
+    expect(done.returncode, 0, done.stderr)
+    things = list(yaml.safe_load_all(done.stdout))
+    validate(things)
+    expect(one(things, "ConfigMap")["metadata"]["labels"], {"grafana_dashboard": "1"})
+    written = {path.name: path.read_text() for path in (DEPLOY / "grafana").glob("*.json")}
+    expect(one(things, "ConfigMap")["data"] == written, True, "the files as they are")
+
+
+COMPONENTS = ("fail-closed", "cert-manager", "prometheus-operator", "network-policy")
+
+
+@test("kustomize: the components can be added to the base in every mixture and order, and fit together", once=True)
+def _(t):
+    mixtures = [mixture for count in range(5) for mixture in itertools.combinations(COMPONENTS, count)]
+    for mixture in [*mixtures, COMPONENTS[::-1], ("cert-manager", "fail-closed")]:
+        things = mixed(mixture)
+        validate(things)
+        expect_coherent(things)
+        expect_taken(arguments(one(things, "Deployment")))
+        hook = one(things, "MutatingWebhookConfiguration")["webhooks"][0]
+        expect(hook["failurePolicy"], "Fail" if "fail-closed" in mixture else "Ignore", mixture)
+        kinds = [thing["kind"] for thing in things]
+        for kind, component, count in (("PodMonitor", "prometheus-operator", 2), ("NetworkPolicy", "network-policy", 1),
+                                       ("Certificate", "cert-manager", 2), ("Issuer", "cert-manager", 2)):
+            expect(kinds.count(kind), count * (component in mixture), f"{kind} of {mixture}")
+            expect({thing["metadata"]["namespace"] for thing in things if thing["kind"] == kind} - {"ferrite-system"},
+                   set(), kind)
+        for policy in (thing for thing in things if thing["kind"] == "NetworkPolicy"):
+            ports = policy["spec"]["ingress"][0]["ports"]
+            expect([port["port"] for port in ports], ["webhook", "health"])
+    t.note(f"{len(mixtures)} mixtures")
+
+
+def mixed(components, **more):
+    """What a kustomization of the base and these components gives."""
     with tempfile.TemporaryDirectory(prefix="ferrite-test-", dir=ROOT / ".build") as folder:
         with open(os.path.join(folder, "kustomization.yaml"), "w") as file:
             yaml.safe_dump({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
                             "resources": [os.path.relpath(DEPLOY / "kustomize" / "base", folder)],
                             "components": [os.path.relpath(DEPLOY / "kustomize" / "components" / name, folder)
-                                           for name in ("prometheus-operator", "network-policy")]}, file)
-        things = kustomize(folder)
-    validate(things)
-    expect([thing["kind"] for thing in things].count("PodMonitor"), 2)
-    for kind in ("PodMonitor", "NetworkPolicy"):
-        expect({thing["metadata"]["namespace"] for thing in things if thing["kind"] == kind}, {"ferrite-system"}, kind)
-    ports = one(things, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
-    expect([port["port"] for port in ports], ["webhook", "health"])
+                                           for name in components], **more}, file)
+        return kustomize(folder)
+
+
+@test("kustomize: a patch of the arguments, as docs/kubernetes.md has it, holds whatever the components", once=True)
+def _(t):
+    with open(ROOT / "docs" / "kubernetes.md") as file:
+        patches = yaml.safe_load(re.search(r"```yaml\n(patches:\n.*?)```", file.read(), re.S)[1])
+    for components in ((), ("cert-manager",), COMPONENTS):
+        given = arguments(one(mixed(components, **patches), "Deployment"))
+        expect(given[-1], "--upstream=redis.cache.svc:6379", components)
+        expect_taken(given)
+
+
+@test("kustomize: each overlay is the base and its component", once=True)
+def _(t):
+    for name in ("fail-closed", "cert-manager"):
+        expect(kustomize(DEPLOY / "kustomize" / "overlays" / name) == mixed([name]), True, name)
 
 
 @test("helm: lint has nothing to say, and every mixture of values gives what is valid and fits together", once=True)
@@ -171,10 +276,74 @@ def _(t):
             expect_true(False, f"{values} were taken")
 
 
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+# Of what stands in a value of the chart: what is good, and what is not.
+ARGUMENTS = {
+    "memory": ("48Mi 64Mi 1Gi 0.5Gi 1Ti 128M 51M 50331648 49152Ki 50332k 0.05Gi 48.5Mi".split(),
+               "47Mi 47.9Mi 16Mi 0Mi 64mb 64MB 50331647 50.3M 50331k 49151Ki 2Ti 1.1Ti 0.04Gi 128 -1Gi 1GB Mi".split()),
+    "upstream": (["redis:6379", "redis.cache.svc:1", "redis:65535", "redis:06379", "rediss://redis:6380", "_a.b-c:1",
+                  "10.0.0.1:6379", "[::1]:6379", "[fd00::1:2]:6379", "rediss://[1:2:3:4:5:6:7:8]:1", "Redis:1"],
+                 ["redis", "redis:0", "redis:65536", "redis:99999", "redis:123456789012345678901", "redis:", ":6379",
+                  "redis://redis:6379", "user:password@redis:6379", "a b:1", "-a:1", "redis:6379/0", "[:::1]:1",
+                  "[1:2]:1", "[::1::2]:1", "[]:1", "[1:2:3:4:5:6:7:8:9]:1", "a" * 254 + ":1"]),
+    "cpuRequest": ("100m 1m 0.5 1 2.25 0.001".split(), "0 0m 0.0 -1 100mm 1x m".split()),
+    "image": (["ferrite", "a/b:1", "registry.example:5000/a/b_c:1.0-rc1", "localhost:5000/a", "localhost/a",
+               "Host.example/a", f"r.example/a@{DIGEST}", f"a:1@{DIGEST}"],
+              ["A/b", "a:b:c", "a b", "-a", "/a", "a/", "a@1", "a:", "https://r.example/a", "a//b", "-r.example/a",
+               "a/B"]),
+}
+
+
+def refusal(values):
+    """What helm install and helm template say of them; None where they take them."""
+    try:
+        render(values)
+    except helm_python.HelmError as error:
+        return str(error)
+    return None
+
+
+def linted(values):
+    return "".join(helm_python.lint(CHART, values)["errors"])
+
+
+@test("helm: the chart takes nothing that the webhook would not start with, and says what it would", once=True)
+def _(t):
+    options = {"memory": "--memory", "upstream": "--upstream", "cpuRequest": "--cpu-request", "image": "--image"}
+    count = 0
+    for name, (good, bad) in ARGUMENTS.items():
+        for value, is_good in [*((value, True) for value in good), *((value, False) for value in bad)]:
+            done = subprocess.run([ferritectl_binary(), "webhook", "--cert-dir=/nowhere", f"{options[name]}={value}"],
+                                  capture_output=True, text=True, timeout=20)
+            expect(done.returncode, 69 if is_good else 64, f"{name} {value}: {done.stderr}")
+            said = refusal({"defaults": {name: value}})
+            expect(said is None, is_good, f"{name} {value}: {said}")
+            if not is_good:
+                expect_true(name in said and value in said, said)
+            count += 1
+    t.note(f"{count} values")
+
+
+@test("helm: what is not as the webhook wants it is refused with a sentence that has a good value", once=True)
+def _(t):
+    for name, value, hint in (("memory", "32Mi", "a size from 48Mi to 1Ti, e.g. 128Mi"),
+                              ("upstream", "redis:70000", "a port from 1 to 65535, e.g. redis.cache.svc:6379"),
+                              ("cpuRequest", "0m", "an amount of CPU, e.g. 100m")):
+        sentence = f"defaults.{name}: {value} cannot be: use {hint}"
+        expect_true(sentence in refusal({"defaults": {name: value}}), sentence)
+        expect_true(sentence in linted({"defaults": {name: value}}), sentence)
+    expect_true("'/defaults/memory': 'much'" in linted({"defaults": {"memory": "much"}}), "lint reads the schema")
+    # A null takes the chart's own value away, and an option would be without one.
+    for group, names in (("defaults", ("memory", "upstream", "cpuRequest")),
+                         ("webhook", ("shutdownDelaySeconds", "failurePolicy", "certificate", "timeoutSeconds"))):
+        for name in names:
+            expect_true(name in refusal({group: {name: None}}), name)
+        expect_true(group in refusal({group: None}), group)
+
+
 @test("helm: an image by its digest, or its tag", once=True)
 def _(t):
-    digest = "sha256:" + "0123456789abcdef" * 4
-    for values, wanted in (({"digest": digest}, f"@{digest}"), ({"tag": "1"}, ":1"), ({}, ":0.1.0")):
+    for values, wanted in (({"digest": DIGEST}, f"@{DIGEST}"), ({"tag": "1"}, ":1"), ({}, ":0.1.0")):
         container = one(render({"image": values}), "Deployment")["spec"]["template"]["spec"]["containers"][0]
         expect(container["image"], f"ferritelabs/ferrite-webhook{wanted}")
 

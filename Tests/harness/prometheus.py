@@ -14,14 +14,14 @@ DASHBOARDS = ("ferrite-pod.json", "ferrite-fleet.json")
 
 
 class Prometheus(Process):
-    """Scrapes the metrics pages at these ports every second, with the rules and alerts of deploy/prometheus."""
+    """Scrapes the metrics pages at these ports every second, with rules and alerts of deploy/prometheus."""
 
     name = "prometheus"
 
-    def __init__(self, ports):
+    def __init__(self, ports, rules=("ferrite.rules.yaml", "ferrite.alerts.yaml")):
         self.port = free_port()
         folder = tempfile.mkdtemp(prefix="ferrite-test-")
-        rules = [str(DEPLOY / "prometheus" / name) for name in ("ferrite.rules.yaml", "ferrite.alerts.yaml")]
+        rules = [str(DEPLOY / "prometheus" / name) for name in rules]
         # JSON is YAML too.
         with open(os.path.join(folder, "prometheus.yml"), "w") as file:
             json.dump({
@@ -42,6 +42,11 @@ class Prometheus(Process):
         """The samples of now: pairs of labels and value."""
         answer = json.loads(self.ask("/api/v1/query", query=expression))
         return [(sample["metric"], float(sample["value"][1])) for sample in answer["data"]["result"]]
+
+    def rules(self):
+        """By their names, what became of the rules: their health, and of alerts the state, as Prometheus calls them."""
+        answer = json.loads(self.ask("/api/v1/rules"))
+        return {rule["name"]: rule for group in answer["data"]["groups"] for rule in group["rules"]}
 
     def query_range(self, expression, start, end, step):
         """Triples of labels, times and values."""

@@ -64,6 +64,12 @@ def variable(name, label, query, many):
             **({"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}} if many else {})}
 
 
+def source():
+    """Which Prometheus: a variable, since who lays dashboards into a folder is asked nothing, as an import would."""
+    return {"name": "DS_PROMETHEUS", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1,
+            "current": {"text": "default", "value": "default"}}
+
+
 def kubernetes():
     return [
         variable("namespace", "Namespace", "label_values(ferrite_sidecar_info, namespace)", True),
@@ -85,11 +91,9 @@ def dashboard(uid, title, note, variables, rows):
             number, x, height = number + 1, x + panel.width, max(height, panel.height)
         y += height
     return {
-        "__inputs": [{"name": "DS_PROMETHEUS", "label": "Prometheus", "description": "", "type": "datasource",
-                      "pluginId": "prometheus", "pluginName": "Prometheus"}],
         "uid": uid, "title": title, "description": note, "tags": ["ferrite"], "schemaVersion": SCHEMA, "version": 1,
         "editable": True, "graphTooltip": 1, "refresh": "10s", "time": {"from": "now-1h", "to": "now"},
-        "timezone": "browser", "templating": {"list": variables}, "panels": panels,
+        "timezone": "browser", "templating": {"list": [source(), *variables]}, "panels": panels,
     }
 
 

@@ -22,3 +22,40 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "ferrite.isSelfSigned" -}}
 {{- if eq .Values.webhook.certificate "self-signed" }}true{{ end -}}
 {{- end -}}
+
+{{- /* Of a name, a value, and what to use: ends with a sentence. helm lint passes over fail, and stops at a template that
+       there is not. */ -}}
+{{- define "ferrite.refuse" -}}
+{{- $sentence := printf "defaults.%s: %s cannot be: use %s" (index . 0) (index . 1) (index . 2) -}}
+{{- fail $sentence -}}
+{{- include $sentence . -}}
+{{- end -}}
+
+{{- /* What ferritectl webhook would not start with, as far as the schema's patterns cannot tell. */ -}}
+{{- define "ferrite.judge" -}}
+{{- with .Values.defaults.memory -}}
+{{- $factors := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $bytes := mulf (regexFind "^[0-9.]+" .) (get $factors (regexFind "[A-Za-z]*$" .)) -}}
+{{- if or (lt $bytes 50331648.0) (gt $bytes 1099511627776.0) -}}
+{{- include "ferrite.refuse" (list "memory" . "a size from 48Mi to 1Ti, e.g. 128Mi") -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.defaults.upstream -}}
+{{- $port := regexFind "[0-9]+$" . | atoi -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- include "ferrite.refuse" (list "upstream" . "a port from 1 to 65535, e.g. redis.cache.svc:6379") -}}
+{{- end -}}
+{{- $address := regexFind "\\[.*\\]" . -}}
+{{- $group := "[0-9A-Fa-f]{1,4}" -}}
+{{- $whole := printf "(%s:){7}%s" $group $group -}}
+{{- $short := printf "(%s(:%s){0,6})?::(%s(:%s){0,6})?" $group $group $group $group -}}
+{{- if and $address (not (regexMatch (printf "^\\[(%s|%s)\\]$" $whole $short) $address)) -}}
+{{- include "ferrite.refuse" (list "upstream" . "an IPv6 address in brackets, e.g. [fd00::1]:6379") -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.defaults.cpuRequest -}}
+{{- if not (regexMatch "[1-9]" .) -}}
+{{- include "ferrite.refuse" (list "cpuRequest" . "an amount of CPU, e.g. 100m") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
