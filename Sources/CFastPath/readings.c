@@ -94,6 +94,7 @@ void fp_stats_read(fp_engine *engine, uint64_t *values) {
     stats->refused_fills = store.refused_total;
     stats->behind_queued = engine->serve.behind.queued + engine->serve.behind.flying;
     stats->behind_bytes = engine->serve.behind.bytes;
+    stats->behind_bytes_max = engine->serve.behind.bytes_max;
     uint64_t oldest_ns = behind_oldest_ns(&engine->serve.behind);
     stats->behind_oldest = oldest_ns ? fp_now(engine) - oldest_ns : 0;
     const struct budget *budget = &engine->budget;

@@ -10,7 +10,8 @@ TEST("an error reply is counted by its first word, and what is not known as othe
     EXPECT(kind_of("-ERR unknown command\r\n") == RESP_ERROR_ERR);
     EXPECT(kind_of("-OOM command not allowed\r\n") == RESP_ERROR_OOM);
     EXPECT(kind_of("-CROSSSLOT\r\n") == RESP_ERROR_CROSSSLOT);
-    EXPECT(kind_of("-BUSYGROUP there is one\r\n") == RESP_ERROR_OTHER);
+    EXPECT(kind_of("-BUSYGROUP there is one\r\n") == RESP_ERROR_BUSYGROUP);
+    EXPECT(kind_of("-BUSYBODY\r\n") == RESP_ERROR_OTHER);
     EXPECT(kind_of("-ER\r\n") == RESP_ERROR_OTHER);
     EXPECT(kind_of("-err of mine\r\n") == RESP_ERROR_OTHER);
     EXPECT(kind_of("-\r\n") == RESP_ERROR_OTHER);

@@ -1771,6 +1771,7 @@ TEST("write-behind: when the queue is full a writer waits, or hears that the ups
         if (ask(world, &world->a, line) != DISPATCH_DONE) break;
     }
     EXPECT(n == 5 && world->a.stall == STALL_WRITES && world->serve.write_waiters == 1);
+    EXPECT(world->serve.stats.clients_stalled == 1);
     static const char gone[] = "-ERR upstream is gone\r\n";
     buffer_append(&world->serve.refusal, &world->budget, BUDGET_SLOTS, gone, sizeof gone - 1);
     EXPECT(ask(world, &world->a, line) == DISPATCH_DONE);

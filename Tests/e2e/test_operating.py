@@ -64,7 +64,8 @@ def _(t):
 @test("metrics: how long the oldest acknowledged write has been waiting, and nothing when none does")
 def _(t):
     redis = t.redis()
-    sidecar = t.sidecar(redis, settings={"mode": "write-behind"}).wait_until_tracking()
+    sidecar = t.sidecar(redis, settings={"mode": "write-behind", "write_behind.memory": "8mb"}).wait_until_tracking()
+    expect(sidecar.metric("ferrite_sidecar_write_behind_max_bytes"), 8 << 20)
     oldest = "ferrite_sidecar_write_behind_oldest_seconds"
     wait_until(lambda: sidecar.metric("ferrite_sidecar_write_behind_queued") == 0, what="an empty queue")
     expect(sidecar.metric(oldest), 0)

@@ -2,6 +2,7 @@
 #include "serve/write.h"
 
 #include "serve/local.h"
+#include "serve/read.h"
 #include "serve/slots.h"
 
 /* ---- what is asked ---- */
@@ -118,10 +119,9 @@ static bool take_all(struct serve *serve, struct session *session, const struct 
     size_t bytes;
     struct behind *behind = &serve->behind;
     if (!is_ours(serve, command, &pairs, &bytes)) return false;
-    *done = DISPATCH_STALL;
     /* What this client has sent on another link would be overtaken. */
     if (session->lane_count && session->lane != FP_LANE_TRACKED) {
-        session->stall = STALL_LANE;
+        *done = dispatch_stall(serve, session, STALL_LANE);
         return true;
     }
     /* Room in the journal's batch is memory too, and what is left behind it must do. */
@@ -132,13 +132,13 @@ static bool take_all(struct serve *serve, struct session *session, const struct 
     if (!may_note && behind_is_empty(behind) && journal_is_idle(&behind->journal)) return false;
     if (is_full || !may_note) {
         behind_keep_room(behind, session, pairs.count, bytes, behind->journal.filling_puts > 0);
-        session->stall = STALL_WRITES;
+        *done = dispatch_stall(serve, session, STALL_WRITES);
         serve->write_waiters++;
         return true;
     }
     bool is_noted = behind->journal.state == JOURNAL_ON;
     if (is_noted && !slot_may_acknowledge(session, journal_number(&behind->journal))) {
-        session->stall = STALL_SLOTS;
+        *done = dispatch_stall(serve, session, STALL_SLOTS);
         return true;
     }
     for (uint32_t i = 0; i < pairs.count; i++) take(serve, &pairs, i);
