@@ -129,7 +129,7 @@ struct NetworkOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Addresses to listen on, with commas between them (default: 127.0.0.1).", valueName: "address"))
+            "Addresses to listen on, with commas between them (default: 127.0.0.1,-::1).", valueName: "address"))
     var bind: String?
 
     @Option(help: ArgumentHelp("TCP port for clients (default: 6379).", valueName: "number"))

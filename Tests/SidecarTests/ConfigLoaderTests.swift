@@ -37,8 +37,8 @@ struct ConfigLoaderTests {
         #expect(config.localMemory == 128 << 20)
         #expect(config.readTimeoutMs == 50 && config.connectTimeoutMs == 100 && config.linkTimeoutMs == 5_000)
         #expect(config.drainTimeoutMs == 5_000 && config.idleTimeoutMs == 0 && config.ttlDefaultMs == 300_000)
-        #expect(config.bind == ["127.0.0.1"] && config.port == 6379 && config.maxClients == 1_000)
-        #expect(config.metrics == .init(enabled: true, bind: "0.0.0.0", port: 9091))
+        #expect(config.bind == ["127.0.0.1", "-::1"] && config.port == 6379 && config.maxClients == 1_000)
+        #expect(config.metrics == .init(enabled: true, bind: "*", port: 9091))
     }
 
     @Test("a list in a flag or in the environment may be a TOML list")
@@ -97,7 +97,7 @@ struct ConfigLoaderTests {
                 "[{pattern = \"a*\", ttl = 1}]", "[{pattern = \"b\", mode = \"write-through\"}]",
                 "[{cache = false, pattern = \"c\", stale = \"10m\"}]"
             ),
-            "bind": ("[\"::1\"]", "127.0.0.1", "127.0.0.1,::1"), "port": ("1", "2", "3"),
+            "bind": ("[\"::1\"]", "127.0.0.1", "127.0.0.1,-::1"), "port": ("1", "2", "3"),
             "admin_socket": ("\"/a\"", "/b", "/c"),
             "unix_socket": ("\"/a\"", "/b", "/c"), "network": ("\"epoll\"", "io_uring", "auto"),
             "max_clients": ("1", "2", "3"), "idle_timeout": ("1", "2", "3"), "drain_timeout": ("1", "2", "3"),
@@ -106,7 +106,7 @@ struct ConfigLoaderTests {
             "warm_start": ("\"/a\"", "/b", "/c"),
             "audit": ("0.001", "1", "0"), "fresh_port": ("21", "22", "23"),
             "write_behind.memory": ("\"1mb\"", "2mb", "3mb"), "write_behind.retry_for": ("1", "2", "3"),
-            "metrics.enabled": ("false", "true", "false"), "metrics.bind": ("\"::1\"", "127.0.0.1", "::"),
+            "metrics.enabled": ("false", "true", "false"), "metrics.bind": ("\"::1\"", "127.0.0.1", "*"),
             "metrics.port": ("11", "12", "13"), "log_level": ("\"debug\"", "trace", "error"),
             "log_format": ("\"json\"", "pretty", "json"), "trace_key": ("\"a\"", "b", "c"),
             "prefetch.enabled": ("true", "false", "true"),
@@ -282,7 +282,7 @@ struct ConfigLoaderTests {
                 "f.toml:4: key \"ttl_defualt\": is not known; did you mean \"ttl_default\"?",
                 "f.toml:5: key \"read_timeout\": 50ms is no TOML value; expected text in quotes, e.g. read_timeout = \"50ms\"",
                 "f.toml:6: key \"port\": \"6379\" is a text in quotes; expected a whole number from 0 to 65535, e.g. 6379",
-                "f.toml:7: key \"bind\": \"localhost\" is a name; write 127.0.0.1 or ::1; expected one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"::1\"]",
+                "f.toml:7: key \"bind\": \"localhost\" is a name; write 127.0.0.1 or ::1; expected one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"-::1\"]",
                 "f.toml:10: key \"prefetch.enabled\": 1 is a whole number without quotes; expected true or false",
                 "f.toml:11: [server] is not known; expected [sidecar] or [sidecar.write_behind] or [sidecar.metrics] or [sidecar.prefetch]",
                 "f.toml:13: [sidecar.metrisc] is not known; did you mean [sidecar.metrics]?",
@@ -379,8 +379,10 @@ struct ConfigLoaderTests {
             (["enabled": "false"], "enabled"), (["bind": ""], "bind"), (["bind": "::1 ::1"], "bind"),
             (["upstream": "127.0.0.1:6379"], "upstream"), (["upstream": "localhost"], "upstream"),
             (["upstream": "localhost", "bind": "0.0.0.0"], "upstream"), (["read_timeout": "6s"], "link_timeout"),
-            (["bind": "0.0.0.0,127.0.0.1"], "bind"), (["bind": "::1,0:0:0:0:0:0:0:1"], "bind"),
-            (["upstream": "LOCALHOST"], "upstream"), (["upstream": "localhost", "bind": "::1"], "upstream"),
+            (["bind": "0.0.0.0,127.0.0.1"], "bind"), (["bind": "::1,-::1"], "bind"),
+            (["bind": "::1,0:0:0:0:0:0:0:1"], "bind"),
+            (["upstream": "LOCALHOST"], "upstream"), (["upstream": "[::1]:6379"], "upstream"),
+            (["upstream": "[::1]:9091"], "upstream"), (["upstream": "localhost", "bind": "::1"], "upstream"),
             (["upstream": "127.0.0.1:9091"], "upstream"), (["upstream": "[0:0::1]:6379", "bind": "::1"], "upstream"),
             (["upstream": "127.0.0.1:7000", "fresh_port": "7000"], "upstream"),
             (["upstream": "localhost:7000", "fresh_port": "7000", "bind": "0.0.0.0"], "upstream"),
@@ -396,7 +398,8 @@ struct ConfigLoaderTests {
             ["bind": "", "unix_socket": "/s"], ["port": "9091", "metrics.enabled": "false"],
             ["port": "0", "metrics.port": "0"],
             ["upstream": "127.0.0.1:6380"], ["upstream": "127.0.0.1:6379", "port": "6380"],
-            ["upstream": "10.0.0.1:6379"], ["bind": "0.0.0.0,::"], ["bind": "127.0.0.1,127.0.0.2"],
+            ["upstream": "10.0.0.1:6379"], ["bind": "0.0.0.0,::"], ["bind": "-0.0.0.0 -::"],
+            ["bind": "127.0.0.1,127.0.0.2"],
             ["upstream": "127.0.0.1:9091", "metrics.enabled": "false"],
             ["upstream": "127.0.0.1:7000", "fresh_port": "7001"],
         ] {
@@ -418,6 +421,19 @@ struct ConfigLoaderTests {
         let found = problems(loader(nil, ["upstream": "r", key: text]))
         #expect(found.count == 1 && found[0].hasPrefix("--set \(key): key \"\(key)\": "), "\(found)")
         #expect(found[0].contains("; expected "))
+    }
+
+    @Test(
+        "an address that is none says what to write",
+        arguments: [
+            ("bind", "*", "0.0.0.0 and ::"), ("bind", "-::*", "0.0.0.0 and ::"),
+            ("bind", "-localhost", "127.0.0.1 or ::1"),
+            ("bind", "--::1", "\"-::1\" is no"), ("metrics.bind", "-::1", "or \"*\" for all"),
+            ("metrics.bind", "localhost", "127.0.0.1 or ::1"),
+        ])
+    func addresses(_ key: String, _ text: String, _ sentence: String) {
+        let found = problems(loader(nil, ["upstream": "r", key: text]))
+        #expect(found.count == 1 && found[0].contains(sentence), "\(found)")
     }
 
     @Test("the password file is read, without its last line end")

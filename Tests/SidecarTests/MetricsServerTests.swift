@@ -182,11 +182,35 @@ struct MetricsServerTests {
         }
     }
 
-    @Test("it listens on IPv6")
+    @Test("it listens on IPv6", .enabled(if: hasV6, "this machine has no IPv6"))
     func v6() throws {
         let socket = try MetricsSocket(.init(enabled: true, bind: "::1", port: 0))
         defer { close(socket.fd) }
         #expect(socket.description.hasPrefix("[::1]:") && socket.description != "[::1]:0")
+    }
+
+    @Test(
+        "* is every address of both families, :: those of IPv6", .enabled(if: hasV6, "this machine has no IPv6"),
+        arguments: [("*", "*"), ("::", "[::]")])
+    func everywhere(_ bind: String, _ shown: String) throws {
+        let page = try MetricsSocket(.init(enabled: true, bind: bind, port: 0))
+        defer { close(page.fd) }
+        let port = try #require(UInt16(page.description.split(separator: ":").last ?? ""))
+        #expect(page.description == "\(shown):\(port)")
+        #expect(Self.connects("::1", port))
+        #expect(Self.connects("127.0.0.1", port) == (bind == "*"))
+    }
+
+    private static let hasV6 =
+        (try? MetricsSocket(.init(enabled: true, bind: "::1", port: 0))).map { close($0.fd) } != nil
+
+    private static func connects(_ host: String, _ port: UInt16) -> Bool {
+        guard let address = Resolver.numeric(UpstreamAddress(host: host, port: port)) else { return false }
+        let fd = socket(host.contains(":") ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(fd) }
+        return address.withUnsafeBytes {
+            Glibc.connect(fd, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count)) == 0
+        }
     }
 }
 

@@ -32,13 +32,13 @@ def review(uid="u1", inject="true", **request):
 
 
 @contextlib.contextmanager
-def webhook(*words):
+def webhook(*words, **named):
     """With a certificate of a folder; the folder and its authority are `folder` and `signer`."""
     with tempfile.TemporaryDirectory(prefix="ferrite-test-") as folder:
         signer = Authority(os.path.join(folder, "authority"))
         files = os.path.join(folder, "tls")
         signer.sign(files, f"DNS:localhost,IP:{HOST}")
-        with Webhook("--cert-dir", files, "--shutdown-delay", "0", *words, authority=signer.path) as hook:
+        with Webhook("--cert-dir", files, "--shutdown-delay", "0", *words, authority=signer.path, **named) as hook:
             hook.signer, hook.files = signer, files
             yield hook
 
@@ -58,6 +58,18 @@ def _(t):
         for decision, count in (("injected", 2), ("system-namespace", 1), ("bad-annotation", 1), ("host-network", 0)):
             expect(hook.metric(f'ferrite_webhook_reviews_total{{decision="{decision}"}}'), float(count), decision)
         expect(hook.metric("ferrite_webhook_review_duration_seconds_count"), 4.0)
+
+
+@test("webhook: both of its ports are on every address of both families", once=True)
+def _(t):
+    hosts = [HOST]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        hosts.append("::1")
+    with webhook(bind=None) as hook:
+        for host in hosts:
+            for port in (hook.port, hook.health_port):
+                socket.create_connection((host, port), timeout=5).close()
 
 
 @test("webhook: what is no review is refused with a status and a sentence, and nothing ends", once=True)

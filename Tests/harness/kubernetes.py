@@ -25,13 +25,14 @@ class Webhook(Process):
 
     name = "webhook"
 
-    def __init__(self, *words, authority=None, env=None):
+    def __init__(self, *words, authority=None, env=None, bind=HOST):
+        """bind: None for its own default."""
         self.port, self.health_port = free_port(), free_port()
         self.authority = authority
         folder = tempfile.mkdtemp(prefix="ferrite-test-")
         super().__init__([
-            ferritectl_binary(), "webhook", "--bind", HOST, "--port", str(self.port), "--health-port",
-            str(self.health_port), *words], folder=folder, env=env)
+            ferritectl_binary(), "webhook", "--port", str(self.port), "--health-port", str(self.health_port),
+            *(["--bind", bind] if bind else []), *words], folder=folder, env=env)
         self.wait_ready(lambda: self.health("/healthz")[0] == 200, 20.0)
 
     def health(self, path):

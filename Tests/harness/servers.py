@@ -269,12 +269,15 @@ class Sidecar(Process):
     name = "ferrite"
 
     def __init__(self, upstream, *options, network=None, port=None, metrics_port=None, unix=False, settings=None,
-                 env=None, wait=True, under=()):
+                 env=None, wait=True, under=(), bind=HOST):
+        """bind: None for the daemon's own default."""
         self.port = port or free_port()
         self.metrics_port = metrics_port or free_port()
         self.network = network or network_engines()[0]
-        arguments = [*under, ferrite_binary(), "--sidecar", "--upstream", spelled(upstream), "--bind", HOST,
-                     "--port", self.port, "--metrics-port", self.metrics_port, "--network", self.network]
+        arguments = [*under, ferrite_binary(), "--sidecar", "--upstream", spelled(upstream), "--port", self.port,
+                     "--metrics-port", self.metrics_port, "--network", self.network]
+        if bind:
+            arguments += ["--bind", bind]
         folder = tempfile.mkdtemp(prefix="ferrite-test-")
         self.unix_path = os.path.join(folder, "socket") if unix else None
         if unix:

@@ -14,6 +14,13 @@ struct InjectionStatus: Codable, Equatable, Sendable {
     var volume: Bool?
     /// The pod's own resources, before they have grown.
     var resources: JSON?
+    /// Lists that were there with nothing in them ([] or null), by `initContainers`, `volumes` or `CONTAINER/env`.
+    var empty: [String: JSON]?
+
+    /// Keeps what a list was before it gets its first element.
+    mutating func note(empty list: JSON?, as name: String) {
+        if let list { empty = (empty ?? [:]).merging([name: list]) { $1 } }
+    }
 
     /// JSON in one line, the same for the same status.
     var text: String {

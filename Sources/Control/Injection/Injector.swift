@@ -100,10 +100,11 @@ struct Injector: Sendable {
                 metricsPort: metricsPort, resources: resources.container,
                 podRunsAsRoot: context?["runAsUser"]?.integer == 0))
         var patch = Self.environment(request, pod: pod, status: &status, warnings: &warnings)
-        patch.append(Self.placement(of: container, isNative: request.isNative, pod: pod))
+        patch.append(Self.placement(of: container, isNative: request.isNative, pod: pod, status: &status))
         if let volume = SidecarVolume.make(request) {
             let hasOthers = pod["spec"]?["volumes"]?.elements.isEmpty == false
             status.volume = true
+            if !hasOthers { status.note(empty: pod["spec"]?["volumes"], as: "volumes") }
             patch.append(hasOthers ? .add(["spec", "volumes", "-"], volume) : .add(["spec", "volumes"], [volume]))
         }
         patch += resources.podChanges
@@ -123,9 +124,12 @@ struct Injector: Sendable {
 
     /// First of the init containers, or right behind a mesh's own sidecar, so that those behind it can use it; a plain one
     /// comes last, because the first container is what `kubectl logs` takes.
-    private static func placement(of container: JSON, isNative: Bool, pod: JSON) -> PatchOperation {
+    private static func placement(
+        of container: JSON, isNative: Bool, pod: JSON, status: inout InjectionStatus
+    ) -> PatchOperation {
         guard isNative else { return .add(["spec", "containers", "-"], container) }
         guard case .array(let others)? = pod["spec"]?["initContainers"], !others.isEmpty else {
+            status.note(empty: pod["spec"]?["initContainers"], as: "initContainers")
             return .add(["spec", "initContainers"], [container])
         }
         let mesh = others.lastIndex {
@@ -149,6 +153,7 @@ struct Injector: Sendable {
                 // In front, so that the container's own variables can refer to it.
                 patch.append(variables.isEmpty ? .add(place, [variable]) : .add(place / 0, variable))
                 status.env.append(name)
+                if variables.isEmpty { status.note(empty: container["env"], as: name + "/env") }
                 if container["envFrom"]?.elements.isEmpty == false {
                     warnings.append(
                         "container \(name) has variables from elsewhere (envFrom): a \(request.envName) among them does "

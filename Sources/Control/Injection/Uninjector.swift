@@ -34,7 +34,7 @@ enum Uninjector {
             let all = pod["spec"]?[list]?.elements ?? []
             let ours = all.indices.filter { all[$0]["name"]?.string == name }
             if ours.isEmpty { return [] }
-            if ours.count == all.count { return [.remove(["spec", list])] }
+            if ours.count == all.count { return [empty(["spec", list], as: list, status)] }
             return ours.reversed().map { .remove(["spec", list] / $0) }
         }
     }
@@ -49,9 +49,14 @@ enum Uninjector {
             if let before = status.replaced[name] {
                 patch.append(.replace(place / known, before))
             } else if status.env.contains(name) {
-                patch.append(variables.count == 1 ? .remove(place) : .remove(place / known))
+                patch.append(variables.count == 1 ? empty(place, as: name + "/env", status) : .remove(place / known))
             }
         }
         return patch
+    }
+
+    /// A list that has lost its last element is as it was before it got the first: gone, or there with nothing in it.
+    private static func empty(_ place: JSONPointer, as name: String, _ status: InjectionStatus) -> PatchOperation {
+        (status.empty?[name]).map { .replace(place, $0) } ?? .remove(place)
     }
 }

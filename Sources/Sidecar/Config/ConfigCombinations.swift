@@ -42,7 +42,7 @@ enum ConfigCombinations {
                 config.tls.keyFile.isEmpty ? ("tls_cert_file", "tls_key_file") : ("tls_key_file", "tls_cert_file")
             refuse(given, with: [missing], "is of no use without \(missing)", "both or none of the two")
         }
-        let bound = config.bind.compactMap { NumericAddress($0) }
+        let bound = config.bind.compactMap { ListenAddress($0)?.address }
         if Set(bound.map(\.text)).count < bound.count {
             refuse("bind", "names an address twice", "each address once")
         } else if let all = bound.first(where: \.isWildcard),
@@ -83,16 +83,18 @@ enum ConfigCombinations {
                 "username", with: ["password", "password_file"], "is given without a password",
                 "a password or password_file as well")
         }
-        if isHere(config.upstream, config.bind, config.port) {
+        let isEverywhere = config.metrics.bind == SidecarConfig.Metrics.everywhere
+        let page = [isEverywhere ? "::" : config.metrics.bind].compactMap { NumericAddress($0) }
+        if isHere(config.upstream, bound, config.port) {
             refuse(
                 "upstream", with: ["port", "bind"], "\(config.upstream) is where this sidecar itself would listen",
                 "the central server, or another port for the sidecar, e.g. --port 6380")
-        } else if isHere(config.upstream, config.bind, config.freshPort) {
+        } else if isHere(config.upstream, bound, config.freshPort) {
             refuse(
                 "upstream", with: ["fresh_port", "bind"],
                 "\(config.upstream) is where this sidecar itself would listen with fresh_port",
                 "the central server, or another fresh_port")
-        } else if config.metrics.enabled, isHere(config.upstream, [config.metrics.bind], config.metrics.port) {
+        } else if config.metrics.enabled, isHere(config.upstream, page, config.metrics.port) {
             refuse(
                 "upstream", with: ["metrics.port", "metrics.bind"],
                 "\(config.upstream) is where this sidecar's metrics page would listen",
@@ -114,11 +116,11 @@ enum ConfigCombinations {
     }
 
     /// Whether an upstream is a listener of this process, as far as that can be told without asking the resolver.
-    private static func isHere(_ upstream: UpstreamAddress, _ bind: [String], _ port: UInt16) -> Bool {
+    private static func isHere(_ upstream: UpstreamAddress, _ bound: [NumericAddress], _ port: UInt16) -> Bool {
         guard !upstream.host.isEmpty, port != 0, upstream.port == port else { return false }
         let address = NumericAddress(upstream.host)
         let isLocalhost = upstream.host.lowercased() == "localhost"
-        return bind.compactMap { NumericAddress($0) }.contains { listener in
+        return bound.contains { listener in
             if listener == address { return true }
             if isLocalhost, ["127.0.0.1", "::1"].contains(listener.text) { return true }
             return listener.isWildcard && (isLocalhost || address?.isLoopback == true)

@@ -218,10 +218,10 @@ extension ConfigKey {
             "bind", \.bind,
             .list(
                 name: "addresses",
-                expected: "one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"::1\"]",
-                check: mistakeInAddress),
+                expected: "one or several numeric addresses, e.g. \"127.0.0.1\" or [\"127.0.0.1\", \"-::1\"]",
+                check: mistakeInListenAddress),
             .listeners, flag: "--bind",
-            "Addresses to listen on: a list, or a text with blanks or commas between them. An empty list with unix_socket set: no TCP."
+            "Addresses to listen on: a list, or a text with blanks or commas between them. One with - in front is left out where the machine does not have it, as in Redis. An empty list with unix_socket set: no TCP."
         ),
         ConfigKey(
             "port", \.port, .number(0...65535, example: 6379), .listeners, flag: "--port",
@@ -289,9 +289,11 @@ extension ConfigKey {
             "Serve /metrics, /healthz, /readyz and /stats over HTTP."),
         ConfigKey(
             "metrics.bind", \.metrics.bind,
-            .text(name: "address", expected: "one numeric address, e.g. \"0.0.0.0\"", check: mistakeInAddress),
+            .text(
+                name: "address", expected: "one numeric address, or \"*\" for all",
+                check: { $0 == SidecarConfig.Metrics.everywhere ? nil : mistakeInAddress($0) }),
             .metrics,
-            "Address of the metrics page. All by default, because Prometheus comes from outside the pod; the page shows numbers and settings, never the data's keys, values or secrets; settings may spell keys (patterns of rules and prefetch, tracking_prefixes)."
+            "Address of the metrics page; \"*\" is every one, of IPv4 and IPv6: the default, because Prometheus comes from outside the pod; the page shows numbers and settings, never the data's keys, values or secrets; settings may spell keys (patterns of rules and prefetch, tracking_prefixes)."
         ),
         ConfigKey(
             "metrics.port", \.metrics.port, .number(0...65535, example: 9091), .metrics, flag: "--metrics-port",
@@ -353,6 +355,13 @@ extension ConfigKey {
         if NumericAddress(text) != nil { return nil }
         return text == "localhost"
             ? "\"localhost\" is a name; write 127.0.0.1 or ::1" : "\"\(text)\" is no numeric IPv4 or IPv6 address"
+    }
+
+    private static let mistakeInListenAddress: @Sendable (String) -> String? = { text in
+        if ListenAddress(text) != nil { return nil }
+        return ["*", "-*", "::*", "-::*"].contains(text)
+            ? "all addresses are written 0.0.0.0 and ::"
+            : mistakeInAddress(text.hasPrefix("-") ? String(text.dropFirst()) : text)
     }
 
     private static let mistakeInServerName: @Sendable (String) -> String? = { text in

@@ -28,3 +28,16 @@ struct NumericAddress: Sendable, Equatable {
     var isLoopback: Bool { text == "::1" || text.hasPrefix("127.") || text.hasPrefix("::ffff:127.") }
     var isWildcard: Bool { text == "0.0.0.0" || text == "::" }
 }
+
+/// One of the addresses in `bind`.
+struct ListenAddress: Sendable, Equatable {
+    let address: NumericAddress
+    /// Written "-::1", as in Redis: left out where the machine does not have it.
+    let isOptional: Bool
+
+    init?(_ text: String) {
+        isOptional = text.hasPrefix("-")
+        guard let address = NumericAddress(isOptional ? String(text.dropFirst()) : text) else { return nil }
+        self.address = address
+    }
+}

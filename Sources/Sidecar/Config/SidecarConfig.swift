@@ -71,8 +71,11 @@ struct SidecarConfig: Sendable, Equatable {
 
     struct Metrics: Sendable, Equatable {
         var enabled = true
-        /// Numeric address.
-        var bind = "0.0.0.0"
+        /// Every address of both families.
+        static let everywhere = "*"
+
+        /// Numeric address, or `everywhere`.
+        var bind = everywhere
         /// 0: the kernel's choice.
         var port: UInt16 = 9091
     }
@@ -107,8 +110,8 @@ struct SidecarConfig: Sendable, Equatable {
     var idleTimeoutMs: UInt64 = 0
     var drainTimeoutMs: UInt64 = 5_000
 
-    /// Numeric addresses. Empty when only the Unix socket is wanted.
-    var bind: [String] = ["127.0.0.1"]
+    /// Each a `ListenAddress`. Empty when only the Unix socket is wanted.
+    var bind: [String] = ["127.0.0.1", "-::1"]
     /// 0: the kernel's choice.
     var port: UInt16 = 6379
     /// Its clients are never answered from the cache; 0: there is none.

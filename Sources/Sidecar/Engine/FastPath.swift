@@ -133,6 +133,8 @@ struct Batch {
 /// A failure of the engine to start: a sentence with cause and remedy.
 struct EngineError: Error, CustomStringConvertible {
     let description: String
+    /// Of a listener: this machine does not have the address, or nothing of its family.
+    private(set) var isNoAddressOfOurs = false
 
     init(_ description: String) { self.description = description }
 
@@ -143,7 +145,9 @@ struct EngineError: Error, CustomStringConvertible {
     /// Of a listener: with what can be done about it.
     fileprivate init(_ error: fp_error?, while doing: String, ifTaken: String, else otherwise: String) {
         let what = EngineError(error, while: doing).description
-        description = what + "; " + (what.hasSuffix(String(cString: strerror(EADDRINUSE))) ? ifTaken : otherwise)
+        func failed(by code: Int32) -> Bool { what.hasSuffix(String(cString: strerror(code))) }
+        description = what + "; " + (failed(by: EADDRINUSE) ? ifTaken : otherwise)
+        isNoAddressOfOurs = failed(by: EADDRNOTAVAIL) || failed(by: EAFNOSUPPORT)
     }
 }
 

@@ -336,13 +336,9 @@ private final class LoopStart: Sendable {
         } catch {
             throw EngineError(error.description)
         }
-        for address in config.bind {
-            let port = try engine.listen(address: address, port: config.port)
-            facts.bound.append(UpstreamAddress(host: address, port: port).description)
-        }
-        for address in config.bind where config.freshPort != 0 {
-            let port = try engine.listen(address: address, port: config.freshPort, isFresh: true)
-            facts.bound.append(UpstreamAddress(host: address, port: port).description + " (fresh)")
+        facts.bound = try listen(on: config.port).map(\.description)
+        if config.freshPort != 0 {
+            facts.bound += try listen(on: config.freshPort, isFresh: true).map { $0.description + " (fresh)" }
         }
         if !config.unixSocket.isEmpty {
             try engine.listen(unixSocket: config.unixSocket)
@@ -355,6 +351,23 @@ private final class LoopStart: Sendable {
                 config.network == .auto ? "auto: a probe succeeded" : "network = \(config.network.rawValue)"
         }
         return facts
+    }
+
+    /// On each address of `bind` that this machine has; port 0 is the kernel's choice for the first, and the same for all.
+    private func listen(on port: UInt16, isFresh: Bool = false) throws(EngineError) -> [UpstreamAddress] {
+        var bound: [UpstreamAddress] = []
+        var missing: EngineError?
+        for case let one? in config.bind.map({ ListenAddress($0) }) {
+            do throws(EngineError) {
+                let port = try engine.listen(
+                    address: one.address.text, port: bound.first?.port ?? port, isFresh: isFresh)
+                bound.append(UpstreamAddress(host: one.address.text, port: port))
+            } catch  where one.isOptional && error.isNoAddressOfOurs {
+                missing = error
+            }
+        }
+        if bound.isEmpty, config.unixSocket.isEmpty, let missing { throw missing }
+        return bound
     }
 
     private func serve(_ facts: Facts, _ handle: LoopHandle) {
