@@ -1436,6 +1436,15 @@ TEST("each command is counted once, by how it was answered, and timed: in its tu
     EXPECT(counted(world, COMMAND_ID_MULTI, FP_OUTCOME_ERROR) == 1 && at_once[FP_OUTCOME_ERROR] == 1);
     ask(world, &world->b, "PING\r\n");
     EXPECT(at_once[FP_OUTCOME_LOCAL] == 1);
+    /* What the cache is not asked is no hit: GET, and each key of MGET. */
+    uint64_t misses = stats->keyspace_misses;
+    world->a.lane = FP_LANE_PINNED;
+    world->serve.event_count = 0;
+    ask(world, &world->a, "GET plain\r\n");
+    ask(world, &world->a, "MGET plain other\r\n");
+    ask(world, &world->a, "STRLEN plain\r\n");
+    answer(world, event_at(world, 0)->ticket, "$1\r\n1\r\n");
+    EXPECT(counted(world, COMMAND_ID_GET, FP_OUTCOME_PINNED) == 1 && stats->keyspace_misses == misses + 3);
     world_end(world);
 }
 

@@ -36,7 +36,7 @@ struct AdmissionReviewTests {
         #expect(decision == "injected" && response["uid"] == "u1" && response["allowed"] == true)
         #expect(response["patchType"] == "JSONPatch" && response["warnings"] == nil)
         let patch = try #require(response["patch"]?.string.flatMap { Data(base64Encoded: $0) })
-        let operations = try JSONDecoder().decode([JSON].self, from: patch)
+        let operations = try JSONReader.read(patch).elements
         #expect(operations.contains { $0["path"] == "/spec/initContainers" && $0["op"] == "add" })
     }
 

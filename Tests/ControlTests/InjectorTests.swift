@@ -16,7 +16,7 @@ private enum Fixtures {
     }
 
     static func json(_ path: String) throws -> JSON {
-        try JSONDecoder().decode(JSON.self, from: Data(contentsOf: folder.appending(path: path)))
+        try JSONReader.read(Data(contentsOf: folder.appending(path: path)))
     }
 
     static func text(_ json: JSON) throws -> String {

@@ -168,6 +168,32 @@ def _(t):
             expect(response(older), "HTTP/1.1 200 OK", "one that had asked before")
 
 
+@test("webhook: a body of arrays within arrays is refused at once, and a wide one is read", once=True)
+def _(t):
+    with webhook() as hook, connect(hook) as link:
+        def ask(x):
+            body = json.dumps(review())[:-1].encode() + b',"x":' + x + b"}"
+            link.sendall(b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            return response(link)
+        deep = b"[" * 480 + b"]" * 480
+        expect(ask(b"[" + b",".join([deep] * 2_000) + b"]"), "HTTP/1.1 400 Bad Request")
+        shallow = b"[" * 100 + b"]" * 100
+        expect(ask(b"[" + b",".join([shallow] * 10_000) + b"]"), "HTTP/1.1 200 OK")
+
+
+@test("webhook: those that do not get on with what they ask do not keep the API server out", once=True)
+def _(t):
+    with webhook() as hook, contextlib.ExitStack() as stack:
+        half = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n{"
+        for _ in range(260):
+            with contextlib.suppress(OSError):
+                stack.enter_context(connect(hook)).sendall(half)
+        time.sleep(1.1)
+        for _ in range(3):
+            expect(hook.decide(review())[0]["allowed"], True)
+
+
 @test("webhook: who asks and does not read, and bodies that never end, cost it little memory", once=True)
 def _(t):
     def resident():
@@ -239,6 +265,23 @@ def _(t):
                 (("--cert-dir", folder, "--port", "x"), 64, "--port")):
             got = start(*words)
             expect_true(got[0] == code and said in got[1], f"{words}: {got}")
+        with tempfile.TemporaryDirectory(prefix="ferrite-test-") as other:
+            Authority(other).sign(other, f"DNS:localhost,IP:{HOST}")
+            files = {}
+            for name in ("tls.crt", "tls.key"):
+                with open(os.path.join(other, name), encoding="ascii") as file:
+                    files[name] = file.read()
+        Authority(folder).sign(folder, f"DNS:localhost,IP:{HOST}")
+        encrypted = subprocess.run(["openssl", "pkcs8", "-topk8", "-in", f"{folder}/tls.key", "-passout", "pass:secret"],
+                                   capture_output=True, text=True, check=True).stdout
+        for name, text, said in (("tls.key", files["tls.key"], "tls.key does not belong to the first certificate"),
+                                 ("tls.key", encrypted, "tls.key is encrypted"),
+                                 ("tls.key", "", "tls.key is no private key"),
+                                 ("tls.crt", "no certificate", "tls.crt is no certificate")):
+            with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+                file.write(text)
+            got = start("--cert-dir", folder)
+            expect_true(got[0] == 69 and said in got[1], f"{said}: {got}")
     with webhook() as hook:
         got = start("--cert-dir", hook.files, "--port", str(hook.port), "--health-port", "0")
         expect_true(got[0] == 69 and str(hook.port) in got[1] and "in use" in got[1], got)

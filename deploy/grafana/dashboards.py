@@ -116,6 +116,7 @@ SELECT = 'namespace=~"$namespace",pod=~"$pod",job=~"$job",instance=~"$instance"'
 # Of who is not scraped by Kubernetes' discovery there is neither: All.
 PODS = 'namespace=~"$namespace",pod=~"$pod"'
 HITS, MISSES = "ferrite_keyspace_hits_total", "ferrite_keyspace_misses_total"
+JOINED = "ferrite_sidecar_flights_joined_total"
 COMMANDS, DURATION = "ferrite_sidecar_commands_total", "ferrite_command_duration_seconds"
 YES_NO = {0: ("no", "red"), 1: ("yes", "green")}
 
@@ -141,7 +142,7 @@ def traffic():
         Panel("Answered with an error", (rate(COMMANDS, 'outcome="error"', by="family"), "{{family}}"), unit="ops",
               least=0, width=width, note="Whoever gave it: the upstream, or the sidecar."),
         Panel("Hit ratio", (hit_ratio(), "all reads"), unit="percentunit", least=0, most=1, width=width,
-              note="Reads of keys that were answered from memory."),
+              note="Keys read with GET and MGET that were answered from memory, of all, whichever way they went."),
         Panel("Latency of hits", *((quantile(share, DURATION, 'outcome="hit"'), name) for share, name in
                                    ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))), unit="s", least=0, width=width),
         Panel("Latency by outcome, p99", (quantile(0.99, DURATION, by="outcome,le"), "{{outcome}}"), unit="s", least=0,
@@ -268,8 +269,8 @@ def fleet():
                 Panel("Sidecars", (total("ferrite_sidecar_info", function="count"), ""), kind="stat", width=4,
                       height=4),
                 Panel("Hit ratio", (hit_ratio(), ""), kind="stat", unit="percentunit", width=4, height=4),
-                Panel("Reads taken off the upstream", (rate(HITS), ""), kind="stat", unit="ops", width=4,
-                      height=4),
+                Panel("Reads taken off the upstream", (f"{rate(HITS)} + {rate(JOINED)}", ""), kind="stat", unit="ops",
+                      width=4, height=4),
                 Panel("Without upstream", (f"{total('ferrite_sidecar_upstream_up', function='count')} - "
                                            f"{total('ferrite_sidecar_upstream_up')}", ""), kind="stat", width=4,
                                            height=4),
@@ -281,8 +282,9 @@ def fleet():
             ]),
             ("Traffic", traffic()),
             ("Upstream", [
-                Panel("Reads: from memory, and upstream", (rate(HITS), "taken off the upstream"),
-                      (rate(MISSES), "asked upstream"), unit="ops", stack=True, least=0, width=6),
+                Panel("Reads: from memory, and upstream", (rate(HITS), "from memory"),
+                      (rate(JOINED), "shared a fetch"), (f"{rate(MISSES)} - {rate(JOINED)}", "asked upstream"),
+                      unit="ops", stack=True, least=0, width=6),
                 Panel("Bytes from the upstream", (rate("ferrite_sidecar_upstream_bytes_received_total", by="job"),
                                                   "{{job}}"), unit="Bps", least=0, width=6),
                 Panel("States", (total("ferrite_sidecar_upstream_state", by="state"), "{{state}}"), stack=True,

@@ -201,6 +201,7 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
         return DISPATCH_CLOSE;
     }
     send_event(serve, session, slot, kind, command, raw, length);
+    if (command && command->kind == COMMAND_READ) serve->stats.keyspace_misses += serve->args.count - 1;
     if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);
     return DISPATCH_DONE;
 }

@@ -1,7 +1,8 @@
 import Foundation
+import OrderedCollections
 
 /// What was done to a pod, kept in its annotation so that it can be undone.
-struct InjectionStatus: Codable, Equatable, Sendable {
+struct InjectionStatus: Encodable, Equatable, Sendable {
     var version = Version.current
     var envName = ""
     /// Containers that were given the variable.
@@ -31,9 +32,25 @@ struct InjectionStatus: Codable, Equatable, Sendable {
 
     /// nil where the text is not one that was written here.
     init?(text: String) {
-        guard let status = try? JSONDecoder().decode(InjectionStatus.self, from: Data(text.utf8)) else { return nil }
-        self = status
+        guard let status = try? JSONReader.read(text.utf8), let version = status["version"]?.string,
+            let envName = status["envName"]?.string
+        else { return nil }
+        self.version = version
+        self.envName = envName
+        env = status["env"]?.strings ?? []
+        replaced = status["replaced"]?.members ?? [:]
+        annotations = status["annotations"]?.strings ?? []
+        volume = status["volume"]?.bool
+        resources = status["resources"]
+        empty = status["empty"]?.members
     }
 
     init() {}
+}
+
+extension JSON {
+    fileprivate var strings: [String] { elements.compactMap(\.string) }
+    fileprivate var members: [String: JSON]? {
+        object.map { members in Dictionary(members.elements.map { ($0.key, $0.value) }) { $1 } }
+    }
 }

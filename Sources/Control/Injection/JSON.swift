@@ -39,37 +39,12 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
     }
 }
 
-extension JSON: Codable {
+extension JSON: Encodable {
     private struct MemberName: CodingKey {
         var stringValue: String
         var intValue: Int? { nil }
         init(stringValue: String) { self.stringValue = stringValue }
         init?(intValue: Int) { nil }
-    }
-
-    /// What is most frequent in a manifest is tried first: each form that it is not costs an error.
-    init(from decoder: any Decoder) throws {
-        let value = try decoder.singleValueContainer()
-        if let text = try? value.decode(String.self) {
-            self = .string(text)
-        } else if let members = try? decoder.container(keyedBy: MemberName.self) {
-            // Foundation keeps no order, so a fixed one is given.
-            let keys = members.allKeys.sorted { $0.stringValue < $1.stringValue }
-            self = .object(
-                OrderedDictionary(
-                    try keys.map { ($0.stringValue, try members.decode(JSON.self, forKey: $0)) },
-                    uniquingKeysWith: { _, last in last }))
-        } else if let number = try? value.decode(Int64.self) {
-            self = .integer(number)
-        } else if value.decodeNil() {
-            self = .null
-        } else if let flag = try? value.decode(Bool.self) {
-            self = .bool(flag)
-        } else if let number = try? value.decode(Double.self) {
-            self = .number(number)
-        } else {
-            self = .array(try value.decode([JSON].self))
-        }
     }
 
     func encode(to encoder: any Encoder) throws {

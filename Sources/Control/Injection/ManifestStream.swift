@@ -55,7 +55,7 @@ struct ManifestStream {
 
     private static func document(_ text: String, line: Int) throws(Malformed) -> Document {
         if text.first(where: { !$0.isWhitespace }) == "{",
-            let json = try? JSONDecoder().decode(JSON.self, from: Data(text.utf8))
+            let json = try? JSONReader.read(text.utf8)
         {
             return Document(text: text, object: json.node, isJSON: true, line: line)
         }

@@ -17,8 +17,11 @@ struct AdmissionReview: Sendable {
     static let otherDecisions = ["not-a-pod", "not-created"]
 
     func answer(_ body: Data) -> Answer {
-        guard let review = try? JSONDecoder().decode(JSON.self, from: body) else {
-            return .malformed("the body is no JSON")
+        let review: JSON
+        do throws(JSONReader.Failure) {
+            review = try JSONReader.read(body)
+        } catch {
+            return .malformed("the body is no JSON that is taken here: \(error)")
         }
         guard review["kind"]?.string == "AdmissionReview", review["apiVersion"]?.string == "admission.k8s.io/v1" else {
             return .malformed("expected kind AdmissionReview of admission.k8s.io/v1")

@@ -118,7 +118,11 @@ private final class OpenConnections: Sendable {
     private struct Entry {
         var channel: any Channel
         var state = State.fresh
+        var since = NIODeadline.now()
     }
+
+    /// An API server sends what it asks at once. Who does not may be closed for another after this.
+    private static let patience = TimeAmount.seconds(1)
 
     let isDraining = Atomic<Bool>(false)
     private let entries = Mutex<[Entry]>([])
@@ -127,14 +131,18 @@ private final class OpenConnections: Sendable {
     var count: Int { entries.withLock { $0.count } }
 
     /// When there are too many one goes, the oldest of those that have never asked, or else that ask nothing now: those
-    /// that only stay open must not keep the API server out. When all are asking it is the new one.
+    /// that only stay open must not keep the API server out. When all are asking it is the one that has been at it for
+    /// longest; or the new one, when all have only begun.
     func enter(_ channel: any Channel) {
         let surplus: (any Channel)? = entries.withLock { entries in
             entries.append(Entry(channel: channel))
             guard entries.count > Self.max else { return nil }
             let others = entries.indices.dropLast()
             let least = others.min { entries[$0].state < entries[$1].state } ?? 0
-            return entries[least].state == .asking ? channel : entries.remove(at: least).channel
+            if entries[least].state < .asking { return entries.remove(at: least).channel }
+            let longest = others.min { entries[$0].since < entries[$1].since } ?? 0
+            let isSlow = NIODeadline.now() - entries[longest].since > Self.patience
+            return entries.remove(at: isSlow ? longest : entries.count - 1).channel
         }
         surplus?.close(promise: nil)
     }
@@ -143,7 +151,9 @@ private final class OpenConnections: Sendable {
 
     func note(_ channel: any Channel, _ state: State) {
         entries.withLock { entries in
-            if let index = entries.firstIndex(where: { $0.channel === channel }) { entries[index].state = state }
+            guard let index = entries.firstIndex(where: { $0.channel === channel }) else { return }
+            entries[index].state = state
+            entries[index].since = .now()
         }
     }
 

@@ -98,7 +98,7 @@ struct KubernetesAPI: Sendable {
         } onCancel: {
             promise.fail(CancellationError())
         }
-        return Reply(status: status, body: (try? JSONDecoder().decode(JSON.self, from: Data(buffer: answer))) ?? .null)
+        return Reply(status: status, body: (try? JSONReader.read(answer.readableBytesView)) ?? .null)
     }
 
     private func file(_ name: String) throws(Failure) -> String {

@@ -34,14 +34,20 @@ final class ServingCertificate: Sendable {
     func load(_ pem: PEMPair) throws -> Bool {
         if state.withLock({ $0.pem == pem }) { return false }
         do {
-            let chain = try NIOSSLCertificate.fromPEMBytes(Array(pem.certificate.utf8))
-            guard let leaf = chain.first else { throw Failure(description: "there is no certificate in it") }
-            let key = try NIOSSLPrivateKey(bytes: Array(pem.key.utf8), format: .pem)
+            let chain = try Self.said("tls.crt is no certificate in PEM") {
+                try NIOSSLCertificate.fromPEMBytes(Array(pem.certificate.utf8))
+            }
+            guard let leaf = chain.first else { throw Failure(description: "there is no certificate in tls.crt") }
+            let isEncrypted = pem.key.contains("ENCRYPTED")
+            let noKey = isEncrypted ? "tls.key is encrypted, and nobody is asked" : "tls.key is no private key in PEM"
+            let key = try Self.said(noKey) { try NIOSSLPrivateKey(bytes: Array(pem.key.utf8), format: .pem) }
             var configuration = TLSConfiguration.makeServerConfiguration(
                 certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
             configuration.minimumTLSVersion = .tlsv12
             configuration.applicationProtocols = ["http/1.1"]
-            let context = try NIOSSLContext(configuration: configuration)
+            let context = try Self.said("tls.key does not belong to the first certificate of tls.crt") {
+                try NIOSSLContext(configuration: configuration)
+            }
             state.withLock { $0 = State(context: context, pem: pem) }
             metrics.certificateLoaded(notAfter: Date(timeIntervalSince1970: Double(leaf.notValidAfter)))
             return true
@@ -49,6 +55,11 @@ final class ServingCertificate: Sendable {
             metrics.certificateFailed()
             throw error
         }
+    }
+
+    /// BoringSSL's own words say nothing to who has laid the files there.
+    private static func said<Value>(_ sentence: String, _ body: () throws -> Value) throws -> Value {
+        do { return try body() } catch { throw Failure(description: sentence) }
     }
 }
 
