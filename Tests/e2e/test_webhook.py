@@ -272,8 +272,8 @@ def _(t):
                 with open(os.path.join(other, name), encoding="ascii") as file:
                     files[name] = file.read()
         Authority(folder).sign(folder, f"DNS:localhost,IP:{HOST}")
-        encrypted = subprocess.run(["openssl", "pkcs8", "-topk8", "-in", f"{folder}/tls.key", "-passout", "pass:secret"],
-                                   capture_output=True, text=True, check=True).stdout
+        lock = ["openssl", "pkcs8", "-topk8", "-in", f"{folder}/tls.key", "-passout", "pass:secret"]
+        encrypted = subprocess.run(lock, capture_output=True, text=True, check=True).stdout
         for name, text, said in (("tls.key", files["tls.key"], "tls.key does not belong to the first certificate"),
                                  ("tls.key", encrypted, "tls.key is encrypted"),
                                  ("tls.key", "", "tls.key is no private key"),

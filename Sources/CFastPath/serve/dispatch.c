@@ -200,8 +200,8 @@ static enum dispatched travel(struct serve *serve, struct session *session, fp_l
         session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
-    send_event(serve, session, slot, kind, command, raw, length);
     if (command && command->kind == COMMAND_READ) serve->stats.keyspace_misses += serve->args.count - 1;
+    send_event(serve, session, slot, kind, command, raw, length);
     if (lane == FP_LANE_TRACKED && command && leaves_strings(command)) fetch_behind(serve, command);
     return DISPATCH_DONE;
 }
