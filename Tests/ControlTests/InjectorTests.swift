@@ -139,6 +139,34 @@ struct InjectorTests {
         }
     }
 
+    @Test("A pod whose affinity keeps it from every Linux node gets none")
+    func affinity() {
+        func decision(_ terms: [[(String, String, [JSON])]]) -> String {
+            let selector = terms.map { expressions -> JSON in
+                let all = expressions.map { key, operation, values -> JSON in
+                    ["key": .string(key), "operator": .string(operation), "values": .array(values)]
+                }
+                return ["matchExpressions": .array(all)]
+            }
+            let required: JSON = ["nodeSelectorTerms": .array(selector)]
+            let spec: JSON = [
+                "containers": [["name": "app"]],
+                "affinity": ["nodeAffinity": ["requiredDuringSchedulingIgnoredDuringExecution": required]],
+            ]
+            return injector.decide(pod: pod(["ferrite.io/sidecar-inject": "true"], spec), namespace: nil).name
+        }
+        let system = "kubernetes.io/os"
+        let isWindows = (system, "In", ["windows"] as [JSON])
+        let isARM = ("kubernetes.io/arch", "In", ["arm64"] as [JSON])
+        #expect(decision([[isWindows]]) == "windows")
+        #expect(decision([[isARM, isWindows], [("beta.kubernetes.io/os", "NotIn", ["linux"])]]) == "windows")
+        #expect(decision([]) == "injected")
+        #expect(decision([[isWindows], [isARM]]) == "injected")
+        #expect(decision([[(system, "In", ["windows", "linux"])]]) == "injected")
+        #expect(decision([[(system, "NotIn", ["windows"])]]) == "injected")
+        #expect(decision([[(system, "Exists", [])]]) == "injected")
+    }
+
     @Test("A value that is no good is denied in a sentence that names the annotation and a good one")
     func denied() {
         let bad: [(String, [String])] = [

@@ -71,12 +71,31 @@ struct Injector: Sendable {
         if pod["metadata"]?["annotations"]?["kubernetes.io/config.mirror"] != nil { return .mirrorPod }
         if let namespace, systemNamespaces.contains(namespace) { return .systemNamespace }
         if spec?["hostNetwork"]?.bool == true { return .hostNetwork }
-        let selector = spec?["nodeSelector"]
-        let systems = [spec?["os"]?["name"], selector?["kubernetes.io/os"], selector?["beta.kubernetes.io/os"]]
-        if systems.contains("windows") {
-            return .windows
-        }
+        if isForOthersThanLinux(spec) { return .windows }
         return containers.isEmpty ? .noContainers : nil
+    }
+
+    private static func isForOthersThanLinux(_ spec: JSON?) -> Bool {
+        let selector = spec?["nodeSelector"]
+        if [spec?["os"]?["name"], selector?["kubernetes.io/os"], selector?["beta.kubernetes.io/os"]].contains("windows")
+        {
+            return true
+        }
+        let required = spec?["affinity"]?["nodeAffinity"]?["requiredDuringSchedulingIgnoredDuringExecution"]
+        // One term is enough for a node, and each of its expressions must hold.
+        let terms = required?["nodeSelectorTerms"]?.elements ?? []
+        return !terms.isEmpty
+            && terms.allSatisfy { ($0["matchExpressions"]?.elements ?? []).contains(where: excludesLinux) }
+    }
+
+    private static func excludesLinux(_ expression: JSON) -> Bool {
+        guard ["kubernetes.io/os", "beta.kubernetes.io/os"].contains(expression["key"]?.string) else { return false }
+        let hasLinux = expression["values"]?.elements.contains("linux") ?? false
+        switch expression["operator"]?.string {
+        case "In": return !hasLinux
+        case "NotIn": return hasLinux
+        default: return false
+        }
     }
 
     private func inject(_ request: SidecarRequest, into pod: JSON, metricsPort: Int) -> Decision {
