@@ -167,6 +167,31 @@ struct InjectorTests {
         #expect(decision([[(system, "Exists", [])]]) == "injected")
     }
 
+    @Test("A limit of the pod as a whole is its request only where no container has one, as the API server has it")
+    func podLevelRequests() throws {
+        /// What ours requests of CPU, and what the pod as a whole does after its defaulting.
+        func cpu(_ limits: JSON, _ containers: JSON, start: JSON = []) throws -> (ours: String?, guaranteed: Bool) {
+            let before = pod(
+                ["ferrite.io/sidecar-inject": "true"],
+                ["resources": ["limits": limits], "containers": containers, "initContainers": start])
+            guard case .injected(let patch, _) = injector.decide(pod: before, namespace: nil) else {
+                return (nil, false)
+            }
+            let ours = try apply(patch, to: before)["spec"]?["initContainers"]?.elements[0]["resources"]
+            return (ours?["requests"]?["cpu"]?.string, ours?["limits"]?["cpu"] != nil)
+        }
+        func app(_ requests: JSON) -> JSON { ["name": "app", "resources": ["requests": requests]] }
+        let limits: JSON = ["cpu": "1", "memory": "1Gi"]
+        #expect(try cpu(limits, [app([:])]) == ("500m", true))
+        #expect(try cpu(limits, [app(["cpu": "100m"])]) == ("100m", false))
+        #expect(try cpu(limits, [app([:])], start: [app(["memory": "1Mi"])]) == ("100m", false))
+        #expect(try cpu(limits, [app(["cpu": "600m"]), app(["cpu": "400m"])]) == ("500m", true))
+        let sidecar: JSON = ["name": "s", "restartPolicy": "Always", "resources": ["limits": ["cpu": "400m"]]]
+        #expect(try cpu(limits, [app([:])], start: [sidecar, app(["cpu": "600m"])]) == ("500m", true))
+        #expect(try cpu(limits, [app(["cpu": "600m"])], start: [sidecar]) == ("500m", true))
+        #expect(try cpu(limits, [app(["cpu": "600m"])], start: [app(["cpu": "400m"])]) == ("100m", false))
+    }
+
     @Test("A value that is no good is denied in a sentence that names the annotation and a good one")
     func denied() {
         let bad: [(String, [String])] = [
