@@ -201,17 +201,29 @@ struct InjectorTests {
                 [
                     "", "redis", "redis:", ":6379", "redis:0", "redis:65536", "a b:1", "[::1]", "redis://r:1",
                     "r:6379 --x", "[....]:1", "[1:2]:1", "rediss://", "rediss://r", "rediss://u@r:1", "REDISS://r:1",
-                    "-x:6379",
+                    "-x:6379", "h..x:1", "a-:1", "a.-b:1", ".:1", "h..:1", "999.1.1.1:6379", "127.1:6379", "1:1",
+                    "0x7f000001:1", "10.0.0.01:1", "1.2.3.4.:1", "é:1", String(repeating: "l", count: 64) + ":1",
                 ]
             ),
             ("mode", ["", "write", "Read-Through"]), ("eviction", ["lru,lfu", "none"]),
             ("ttl", ["", "0", "5 weeks", "-1s", "1.2345s", ".5s", "5.", "1000000h"]),
             ("prefetch", ["", " , ", "a\nb"]),
             ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k", "s/.", "s/..k"]),
-            ("tls-ca-secret", ["", "/ca.crt", "A", "s/.."]), ("tls-secret", ["", "s/k", "S"]),
-            ("tls-server-name", ["", "a b", "a:b/c", ".a", "-a"]),
+            ("password-secret", ["a..b", "a.-b", "a-", "a./k", "s/k k", "s/ü", "a_b"]),
+            ("tls-ca-secret", ["", "/ca.crt", "A", "s/.."]), ("tls-secret", ["", "s/k", "S", "a..b"]),
+            ("tls-server-name", ["", "a b", "a:b/c", ".a", "-a", "a..b", "1.2.3"]),
             ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]),
             ("image", ["", "a b", "a\u{0}b", "-x", "UPPER:x", "a:b:c", "a//b", "a/", "a:", "r.io/B", "a@b"]),
+            (
+                "image",
+                ["a@:", "repo:-x", "x:" + String(repeating: "t", count: 129), "x@sha256:zz", "x:.a", "a..b", "a.-b"]
+            ),
+            ("image", ["a___b", "a_", ".a", "r..io/a", "-r.io/a", "r.io:/a", "r.io:x/a", "[::1/a", "[]/a", "LOCAL/x"]),
+            (
+                "image",
+                ["x@sha256:" + String(repeating: "A", count: 64), "x@sha512:" + String(repeating: "a", count: 64)]
+            ),
+            ("image", [String(repeating: "a", count: 256), "a@sha256:" + String(repeating: "a", count: 65)]),
             ("port", ["", "0", "65536", "+1", "6379a", "٣"]), ("metrics-port", ["-1"]), ("log-level", ["loud"]),
             ("seccomp", ["", "/etc/x", "../x", "a//b"]), ("env", ["", "1A", "A-B", "A=B"]), ("env-override", ["yes"]),
             ("native", ["", "True"]), ("inject", ["yes", ""]),
@@ -243,6 +255,29 @@ struct InjectorTests {
         for (place, value) in quoted where place % 2 == 1 {
             var request = SidecarRequest(defaults: InjectionDefaults())
             #expect(annotation.apply(String(value), &request), "\(suffix): \(value)")
+        }
+    }
+
+    @Test("By its grammar a good image, host or Secret is taken")
+    func forms() throws {
+        let digest = "sha256:" + String(repeating: "0f", count: 32)
+        let good: [String: [String]] = [
+            "image": [
+                "x", "a/b:1", "a__b/c--d.e_f", "r.io/a", "R.io/a:_1.x-Y", "localhost/a", "localhost:5000/a",
+                "r:5000/a@\(digest)",
+                "[::1]:5000/x:1", "[fd00::1]/x", "r-1.io/a:1@\(digest)", "x:" + String(repeating: "t", count: 128),
+            ],
+            "upstream": [
+                "redis:1", "a.b.svc.cluster.local.:6379", "_a._b-c:1", "10.0.0.1:1", "1a.2b:1", "a.1b:1", "a1.:1",
+                String(repeating: "l", count: 63) + ":1",
+            ],
+            "password-secret": ["a", "a.b-c.d/k", "1.2/_.-K", "a/.k", String(repeating: "a", count: 253)],
+        ]
+        for (suffix, values) in good {
+            for value in values {
+                var request = SidecarRequest(defaults: InjectionDefaults())
+                #expect(SidecarAnnotation.named(suffix)?.apply(value, &request) == true, "\(suffix): \(value)")
+            }
         }
     }
 
@@ -288,9 +323,14 @@ struct InjectorTests {
         #expect(password.count == 1 && !password[0].contains("s3cret") && password[0].contains("password-secret"))
         for upstream in [
             "localhost:6379", "LOCALHOST:6379", "127.0.0.1:6379", "[::1]:6379", "0.0.0.0:6379",
-            "rediss://localhost:6379",
+            "rediss://localhost:6379", "localhost.:6379", "127.0.0.1:06379", "[0:0::1]:6379", "[::ffff:127.0.0.1]:6379",
+            "[::]:6379", "[::FFFF:0:0]:6379",
         ] {
-            #expect(sentences(["ferrite.io/sidecar-upstream": upstream]).0 == "bad-annotation")
+            let told = sentences(["ferrite.io/sidecar-upstream": upstream]).1
+            #expect(told.count == 1 && told[0].contains("the sidecar itself"), "\(upstream): \(told)")
+        }
+        for upstream in ["localhost:6380", "127.0.0.2:6379", "[::2]:6379", "[1::1]:6379", "localhost.example:6379"] {
+            #expect(sentences(["ferrite.io/sidecar-upstream": upstream]).0 == "injected", "\(upstream)")
         }
         let probed: JSON = ["containers": [["name": "a", "readinessProbe": ["tcpSocket": ["port": 6379]]]]]
         #expect(sentences([:], probed).0 == "port-clash")
