@@ -70,7 +70,7 @@ struct InjectorTests {
         guard case .injected(let patch, _) = injector.decide(pod: pod, namespace: nil) else { return }
         let injected = try apply(patch, to: pod)
         #expect(injector.decide(pod: injected, namespace: nil) == .skipped(.alreadyInjected))
-        guard case .removed(let back) = Uninjector.decide(pod: injected) else {
+        guard case .removed(let back, _) = Uninjector.decide(pod: injected) else {
             Issue.record("nothing to take out")
             return
         }
@@ -99,11 +99,145 @@ struct InjectorTests {
         var containers = try #require(injected["spec"]?["containers"]?.elements)
         containers.swapAt(0, 2)
         let shuffled = try apply([.replace(["spec", "containers"], .array(containers))], to: injected)
-        guard case .removed(let back) = Uninjector.decide(pod: shuffled) else {
+        guard case .removed(let back, _) = Uninjector.decide(pod: shuffled) else {
             Issue.record("not taken out")
             return
         }
         #expect(try apply(back, to: shuffled)["spec"]?["containers"] == .array([helper, ["name": "app"]]))
+    }
+
+    /// What uninject makes of an injected pod that was changed in between, and what it says.
+    private func back(
+        _ before: JSON, changed change: [PatchOperation]
+    ) throws -> (injected: JSON, pod: JSON, warnings: [String]) {
+        guard case .injected(let patch, _) = injector.decide(pod: before, namespace: nil) else {
+            Issue.record("not injected")
+            return (before, before, [])
+        }
+        let injected = try apply(patch, to: before)
+        let changed = try apply(change, to: injected)
+        guard case .removed(let back, let warnings) = Uninjector.decide(pod: changed) else {
+            Issue.record("not taken out")
+            return (injected, changed, [])
+        }
+        return (injected, try apply(back, to: changed), warnings)
+    }
+
+    @Test("What has been changed since inject added it stays, and is told")
+    func changedSince() throws {
+        let mine: JSON = ["name": "REDIS_URL", "value": "redis://mine:6379"]
+        let env: JSONPointer = ["spec", "containers", "0", "env"]
+        let edited = try back(
+            pod(),
+            changed: [
+                .replace(env / 0 / "value", "redis://mine:6379"),
+                .replace(["metadata", "annotations", "prometheus.io/port"], "8080"),
+            ])
+        #expect(edited.pod["spec"]?["containers"] == [["name": "app", "env": [mine]]])
+        #expect(
+            edited.pod["metadata"]?["annotations"]
+                == ["ferrite.io/sidecar-inject": "true", "prometheus.io/port": "8080"])
+        #expect(
+            edited.warnings == [
+                "container app: its REDIS_URL has been changed since, and is left",
+                "the annotation prometheus.io/port has been changed since, and is left",
+            ])
+
+        let appended = try back(pod(), changed: [.add(env / "-", mine)])
+        #expect(appended.pod["spec"]?["containers"] == [["name": "app", "env": [mine]]] && appended.warnings.isEmpty)
+
+        let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-env-override": "true"]
+        let replaced = try back(
+            pod(asked, ["containers": [["name": "app", "env": [["name": "REDIS_URL", "value": "redis://old/1"]]]]]),
+            changed: [.replace(env / 0 / "value", "redis://mine:6379")])
+        #expect(
+            replaced.pod["spec"]?["containers"] == [["name": "app", "env": [mine]]] && replaced.warnings.count == 1)
+    }
+
+    @Test("Of the pod's own resources what has been changed since stays, and is told")
+    func changedResources() throws {
+        let limits: JSON = ["limits": ["cpu": "2", "memory": "1Gi"]]
+        let before = pod(["ferrite.io/sidecar-inject": "true"], ["containers": [["name": "app"]], "resources": limits])
+        let cpu = try back(before, changed: [.replace(["spec", "resources", "limits", "cpu"], "4")])
+        #expect(cpu.injected["spec"]?["resources"]?["limits"]?["cpu"] == "2500m")
+        #expect(cpu.pod["spec"]?["resources"] == ["limits": ["cpu": "4", "memory": "1Gi"]])
+        #expect(cpu.warnings == ["the pod's own resources.limits.cpu has been changed since, and is left"])
+        let more = try back(before, changed: [.add(["spec", "resources", "limits", "hugepages-2Mi"], "2Mi")])
+        #expect(
+            more.pod["spec"]?["resources"] == ["limits": ["cpu": "2", "memory": "1Gi", "hugepages-2Mi": "2Mi"]]
+                && more.warnings.isEmpty)
+    }
+
+    @Test("A status from before values were kept is enough")
+    func oldStatus() throws {
+        let old =
+            #"{"annotations":["prometheus.io/port"],"env":["app"],"envName":"REDIS_URL","replaced":{},"version":"0.1.0"}"#
+        let (_, pod, warnings) = try back(
+            pod(), changed: [.replace(["metadata", "annotations", "ferrite.io/sidecar-status"], .string(old))])
+        #expect(pod["spec"] == ["containers": [["name": "app"]]] && warnings.isEmpty)
+        #expect(pod["metadata"]?["annotations"]?["prometheus.io/port"] == nil)
+    }
+
+    @Test("Init containers that start behind a native sidecar are told of it, others are not")
+    func initContainers() throws {
+        let start: JSON = [
+            ["name": "istio-proxy", "restartPolicy": "Always"], ["name": "migrate"],
+            ["name": "own", "env": [["name": "REDIS_URL", "value": "redis://mine"]]],
+            ["name": "linkerd-init"], ["name": "helper", "restartPolicy": "Always"],
+        ]
+        func told(_ native: String) throws -> ([String?], [String]) {
+            let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-native": native]
+            let before = pod(asked, ["containers": [["name": "app"]], "initContainers": start])
+            guard case .injected(let patch, let warnings) = injector.decide(pod: before, namespace: nil) else {
+                return ([], [])
+            }
+            let containers = try apply(patch, to: before)["spec"]?["initContainers"]?.elements ?? []
+            return (containers.map { $0["env"]?.elements.first?["value"]?.string }, warnings)
+        }
+        let url = "redis://127.0.0.1:6379"
+        let native = try told("true")
+        #expect(native.0 == [nil, nil, url, "redis://mine", nil, url])
+        #expect(native.1.count == 1 && native.1[0].hasPrefix("init container own has a REDIS_URL of its own"))
+        #expect(try told("false") == ([nil, nil, "redis://mine", nil, nil], []))
+    }
+
+    @Test("A URL that is replaced leaves its database and its query, and no credentials")
+    func urls() {
+        let replaced: [(String, String?)] = [
+            ("redis://redis:6379/2?socket_timeout=1", "/2?socket_timeout=1"), ("redis://redis", ""),
+            ("REDIS://redis:6379/", "/"), ("rediss://r:1/3?ssl_cert_reqs=none&a=b&TLS=1", "/3?a=b"),
+            ("valkey://a,b:2?db=4#f", "?db=4"), ("redis://$(HOST):$(PORT)/$(DB)", "/$(DB)"),
+            ("redis:6379", nil), ("unix:///run/redis.sock?db=2", nil), ("redis://:s3/cret@redis:6379/2", nil),
+            ("$(OTHER)", nil), ("", nil),
+        ]
+        for (url, kept) in replaced {
+            let wanted = kept.map { "redis://127.0.0.1:6380" + $0 }
+            let made = SidecarURL(port: 6380, replacing: url)
+            #expect(made?.text == wanted && made?.dropsCredentials != true, "\(url)")
+        }
+        for url in ["redis://user:s3cret@r:6379/2?a=b", "redis://:s3cret@r/2?a=b", "redis://r/2?a=b&password=s3cret"] {
+            let made = SidecarURL(port: 6379, replacing: url)
+            #expect(made?.text == "redis://127.0.0.1:6379/2?a=b" && made?.dropsCredentials == true, "\(url)")
+        }
+    }
+
+    @Test("What is not taken over of a replaced variable is told")
+    func replacedVariables() {
+        func warnings(_ variable: JSON, _ more: [String: String] = [:]) -> [String] {
+            let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-env-override": "true"]
+            let spec: JSON = ["containers": [["name": "app", "env": [variable]]]]
+            let decision = injector.decide(pod: pod(asked.merging(more) { $1 }, spec), namespace: nil)
+            guard case .injected(_, let warnings) = decision else { return [decision.name] }
+            return warnings
+        }
+        func literal(_ url: String) -> JSON { ["name": "REDIS_URL", "value": .string(url)] }
+        #expect(warnings(literal("redis://redis/2")) == [] && warnings(literal("")) == [])
+        let elsewhere = warnings(["name": "REDIS_URL", "valueFrom": ["secretKeyRef": ["name": "s", "key": "k"]]])
+        #expect(elsewhere.count == 1 && elsewhere[0].contains("valueFrom"))
+        #expect(warnings(literal("redis:6379")).count == 1)
+        let secret = warnings(literal("redis://u:s3cret@redis"))
+        #expect(secret.count == 1 && secret[0].contains("password-secret") && !secret[0].contains("s3cret"))
+        #expect(warnings(literal("redis://u:s3cret@redis"), ["ferrite.io/sidecar-password-secret": "s"]) == [])
     }
 
     @Test("What a real API server has sent is injected, once", arguments: Fixtures.reviews)

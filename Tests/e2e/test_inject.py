@@ -56,6 +56,17 @@ def _(t):
     expect_true("put it into the template's metadata" in said, said)
 
 
+@test("uninject: what has been changed since is left, and told", once=True)
+def _(t):
+    code, out, said = run("inject", "-q", "-f", "-", text=POD % "true")
+    changed = out.replace("value: redis://127.0.0.1:6379", "value: redis://mine:6379").replace('"9091"', '"8080"', 1)
+    code, out, said = run("uninject", "-f", "-", text=changed)
+    expect(code, 0, said)
+    expect_true("redis://mine:6379" in out and 'prometheus.io/port: "8080"' in out, out)
+    expect_true("prometheus.io/path" not in out and "ferrite-sidecar" not in out, out)
+    expect_true("uninjected: container app: its REDIS_URL has been changed since, and is left; " in said, said)
+
+
 @test("inject: the daemon takes what it is given, from whatever annotations", once=True)
 def _(t):
     # What the Secrets of the pods would be mounted as.

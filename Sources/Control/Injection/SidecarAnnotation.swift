@@ -177,7 +177,9 @@ struct SidecarAnnotation: Sendable {
             request.envName = value
             return true
         },
-        flag("env-override", "Replaces the variable where a container has set it.") { $0.overridesEnv = $1 },
+        flag("env-override", "Replaces the variable where a container has set it; a URL's database and query stay.") {
+            $0.overridesEnv = $1
+        },
         flag("native", "A native sidecar (Kubernetes 1.29 and later), or with \"false\" a plain container.") {
             $0.isNative = $1
         },
@@ -241,7 +243,7 @@ extension SidecarAnnotation {
         return isHost(host)
     }
 
-    /// A name of DNS, with underscores since private ones have them, or an IPv4 address. What ends in a number is no name.
+    /// A name of DNS, with underscores since private ones have them, or an IPv4 address: what ends in a number is one.
     private static func isHost(_ text: Substring) -> Bool {
         let labels = (text.last == "." ? text.dropLast() : text).split(separator: ".", omittingEmptySubsequences: false)
         guard text.utf8.count <= 253, let last = labels.last, labels.allSatisfy(isLabel) else { return false }

@@ -133,12 +133,3 @@ extension Node {
         }
     }
 }
-
-extension PatchOperation {
-    fileprivate var value: JSON? {
-        switch self {
-        case .add(_, let value), .replace(_, let value): value
-        case .remove: nil
-        }
-    }
-}
