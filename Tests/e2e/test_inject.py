@@ -56,6 +56,32 @@ def _(t):
     expect_true("put it into the template's metadata" in said, said)
 
 
+@test("inject: byte order marks, JSON objects one after the other and tags, as kubectl takes them", once=True)
+def _(t):
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+    for name in ("a.yaml", "b.yaml"):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write("\ufeff" + POD % "true")
+    code, out, said = run("inject", "-f", folder)
+    expect((code, out.count("name: ferrite-sidecar"), out.count("\ufeff")), (0, 2, 1), said)
+    expect_true("\n---\napiVersion" in out, out)
+    pod = {"kind": "Pod", "metadata": {"name": "a", "annotations": {"ferrite.io/sidecar-inject": "true"}},
+           "spec": {"containers": [{"name": "a"}]}}
+    text = json.dumps({"kind": "Service"}) + json.dumps(pod)
+    code, out, said = run("inject", "-f", "-", text=text)
+    expect((code, out[:21]), (0, '{"kind": "Service"}{\n'), said)
+    expect_true("---" not in out and '"ferrite-sidecar"' in out, out)
+    code, out, said = run("inject", "-q", "-f", "-", "-o", "yaml", text=text)
+    expect((code, out.count("---\n")), (0, 2), out)
+    # Another value than was there is not written, in whatever form; what is not touched is handed on.
+    for value in ("!!int x", '"\\ufeffx"', "!own 1"):
+        for asks, words, ends_with in (("true", (), 65), ("false", (), 0), ("false", ("-o", "json"), 65)):
+            text = POD % asks + f"x:\n- {value}\n"
+            code, out, said = run("inject", "-f", "-", *words, text=text)
+            expect((code, out), (ends_with, text if ends_with == 0 else ""), said)
+            expect("-:6: " in said, ends_with == 65, said)
+
+
 @test("uninject: what has been changed since is left, and told", once=True)
 def _(t):
     code, out, said = run("inject", "-q", "-f", "-", text=POD % "true")
