@@ -59,6 +59,46 @@ struct ManifestTests {
         #expect(try injected(once) == once)
     }
 
+    @Test("In a list of one kind objects need not say it")
+    func listsOfOneKind() throws {
+        let item =
+            "items: [{spec: {template: {metadata: {annotations: {ferrite.io/sidecar-inject: \"true\"}},"
+            + " spec: {containers: [{name: a}]}}}}]\n"
+        #expect(try injected("apiVersion: apps/v1\nkind: DeploymentList\n" + item).contains("name: ferrite-sidecar"))
+        for other in [
+            "apiVersion: v1\nkind: DeploymentList\n", "kind: List\n", "apiVersion: x/v1\nkind: RolloutList\n",
+        ] {
+            #expect(try injected(other + item) == other + item)
+        }
+        let pod =
+            "items: [{metadata: {annotations: {ferrite.io/sidecar-inject: \"true\"}}, spec: {containers: [{name: a}]}}]\n"
+        #expect(try injected("apiVersion: v1\nkind: PodList\n" + pod).contains("name: ferrite-sidecar"))
+    }
+
+    @Test("Where a sidecar is asked for in an object of another kind is found, and nowhere else")
+    func unknownKinds() throws {
+        func unknown(_ head: String) throws -> [String] {
+            let text = "\(head)\nmetadata: {name: a}\nspec:\n\(Self.template.indented(2))\n"
+            let object = try #require(try ManifestStream(text).documents[0].object)
+            return PodTemplate.unknown(in: JSON(object)).map { "\($0.object): \($0.kind)" }
+        }
+        #expect(
+            try unknown("apiVersion: argoproj.io/v1alpha1\nkind: Rollout") == [
+                "Rollout/a: argoproj.io/v1alpha1 Rollout"
+            ])
+        #expect(try unknown("apiVersion: example.com/v1\nkind: Job") == ["Job/a: example.com/v1 Job"])
+        #expect(try unknown("apiVersion: apps/v1\nkind: Deployment") == [])
+        let list: JSON = [
+            "kind": "List",
+            "items": [
+                ["kind": "Set", "spec": ["podMetadata": ["annotations": ["ferrite.dev/sidecar-inject": "true"]]]],
+                ["kind": "Set", "metadata": ["annotations": ["ferrite.io/sidecar-inject": "false"]]],
+                ["kind": "Pod", "metadata": ["annotations": ["ferrite.io/sidecar-inject": "true"]]],
+            ],
+        ]
+        #expect(PodTemplate.unknown(in: list).map(\.object) == ["Set/?"])
+    }
+
     @Test("Only the document that is touched is written anew, and says what it said")
     func touched() throws {
         let before = "# first\na:   1\n---\n# of the pod\n"

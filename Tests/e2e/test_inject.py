@@ -49,6 +49,11 @@ def _(t):
             (("-f", "-", "--memory", "12"), POD % "true", 64), (("-f", "-", "-o", "xml"), POD % "true", 64)):
         code, out, said = run("inject", *words, text=text)
         expect((code, out), (ends_with, ""), f"{words}: {said}")
+    rollout = ("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: r}\nspec: {template: {metadata: "
+               "{annotations: {ferrite.io/sidecar-inject: 'true'}}, spec: {containers: [{name: a}]}}}\n")
+    code, out, said = run("inject", "-f", "-", text=rollout)
+    expect((code, out), (0, rollout))
+    expect_true(said.startswith("-:1: Rollout/r: unknown-kind: ") and "argoproj.io/v1alpha1 Rollout" in said, said)
     workload = ("kind: Deployment\nmetadata: {annotations: {ferrite.io/sidecar-inject: 'true'}}\n"
                 "spec: {template: {spec: {containers: [{name: a}]}}}\n")
     code, out, said = run("inject", "-f", "-", text=workload)

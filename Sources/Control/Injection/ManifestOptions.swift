@@ -69,6 +69,15 @@ struct ManifestOptions: ParsableArguments {
         let meaning = JSON(object)
         var isChanged = false
         var isGood = true
+        for (unknown, kind) in PodTemplate.unknown(in: meaning) {
+            report(
+                .init(
+                    "unknown-kind",
+                    sentences: [
+                        "pods are not looked for in a \(kind): only the webhook sees them, when they are made"
+                    ]),
+                on: unknown, "\(file):\(document.line)")
+        }
         for place in PodTemplate.places(in: meaning) {
             guard let pod = meaning.at(place.pointer) else { continue }
             let verdict = judge(place, pod)
