@@ -70,7 +70,7 @@ struct InjectorTests {
         guard case .injected(let patch, _) = injector.decide(pod: pod, namespace: nil) else { return }
         let injected = try apply(patch, to: pod)
         #expect(injector.decide(pod: injected, namespace: nil) == .skipped(.alreadyInjected))
-        guard case .removed(let back) = Uninjector.decide(pod: injected) else {
+        guard case .removed(let back, _) = Uninjector.decide(pod: injected) else {
             Issue.record("nothing to take out")
             return
         }
@@ -99,11 +99,145 @@ struct InjectorTests {
         var containers = try #require(injected["spec"]?["containers"]?.elements)
         containers.swapAt(0, 2)
         let shuffled = try apply([.replace(["spec", "containers"], .array(containers))], to: injected)
-        guard case .removed(let back) = Uninjector.decide(pod: shuffled) else {
+        guard case .removed(let back, _) = Uninjector.decide(pod: shuffled) else {
             Issue.record("not taken out")
             return
         }
         #expect(try apply(back, to: shuffled)["spec"]?["containers"] == .array([helper, ["name": "app"]]))
+    }
+
+    /// What uninject makes of an injected pod that was changed in between, and what it says.
+    private func back(
+        _ before: JSON, changed change: [PatchOperation]
+    ) throws -> (injected: JSON, pod: JSON, warnings: [String]) {
+        guard case .injected(let patch, _) = injector.decide(pod: before, namespace: nil) else {
+            Issue.record("not injected")
+            return (before, before, [])
+        }
+        let injected = try apply(patch, to: before)
+        let changed = try apply(change, to: injected)
+        guard case .removed(let back, let warnings) = Uninjector.decide(pod: changed) else {
+            Issue.record("not taken out")
+            return (injected, changed, [])
+        }
+        return (injected, try apply(back, to: changed), warnings)
+    }
+
+    @Test("What has been changed since inject added it stays, and is told")
+    func changedSince() throws {
+        let mine: JSON = ["name": "REDIS_URL", "value": "redis://mine:6379"]
+        let env: JSONPointer = ["spec", "containers", "0", "env"]
+        let edited = try back(
+            pod(),
+            changed: [
+                .replace(env / 0 / "value", "redis://mine:6379"),
+                .replace(["metadata", "annotations", "prometheus.io/port"], "8080"),
+            ])
+        #expect(edited.pod["spec"]?["containers"] == [["name": "app", "env": [mine]]])
+        #expect(
+            edited.pod["metadata"]?["annotations"]
+                == ["ferrite.io/sidecar-inject": "true", "prometheus.io/port": "8080"])
+        #expect(
+            edited.warnings == [
+                "container app: its REDIS_URL has been changed since, and is left",
+                "the annotation prometheus.io/port has been changed since, and is left",
+            ])
+
+        let appended = try back(pod(), changed: [.add(env / "-", mine)])
+        #expect(appended.pod["spec"]?["containers"] == [["name": "app", "env": [mine]]] && appended.warnings.isEmpty)
+
+        let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-env-override": "true"]
+        let replaced = try back(
+            pod(asked, ["containers": [["name": "app", "env": [["name": "REDIS_URL", "value": "redis://old/1"]]]]]),
+            changed: [.replace(env / 0 / "value", "redis://mine:6379")])
+        #expect(
+            replaced.pod["spec"]?["containers"] == [["name": "app", "env": [mine]]] && replaced.warnings.count == 1)
+    }
+
+    @Test("Of the pod's own resources what has been changed since stays, and is told")
+    func changedResources() throws {
+        let limits: JSON = ["limits": ["cpu": "2", "memory": "1Gi"]]
+        let before = pod(["ferrite.io/sidecar-inject": "true"], ["containers": [["name": "app"]], "resources": limits])
+        let cpu = try back(before, changed: [.replace(["spec", "resources", "limits", "cpu"], "4")])
+        #expect(cpu.injected["spec"]?["resources"]?["limits"]?["cpu"] == "2500m")
+        #expect(cpu.pod["spec"]?["resources"] == ["limits": ["cpu": "4", "memory": "1Gi"]])
+        #expect(cpu.warnings == ["the pod's own resources.limits.cpu has been changed since, and is left"])
+        let more = try back(before, changed: [.add(["spec", "resources", "limits", "hugepages-2Mi"], "2Mi")])
+        #expect(
+            more.pod["spec"]?["resources"] == ["limits": ["cpu": "2", "memory": "1Gi", "hugepages-2Mi": "2Mi"]]
+                && more.warnings.isEmpty)
+    }
+
+    @Test("A status from before values were kept is enough")
+    func oldStatus() throws {
+        let old =
+            #"{"annotations":["prometheus.io/port"],"env":["app"],"envName":"REDIS_URL","replaced":{},"version":"0.1.0"}"#
+        let (_, pod, warnings) = try back(
+            pod(), changed: [.replace(["metadata", "annotations", "ferrite.io/sidecar-status"], .string(old))])
+        #expect(pod["spec"] == ["containers": [["name": "app"]]] && warnings.isEmpty)
+        #expect(pod["metadata"]?["annotations"]?["prometheus.io/port"] == nil)
+    }
+
+    @Test("Init containers that start behind a native sidecar are told of it, others are not")
+    func initContainers() throws {
+        let start: JSON = [
+            ["name": "istio-proxy", "restartPolicy": "Always"], ["name": "migrate"],
+            ["name": "own", "env": [["name": "REDIS_URL", "value": "redis://mine"]]],
+            ["name": "linkerd-init"], ["name": "helper", "restartPolicy": "Always"],
+        ]
+        func told(_ native: String) throws -> ([String?], [String]) {
+            let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-native": native]
+            let before = pod(asked, ["containers": [["name": "app"]], "initContainers": start])
+            guard case .injected(let patch, let warnings) = injector.decide(pod: before, namespace: nil) else {
+                return ([], [])
+            }
+            let containers = try apply(patch, to: before)["spec"]?["initContainers"]?.elements ?? []
+            return (containers.map { $0["env"]?.elements.first?["value"]?.string }, warnings)
+        }
+        let url = "redis://127.0.0.1:6379"
+        let native = try told("true")
+        #expect(native.0 == [nil, nil, url, "redis://mine", nil, url])
+        #expect(native.1.count == 1 && native.1[0].hasPrefix("init container own has a REDIS_URL of its own"))
+        #expect(try told("false") == ([nil, nil, "redis://mine", nil, nil], []))
+    }
+
+    @Test("A URL that is replaced leaves its database and its query, and no credentials")
+    func urls() {
+        let replaced: [(String, String?)] = [
+            ("redis://redis:6379/2?socket_timeout=1", "/2?socket_timeout=1"), ("redis://redis", ""),
+            ("REDIS://redis:6379/", "/"), ("rediss://r:1/3?ssl_cert_reqs=none&a=b&TLS=1", "/3?a=b"),
+            ("valkey://a,b:2?db=4#f", "?db=4"), ("redis://$(HOST):$(PORT)/$(DB)", "/$(DB)"),
+            ("redis:6379", nil), ("unix:///run/redis.sock?db=2", nil), ("redis://:s3/cret@redis:6379/2", nil),
+            ("$(OTHER)", nil), ("", nil),
+        ]
+        for (url, kept) in replaced {
+            let wanted = kept.map { "redis://127.0.0.1:6380" + $0 }
+            let made = SidecarURL(port: 6380, replacing: url)
+            #expect(made?.text == wanted && made?.dropsCredentials != true, "\(url)")
+        }
+        for url in ["redis://user:s3cret@r:6379/2?a=b", "redis://:s3cret@r/2?a=b", "redis://r/2?a=b&password=s3cret"] {
+            let made = SidecarURL(port: 6379, replacing: url)
+            #expect(made?.text == "redis://127.0.0.1:6379/2?a=b" && made?.dropsCredentials == true, "\(url)")
+        }
+    }
+
+    @Test("What is not taken over of a replaced variable is told")
+    func replacedVariables() {
+        func warnings(_ variable: JSON, _ more: [String: String] = [:]) -> [String] {
+            let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-env-override": "true"]
+            let spec: JSON = ["containers": [["name": "app", "env": [variable]]]]
+            let decision = injector.decide(pod: pod(asked.merging(more) { $1 }, spec), namespace: nil)
+            guard case .injected(_, let warnings) = decision else { return [decision.name] }
+            return warnings
+        }
+        func literal(_ url: String) -> JSON { ["name": "REDIS_URL", "value": .string(url)] }
+        #expect(warnings(literal("redis://redis/2")) == [] && warnings(literal("")) == [])
+        let elsewhere = warnings(["name": "REDIS_URL", "valueFrom": ["secretKeyRef": ["name": "s", "key": "k"]]])
+        #expect(elsewhere.count == 1 && elsewhere[0].contains("valueFrom"))
+        #expect(warnings(literal("redis:6379")).count == 1)
+        let secret = warnings(literal("redis://u:s3cret@redis"))
+        #expect(secret.count == 1 && secret[0].contains("password-secret") && !secret[0].contains("s3cret"))
+        #expect(warnings(literal("redis://u:s3cret@redis"), ["ferrite.io/sidecar-password-secret": "s"]) == [])
     }
 
     @Test("What a real API server has sent is injected, once", arguments: Fixtures.reviews)
@@ -139,6 +273,59 @@ struct InjectorTests {
         }
     }
 
+    @Test("A pod whose affinity keeps it from every Linux node gets none")
+    func affinity() {
+        func decision(_ terms: [[(String, String, [JSON])]]) -> String {
+            let selector = terms.map { expressions -> JSON in
+                let all = expressions.map { key, operation, values -> JSON in
+                    ["key": .string(key), "operator": .string(operation), "values": .array(values)]
+                }
+                return ["matchExpressions": .array(all)]
+            }
+            let required: JSON = ["nodeSelectorTerms": .array(selector)]
+            let spec: JSON = [
+                "containers": [["name": "app"]],
+                "affinity": ["nodeAffinity": ["requiredDuringSchedulingIgnoredDuringExecution": required]],
+            ]
+            return injector.decide(pod: pod(["ferrite.io/sidecar-inject": "true"], spec), namespace: nil).name
+        }
+        let system = "kubernetes.io/os"
+        let isWindows = (system, "In", ["windows"] as [JSON])
+        let isARM = ("kubernetes.io/arch", "In", ["arm64"] as [JSON])
+        #expect(decision([[isWindows]]) == "windows")
+        #expect(decision([[isARM, isWindows], [("beta.kubernetes.io/os", "NotIn", ["linux"])]]) == "windows")
+        #expect(decision([]) == "injected")
+        #expect(decision([[isWindows], [isARM]]) == "injected")
+        #expect(decision([[(system, "In", ["windows", "linux"])]]) == "injected")
+        #expect(decision([[(system, "NotIn", ["windows"])]]) == "injected")
+        #expect(decision([[(system, "Exists", [])]]) == "injected")
+    }
+
+    @Test("A limit of the pod as a whole is its request only where no container has one, as the API server has it")
+    func podLevelRequests() throws {
+        /// What ours requests of CPU, and what the pod as a whole does after its defaulting.
+        func cpu(_ limits: JSON, _ containers: JSON, start: JSON = []) throws -> (ours: String?, guaranteed: Bool) {
+            let before = pod(
+                ["ferrite.io/sidecar-inject": "true"],
+                ["resources": ["limits": limits], "containers": containers, "initContainers": start])
+            guard case .injected(let patch, _) = injector.decide(pod: before, namespace: nil) else {
+                return (nil, false)
+            }
+            let ours = try apply(patch, to: before)["spec"]?["initContainers"]?.elements[0]["resources"]
+            return (ours?["requests"]?["cpu"]?.string, ours?["limits"]?["cpu"] != nil)
+        }
+        func app(_ requests: JSON) -> JSON { ["name": "app", "resources": ["requests": requests]] }
+        let limits: JSON = ["cpu": "1", "memory": "1Gi"]
+        #expect(try cpu(limits, [app([:])]) == ("500m", true))
+        #expect(try cpu(limits, [app(["cpu": "100m"])]) == ("100m", false))
+        #expect(try cpu(limits, [app([:])], start: [app(["memory": "1Mi"])]) == ("100m", false))
+        #expect(try cpu(limits, [app(["cpu": "600m"]), app(["cpu": "400m"])]) == ("500m", true))
+        let sidecar: JSON = ["name": "s", "restartPolicy": "Always", "resources": ["limits": ["cpu": "400m"]]]
+        #expect(try cpu(limits, [app([:])], start: [sidecar, app(["cpu": "600m"])]) == ("500m", true))
+        #expect(try cpu(limits, [app(["cpu": "600m"])], start: [sidecar]) == ("500m", true))
+        #expect(try cpu(limits, [app(["cpu": "600m"])], start: [app(["cpu": "400m"])]) == ("100m", false))
+    }
+
     @Test("A value that is no good is denied in a sentence that names the annotation and a good one")
     func denied() {
         let bad: [(String, [String])] = [
@@ -148,17 +335,29 @@ struct InjectorTests {
                 [
                     "", "redis", "redis:", ":6379", "redis:0", "redis:65536", "a b:1", "[::1]", "redis://r:1",
                     "r:6379 --x", "[....]:1", "[1:2]:1", "rediss://", "rediss://r", "rediss://u@r:1", "REDISS://r:1",
-                    "-x:6379",
+                    "-x:6379", "h..x:1", "a-:1", "a.-b:1", ".:1", "h..:1", "999.1.1.1:6379", "127.1:6379", "1:1",
+                    "0x7f000001:1", "10.0.0.01:1", "1.2.3.4.:1", "é:1", String(repeating: "l", count: 64) + ":1",
                 ]
             ),
             ("mode", ["", "write", "Read-Through"]), ("eviction", ["lru,lfu", "none"]),
             ("ttl", ["", "0", "5 weeks", "-1s", "1.2345s", ".5s", "5.", "1000000h"]),
             ("prefetch", ["", " , ", "a\nb"]),
             ("username", ["", "a b"]), ("password-secret", ["", "/", "a/b/c", "A/b", "s/", "-s/k", "s/.", "s/..k"]),
-            ("tls-ca-secret", ["", "/ca.crt", "A", "s/.."]), ("tls-secret", ["", "s/k", "S"]),
-            ("tls-server-name", ["", "a b", "a:b/c", ".a", "-a"]),
+            ("password-secret", ["a..b", "a.-b", "a-", "a./k", "s/k k", "s/ü", "a_b"]),
+            ("tls-ca-secret", ["", "/ca.crt", "A", "s/.."]), ("tls-secret", ["", "s/k", "S", "a..b"]),
+            ("tls-server-name", ["", "a b", "a:b/c", ".a", "-a", "a..b", "1.2.3"]),
             ("cpu-request", ["", "0", "x"]), ("cpu-limit", ["1m", "x"]),
             ("image", ["", "a b", "a\u{0}b", "-x", "UPPER:x", "a:b:c", "a//b", "a/", "a:", "r.io/B", "a@b"]),
+            (
+                "image",
+                ["a@:", "repo:-x", "x:" + String(repeating: "t", count: 129), "x@sha256:zz", "x:.a", "a..b", "a.-b"]
+            ),
+            ("image", ["a___b", "a_", ".a", "r..io/a", "-r.io/a", "r.io:/a", "r.io:x/a", "[::1/a", "[]/a", "LOCAL/x"]),
+            (
+                "image",
+                ["x@sha256:" + String(repeating: "A", count: 64), "x@sha512:" + String(repeating: "a", count: 64)]
+            ),
+            ("image", [String(repeating: "a", count: 256), "a@sha256:" + String(repeating: "a", count: 65)]),
             ("port", ["", "0", "65536", "+1", "6379a", "٣"]), ("metrics-port", ["-1"]), ("log-level", ["loud"]),
             ("seccomp", ["", "/etc/x", "../x", "a//b"]), ("env", ["", "1A", "A-B", "A=B"]), ("env-override", ["yes"]),
             ("native", ["", "True"]), ("inject", ["yes", ""]),
@@ -190,6 +389,29 @@ struct InjectorTests {
         for (place, value) in quoted where place % 2 == 1 {
             var request = SidecarRequest(defaults: InjectionDefaults())
             #expect(annotation.apply(String(value), &request), "\(suffix): \(value)")
+        }
+    }
+
+    @Test("By its grammar a good image, host or Secret is taken")
+    func forms() throws {
+        let digest = "sha256:" + String(repeating: "0f", count: 32)
+        let good: [String: [String]] = [
+            "image": [
+                "x", "a/b:1", "a__b/c--d.e_f", "r.io/a", "R.io/a:_1.x-Y", "localhost/a", "localhost:5000/a",
+                "r:5000/a@\(digest)",
+                "[::1]:5000/x:1", "[fd00::1]/x", "r-1.io/a:1@\(digest)", "x:" + String(repeating: "t", count: 128),
+            ],
+            "upstream": [
+                "redis:1", "a.b.svc.cluster.local.:6379", "_a._b-c:1", "10.0.0.1:1", "1a.2b:1", "a.1b:1", "a1.:1",
+                String(repeating: "l", count: 63) + ":1",
+            ],
+            "password-secret": ["a", "a.b-c.d/k", "1.2/_.-K", "a/.k", String(repeating: "a", count: 253)],
+        ]
+        for (suffix, values) in good {
+            for value in values {
+                var request = SidecarRequest(defaults: InjectionDefaults())
+                #expect(SidecarAnnotation.named(suffix)?.apply(value, &request) == true, "\(suffix): \(value)")
+            }
         }
     }
 
@@ -235,9 +457,14 @@ struct InjectorTests {
         #expect(password.count == 1 && !password[0].contains("s3cret") && password[0].contains("password-secret"))
         for upstream in [
             "localhost:6379", "LOCALHOST:6379", "127.0.0.1:6379", "[::1]:6379", "0.0.0.0:6379",
-            "rediss://localhost:6379",
+            "rediss://localhost:6379", "localhost.:6379", "127.0.0.1:06379", "[0:0::1]:6379", "[::ffff:127.0.0.1]:6379",
+            "[::]:6379", "[::FFFF:0:0]:6379",
         ] {
-            #expect(sentences(["ferrite.io/sidecar-upstream": upstream]).0 == "bad-annotation")
+            let told = sentences(["ferrite.io/sidecar-upstream": upstream]).1
+            #expect(told.count == 1 && told[0].contains("the sidecar itself"), "\(upstream): \(told)")
+        }
+        for upstream in ["localhost:6380", "127.0.0.2:6379", "[::2]:6379", "[1::1]:6379", "localhost.example:6379"] {
+            #expect(sentences(["ferrite.io/sidecar-upstream": upstream]).0 == "injected", "\(upstream)")
         }
         let probed: JSON = ["containers": [["name": "a", "readinessProbe": ["tcpSocket": ["port": 6379]]]]]
         #expect(sentences([:], probed).0 == "port-clash")

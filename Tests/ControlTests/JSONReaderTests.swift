@@ -39,12 +39,10 @@ struct JSONReaderTests {
         }
     }
 
-    @Test("members keep their order, and values may stand one after the other")
+    @Test("members keep their order")
     func order() throws {
         let object = try JSONReader.read("{\"z\":1,\"a\":2}".utf8)
         #expect(object == ["z": 1, "a": 2] && object != ["a": 2, "z": 1])
-        #expect(try JSONReader.readAll("{} [1]\n2".utf8) == [[:], [1], 2])
-        #expect(try JSONReader.readAll("  ".utf8) == [])
     }
 
     @Test("depth is bounded, width is not")

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Control
@@ -33,6 +34,8 @@ struct ManifestTests {
         "---\n---\na: {b:   c}  # d\n...\n---\r\nx: |\n  --- no marker\n  y\n",
         "{\"kind\": \"Pod\",\n  \"x\": 1}\n", "kind: Pod\nmetadata: {}\n", "kind: Deployment\nspec: {}\n",
         "kind: List\nitems: 3\n", "- a\n- b\n", "text\n", "\u{FEFF}a: 1\r", "a: 1\r\n---\t# b\r\nb: 1\r\n",
+        "{\"a\": \"}{\"}{\"b\": [{}, {}]}\n\n{\"c\": \"\\\"}{\"}", "{a: b}\n", "\u{FEFF}{\"a\": 1}\n{\"b\": 1}",
+        "\u{FEFF}---\n\u{FEFF}a: 1\nb: \"\\uFEFFc\"\n", "a: !!int x\nb: !own {}\nc: !!binary '!'\n",
         "apiVersion: example.com/v1\nkind: Job\nspec:\n\(template.indented(2))\n",
     ]
 
@@ -54,6 +57,46 @@ struct ManifestTests {
         let once = try injected(text)
         #expect(once.contains("name: ferrite-sidecar"), "\(once)")
         #expect(try injected(once) == once)
+    }
+
+    @Test("In a list of one kind objects need not say it")
+    func listsOfOneKind() throws {
+        let item =
+            "items: [{spec: {template: {metadata: {annotations: {ferrite.io/sidecar-inject: \"true\"}},"
+            + " spec: {containers: [{name: a}]}}}}]\n"
+        #expect(try injected("apiVersion: apps/v1\nkind: DeploymentList\n" + item).contains("name: ferrite-sidecar"))
+        for other in [
+            "apiVersion: v1\nkind: DeploymentList\n", "kind: List\n", "apiVersion: x/v1\nkind: RolloutList\n",
+        ] {
+            #expect(try injected(other + item) == other + item)
+        }
+        let pod =
+            "items: [{metadata: {annotations: {ferrite.io/sidecar-inject: \"true\"}}, spec: {containers: [{name: a}]}}]\n"
+        #expect(try injected("apiVersion: v1\nkind: PodList\n" + pod).contains("name: ferrite-sidecar"))
+    }
+
+    @Test("Where a sidecar is asked for in an object of another kind is found, and nowhere else")
+    func unknownKinds() throws {
+        func unknown(_ head: String) throws -> [String] {
+            let text = "\(head)\nmetadata: {name: a}\nspec:\n\(Self.template.indented(2))\n"
+            let object = try #require(try ManifestStream(text).documents[0].object)
+            return PodTemplate.unknown(in: JSON(object)).map { "\($0.object): \($0.kind)" }
+        }
+        #expect(
+            try unknown("apiVersion: argoproj.io/v1alpha1\nkind: Rollout") == [
+                "Rollout/a: argoproj.io/v1alpha1 Rollout"
+            ])
+        #expect(try unknown("apiVersion: example.com/v1\nkind: Job") == ["Job/a: example.com/v1 Job"])
+        #expect(try unknown("apiVersion: apps/v1\nkind: Deployment") == [])
+        let list: JSON = [
+            "kind": "List",
+            "items": [
+                ["kind": "Set", "spec": ["podMetadata": ["annotations": ["ferrite.dev/sidecar-inject": "true"]]]],
+                ["kind": "Set", "metadata": ["annotations": ["ferrite.io/sidecar-inject": "false"]]],
+                ["kind": "Pod", "metadata": ["annotations": ["ferrite.io/sidecar-inject": "true"]]],
+            ],
+        ]
+        #expect(PodTemplate.unknown(in: list).map(\.object) == ["Set/?"])
     }
 
     @Test("Only the document that is touched is written anew, and says what it said")
@@ -107,6 +150,75 @@ struct ManifestTests {
         for (written, meant) in values {
             let object = try #require(try ManifestStream("x: \(written)\n").documents[0].object)
             #expect(JSON(object)["x"] == meant, "\(written)")
+        }
+    }
+
+    private static let pod =
+        "kind: Pod\nmetadata: {annotations: {ferrite.io/sidecar-inject: \"true\"}}\n"
+        + "spec: {containers: [{name: app}]}\n"
+
+    @Test("A byte order mark at the beginning of a file or of a document is no part of a value")
+    func byteOrderMarks() throws {
+        let text = try injected("\u{FEFF}# of the file\n" + Self.pod + "---\n\u{FEFF}" + Self.pod)
+        #expect(text.hasPrefix("\u{FEFF}# of the file\nkind: Pod\n") && text.contains("\n---\nkind: Pod\n"), "\(text)")
+        #expect(text.components(separatedBy: "name: ferrite-sidecar").count == 3)
+        #expect(try injected(text) == text)
+        let json =
+            #"{"kind":"Pod","metadata":{"annotations":{"ferrite.io/sidecar-inject":"true"}},"spec":{"containers":[{}]}}"#
+        #expect(try injected("\u{FEFF}" + json).hasPrefix("\u{FEFF}{\n"))
+    }
+
+    @Test("JSON objects one after the other are each what they are")
+    func jsonStream() throws {
+        let pod =
+            #"{"kind":"Pod","metadata":{"annotations":{"ferrite.io/sidecar-inject":"true"}},"spec":{"containers":[{}]}}"#
+        let other = #"{"kind": "Service",  "x": "}{\"}{"}"#
+        let stream = try ManifestStream(other + "\n\n" + pod + pod + "\n---\na: 1\n")
+        #expect(stream.documents.map(\.line) == [1, 3, 3, 4])
+        #expect(stream.documents.map(\.isJSON) == [true, true, true, false])
+        #expect(stream.documents.map(\.isContinued) == [false, true, true, false])
+        let text = try injected(other + "\n" + pod + pod)
+        #expect(text.hasPrefix(other + "\n{\n"))
+        #expect(text.components(separatedBy: "\"ferrite-sidecar\"").count == 3)
+        #expect(try injected(text) == text)
+        #expect(throws: ManifestStream.Malformed.self) { try ManifestStream(pod + " x") }
+    }
+
+    @Test("The standard tags mean what they mean to Kubernetes, and are not needed in what is written")
+    func standardTags() throws {
+        let tagged: [(written: String, meant: JSON, anew: String)] = [
+            ("!!int \"3\"", 3, "3"), ("!!int '0x10'", 16, "0x10"), ("!!int 3", 3, "3"), ("!!float \"3\"", 3, "3"),
+            ("!!float '1.5'", .number(1.5), "1.5"), ("!!bool \"true\"", true, "true"), ("!!null ''", .null, "null"),
+            ("!!str 3", "3", "\"3\""), ("!!binary aGVsbG8=", "hello", "\"hello\""),
+            ("!!binary |\n  aGVs\n  bG8=\n", "hello", "\"hello\""),
+        ]
+        for (written, meant, anew) in tagged {
+            let document = try ManifestStream("x: \(written)\n").documents[0]
+            let object = try #require(document.object)
+            #expect(JSON(object)["x"] == meant && document.flaw == nil, "\(written)")
+            #expect(try ManifestStream.yaml(object) == "x: \(anew)\n", "\(written)")
+        }
+    }
+
+    @Test("Tags of lists and objects are not needed")
+    func tagsOfLists() throws {
+        let document = try ManifestStream("x: !!map {a: !!seq [1]}\n").documents[0]
+        let object = try #require(document.object)
+        #expect(JSON(object) == ["x": ["a": [1]]] && document.flaw == nil)
+        #expect(try !ManifestStream.yaml(object).contains("!"))
+    }
+
+    @Test("What would be another value when it is written anew is told with its line")
+    func flaws() throws {
+        let flawed = [
+            "!!int x", "!!int 1.5", "!!int \"12:30\"", "!!bool 1", "!!null x", "!!float x", "!!binary '%'",
+            "!!binary /w==",
+            "!own 3", "!!set {a}", "!!omap []", "{!!binary YQ==: 1}", "\"\u{FEFF}x\"", "\"\\uFEFFx\"",
+            "\"\\U0000feffx\"",
+        ]
+        for value in flawed {
+            let stream = try ManifestStream("a: 1\n---\n# b\nb: \(value)\n")
+            #expect(stream.documents[0].flaw == nil && stream.documents[1].flaw?.line == 4, "\(value)")
         }
     }
 

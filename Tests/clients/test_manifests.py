@@ -13,7 +13,7 @@ TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "ControlT
 # The first that starts native sidecars by itself, and the newest that the schemas know.
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
 # Resources of a pod as a whole came with 1.32.
-NEWER = {"pod-resources", "pod-limits"}
+NEWER = {"pod-resources", "pod-limits", "pod-limits-requested"}
 
 
 def read(*path):

@@ -49,11 +49,53 @@ def _(t):
             (("-f", "-", "--memory", "12"), POD % "true", 64), (("-f", "-", "-o", "xml"), POD % "true", 64)):
         code, out, said = run("inject", *words, text=text)
         expect((code, out), (ends_with, ""), f"{words}: {said}")
+    rollout = ("apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: r}\nspec: {template: {metadata: "
+               "{annotations: {ferrite.io/sidecar-inject: 'true'}}, spec: {containers: [{name: a}]}}}\n")
+    code, out, said = run("inject", "-f", "-", text=rollout)
+    expect((code, out), (0, rollout))
+    expect_true(said.startswith("-:1: Rollout/r: unknown-kind: ") and "argoproj.io/v1alpha1 Rollout" in said, said)
     workload = ("kind: Deployment\nmetadata: {annotations: {ferrite.io/sidecar-inject: 'true'}}\n"
                 "spec: {template: {spec: {containers: [{name: a}]}}}\n")
     code, out, said = run("inject", "-f", "-", text=workload)
     expect((code, out), (0, workload))
     expect_true("put it into the template's metadata" in said, said)
+
+
+@test("inject: byte order marks, JSON objects one after the other and tags, as kubectl takes them", once=True)
+def _(t):
+    folder = t.stack.enter_context(tempfile.TemporaryDirectory(prefix="ferrite-test-"))
+    for name in ("a.yaml", "b.yaml"):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write("\ufeff" + POD % "true")
+    code, out, said = run("inject", "-f", folder)
+    expect((code, out.count("name: ferrite-sidecar"), out.count("\ufeff")), (0, 2, 1), said)
+    expect_true("\n---\napiVersion" in out, out)
+    pod = {"kind": "Pod", "metadata": {"name": "a", "annotations": {"ferrite.io/sidecar-inject": "true"}},
+           "spec": {"containers": [{"name": "a"}]}}
+    text = json.dumps({"kind": "Service"}) + json.dumps(pod)
+    code, out, said = run("inject", "-f", "-", text=text)
+    expect((code, out[:21]), (0, '{"kind": "Service"}{\n'), said)
+    expect_true("---" not in out and '"ferrite-sidecar"' in out, out)
+    code, out, said = run("inject", "-q", "-f", "-", "-o", "yaml", text=text)
+    expect((code, out.count("---\n")), (0, 2), out)
+    # Another value than was there is not written, in whatever form; what is not touched is handed on.
+    for value in ("!!int x", '"\\ufeffx"', "!own 1"):
+        for asks, words, ends_with in (("true", (), 65), ("false", (), 0), ("false", ("-o", "json"), 65)):
+            text = POD % asks + f"x:\n- {value}\n"
+            code, out, said = run("inject", "-f", "-", *words, text=text)
+            expect((code, out), (ends_with, text if ends_with == 0 else ""), said)
+            expect("-:6: " in said, ends_with == 65, said)
+
+
+@test("uninject: what has been changed since is left, and told", once=True)
+def _(t):
+    code, out, said = run("inject", "-q", "-f", "-", text=POD % "true")
+    changed = out.replace("value: redis://127.0.0.1:6379", "value: redis://mine:6379").replace('"9091"', '"8080"', 1)
+    code, out, said = run("uninject", "-f", "-", text=changed)
+    expect(code, 0, said)
+    expect_true("redis://mine:6379" in out and 'prometheus.io/port: "8080"' in out, out)
+    expect_true("prometheus.io/path" not in out and "ferrite-sidecar" not in out, out)
+    expect_true("uninjected: container app: its REDIS_URL has been changed since, and is left; " in said, said)
 
 
 @test("inject: the daemon takes what it is given, from whatever annotations", once=True)

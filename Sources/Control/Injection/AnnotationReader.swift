@@ -62,8 +62,7 @@ struct AnnotationReader {
         }
         let isTLS = request.upstream.hasPrefix(SidecarAnnotation.tlsScheme)
         let address = isTLS ? request.upstream.dropFirst(SidecarAnnotation.tlsScheme.count) : request.upstream[...]
-        let ownNames = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"]
-        if ownNames.contains(where: { address.lowercased() == "\($0):\(request.port)" }) {
+        if SidecarAnnotation.isOwn(address, port: request.port) {
             mistakes.append(
                 "\(SidecarAnnotation.prefix)upstream: \(request.upstream) is where the sidecar itself listens: use the central "
                     + "server, e.g. \"ferrite-cluster.default.svc:6379\", or another \(SidecarAnnotation.prefix)port"

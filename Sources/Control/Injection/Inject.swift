@@ -46,14 +46,17 @@ struct Inject: ParsableCommand {
 struct Uninject: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Take the sidecar out of manifests that inject has put it into.",
-        discussion: "Environment variables that inject has replaced come back. The annotations that asked for it stay.")
+        discussion: """
+            Environment variables that inject has replaced come back. What has been changed since is left, and standard
+            error says so. The annotations that asked for the sidecar stay.
+            """)
 
     @OptionGroup var manifests: ManifestOptions
 
     func run() throws {
         try manifests.rewrite { _, pod in
             switch Uninjector.decide(pod: pod) {
-            case .removed(let patch): .init("uninjected", patch: patch)
+            case .removed(let patch, let warnings): .init("uninjected", patch: patch, sentences: warnings)
             case .nothing(let why): .init("not-injected", sentences: [why])
             }
         }

@@ -11,6 +11,9 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
     var replaced: [String: JSON] = [:]
     /// Other annotations that were added.
     var annotations: [String] = []
+    /// What was put there, by annotation, `CONTAINER/env`, or place in the pod's own resources: what is another by now is
+    /// somebody else's. nil in what was written before this was kept.
+    var values: [String: String]?
     /// Whether the volume was added.
     var volume: Bool?
     /// The pod's own resources, before they have grown.
@@ -21,6 +24,20 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
     /// Keeps what a list was before it gets its first element.
     mutating func note(empty list: JSON?, as name: String) {
         if let list { empty = (empty ?? [:]).merging([name: list]) { $1 } }
+    }
+
+    mutating func note(value: String, as name: String) { values = (values ?? [:]).merging([name: value]) { $1 } }
+
+    /// Keeps what the pod's own resources become.
+    mutating func note(resources: JSON?, changes: [PatchOperation]) {
+        if changes.isEmpty { return }
+        self.resources = resources
+        for change in changes {
+            for (kind, amount) in change.value?.object ?? [:] {
+                note(value: amount.string ?? "", as: (change.path / kind).text)
+            }
+            if let amount = change.value?.string { note(value: amount, as: change.path.text) }
+        }
     }
 
     /// JSON in one line, the same for the same status.
@@ -40,6 +57,7 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
         env = status["env"]?.strings ?? []
         replaced = status["replaced"]?.members ?? [:]
         annotations = status["annotations"]?.strings ?? []
+        values = status["values"]?.members?.compactMapValues(\.string)
         volume = status["volume"]?.bool
         resources = status["resources"]
         empty = status["empty"]?.members

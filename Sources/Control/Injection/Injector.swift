@@ -7,7 +7,9 @@ struct Injector: Sendable {
     private static let systemNamespaces: Set<String> = ["kube-system", "kube-public", "kube-node-lease"]
     /// Containers of service meshes: not the application's, and as native sidecars to be started before ours, so that
     /// ours finds its upstream through them.
-    private static let meshContainers: Set<String> = ["istio-proxy", "linkerd-proxy"]
+    private static let meshContainers: Set<String> = [
+        "istio-proxy", "linkerd-proxy", "istio-init", "istio-validation", "linkerd-init", "linkerd-network-validator",
+    ]
     private static let metricsPortDefault = 9091
     private static let prometheusPrefix = "prometheus.io/"
 
@@ -71,12 +73,31 @@ struct Injector: Sendable {
         if pod["metadata"]?["annotations"]?["kubernetes.io/config.mirror"] != nil { return .mirrorPod }
         if let namespace, systemNamespaces.contains(namespace) { return .systemNamespace }
         if spec?["hostNetwork"]?.bool == true { return .hostNetwork }
-        let selector = spec?["nodeSelector"]
-        let systems = [spec?["os"]?["name"], selector?["kubernetes.io/os"], selector?["beta.kubernetes.io/os"]]
-        if systems.contains("windows") {
-            return .windows
-        }
+        if isForOthersThanLinux(spec) { return .windows }
         return containers.isEmpty ? .noContainers : nil
+    }
+
+    private static func isForOthersThanLinux(_ spec: JSON?) -> Bool {
+        let selector = spec?["nodeSelector"]
+        if [spec?["os"]?["name"], selector?["kubernetes.io/os"], selector?["beta.kubernetes.io/os"]].contains("windows")
+        {
+            return true
+        }
+        let required = spec?["affinity"]?["nodeAffinity"]?["requiredDuringSchedulingIgnoredDuringExecution"]
+        // One term is enough for a node, and each of its expressions must hold.
+        let terms = required?["nodeSelectorTerms"]?.elements ?? []
+        return !terms.isEmpty
+            && terms.allSatisfy { ($0["matchExpressions"]?.elements ?? []).contains(where: excludesLinux) }
+    }
+
+    private static func excludesLinux(_ expression: JSON) -> Bool {
+        guard ["kubernetes.io/os", "beta.kubernetes.io/os"].contains(expression["key"]?.string) else { return false }
+        let hasLinux = expression["values"]?.elements.contains("linux") ?? false
+        switch expression["operator"]?.string {
+        case "In": return !hasLinux
+        case "NotIn": return hasLinux
+        default: return false
+        }
     }
 
     private func inject(_ request: SidecarRequest, into pod: JSON, metricsPort: Int) -> Decision {
@@ -108,7 +129,7 @@ struct Injector: Sendable {
             patch.append(hasOthers ? .add(["spec", "volumes", "-"], volume) : .add(["spec", "volumes"], [volume]))
         }
         patch += resources.podChanges
-        status.resources = resources.podChanges.isEmpty ? nil : pod["spec"]?["resources"]
+        status.note(resources: pod["spec"]?["resources"], changes: resources.podChanges)
         let scraped = Self.scrapeAnnotations(metricsPort: metricsPort, pod: pod, status: &status)
         if scraped.isEmpty {
             warnings.append(
@@ -132,48 +153,82 @@ struct Injector: Sendable {
             status.note(empty: pod["spec"]?["initContainers"], as: "initContainers")
             return .add(["spec", "initContainers"], [container])
         }
+        return .add(["spec", "initContainers"] / nativePlace(among: others), container)
+    }
+
+    private static func nativePlace(among others: [JSON]) -> Int {
         let mesh = others.lastIndex {
             $0["restartPolicy"]?.string == "Always" && meshContainers.contains($0["name"]?.string ?? "")
         }
-        return .add(["spec", "initContainers"] / (mesh.map { $0 + 1 } ?? 0), container)
+        return mesh.map { $0 + 1 } ?? 0
     }
 
     /// Tells the application's containers where their Redis is, unless they have been told.
     private static func environment(
         _ request: SidecarRequest, pod: JSON, status: inout InjectionStatus, warnings: inout [String]
     ) -> [PatchOperation] {
-        let variable: JSON = ["name": .string(request.envName), "value": .string("redis://127.0.0.1:\(request.port)")]
+        status.envName = request.envName
+        // While init containers run, a plain sidecar does not, and neither does one that comes behind them.
+        let start = pod["spec"]?["initContainers"]?.elements ?? []
+        let firstServed = request.isNative ? nativePlace(among: start) : start.count
         var patch: [PatchOperation] = []
-        for (index, container) in (pod["spec"]?["containers"]?.elements ?? []).enumerated() {
-            let name = container["name"]?.string ?? ""
-            if meshContainers.contains(name) { continue }
-            let place: JSONPointer = ["spec", "containers"] / index / "env"
-            let variables = container["env"]?.elements ?? []
-            guard let known = variables.lastIndex(where: { $0["name"]?.string == request.envName }) else {
-                // In front, so that the container's own variables can refer to it.
-                patch.append(variables.isEmpty ? .add(place, [variable]) : .add(place / 0, variable))
-                status.env.append(name)
-                if variables.isEmpty { status.note(empty: container["env"], as: name + "/env") }
-                if container["envFrom"]?.elements.isEmpty == false {
-                    warnings.append(
-                        "container \(name) has variables from elsewhere (envFrom): a \(request.envName) among them does "
-                            + "not count any more")
-                }
-                continue
-            }
-            let isOurs = ["name", "value"].allSatisfy { variables[known][$0] == variable[$0] }
-            if isOurs { continue }
-            if request.overridesEnv {
-                patch.append(.replace(place / known, variable))
-                status.replaced[name] = variables[known]
-            } else {
-                warnings.append(
-                    "container \(name) has a \(request.envName) of its own, which is left as it is: "
-                        + "\(SidecarAnnotation.prefix)env-override: \"true\" replaces it")
+        for (list, first) in [("containers", 0), ("initContainers", firstServed)] {
+            for (index, container) in (pod["spec"]?[list]?.elements ?? []).enumerated().dropFirst(first) {
+                if meshContainers.contains(container["name"]?.string ?? "") { continue }
+                let who = list == "containers" ? "container" : "init container"
+                let change = variable(request, of: container, who, status: &status, warnings: &warnings)
+                if let change { patch.append(change.below(["spec", list] / index)) }
             }
         }
-        status.envName = request.envName
         return patch
+    }
+
+    /// What is changed in one container.
+    private static func variable(
+        _ request: SidecarRequest, of container: JSON, _ who: String, status: inout InjectionStatus,
+        warnings: inout [String]
+    ) -> PatchOperation? {
+        let name = container["name"]?.string ?? ""
+        let variables = container["env"]?.elements ?? []
+        func given(_ url: SidecarURL) -> JSON {
+            status.note(value: url.text, as: name + "/env")
+            return ["name": .string(request.envName), "value": .string(url.text)]
+        }
+        guard let known = variables.lastIndex(where: { $0["name"]?.string == request.envName }) else {
+            status.env.append(name)
+            if variables.isEmpty { status.note(empty: container["env"], as: name + "/env") }
+            if container["envFrom"]?.elements.isEmpty == false {
+                warnings.append(
+                    "\(who) \(name) has variables from elsewhere (envFrom): a \(request.envName) among them does not count "
+                        + "any more, nor does a database that it names")
+            }
+            let ours = given(SidecarURL(port: request.port))
+            // In front, so that the container's own variables can refer to it.
+            return variables.isEmpty ? .add(["env"], [ours]) : .add(["env", "0"], ours)
+        }
+        let theirs = variables[known]
+        let literal = theirs["valueFrom"] == nil ? theirs["value"]?.string ?? "" : nil
+        let kept = literal.flatMap { SidecarURL(port: request.port, replacing: $0) }
+        let url = kept ?? SidecarURL(port: request.port)
+        if literal == url.text { return nil }
+        if !request.overridesEnv {
+            warnings.append(
+                "\(who) \(name) has a \(request.envName) of its own, which is left as it is: "
+                    + "\(SidecarAnnotation.prefix)env-override: \"true\" replaces it")
+            return nil
+        }
+        if kept == nil, literal != "" {
+            let form = literal == nil ? "comes from elsewhere (valueFrom)" : "is no URL redis://HOST"
+            warnings.append(
+                "\(who) \(name): its \(request.envName) \(form), so a database that it names is not taken over")
+        }
+        if url.dropsCredentials, request.passwordSecret == nil {
+            warnings.append(
+                "\(who) \(name): the credentials in its \(request.envName) are not taken over, and the sidecar has none: set "
+                    + "\(SidecarAnnotation.prefix)password-secret, e.g. \"redis-auth/password\"")
+        }
+        status.replaced[name] = theirs
+        return .replace(["env"] / known, given(url))
     }
 
     /// As Prometheus' usual scrape configuration for pods reads them; a pod that has any keeps its own.
@@ -184,6 +239,7 @@ struct Injector: Sendable {
         if present.keys.contains(where: { $0.hasPrefix(prometheusPrefix) }) { return [] }
         return [("scrape", "true"), ("port", String(metricsPort)), ("path", "/metrics")].map { name, value in
             status.annotations.append(prometheusPrefix + name)
+            status.note(value: value, as: prometheusPrefix + name)
             return .add(annotations / (prometheusPrefix + name), .string(value))
         }
     }

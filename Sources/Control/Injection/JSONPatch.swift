@@ -10,6 +10,13 @@ enum PatchOperation: Equatable, Sendable {
         }
     }
 
+    var value: JSON? {
+        switch self {
+        case .add(_, let value), .replace(_, let value): value
+        case .remove: nil
+        }
+    }
+
     /// As the API server takes it: {"op":"add","path":"/spec/…","value":…}.
     var json: JSON {
         switch self {

@@ -17,20 +17,12 @@ struct JSONReader {
 
     /// One value, with white space around it and nothing else.
     static func read(_ bytes: some Collection<UInt8>) throws(Failure) -> JSON {
-        let values = try readAll(bytes)
-        guard values.count < 2 else { throw Failure(description: "there is more than one value") }
-        guard let value = values.first else { throw Failure(description: "there is nothing") }
-        return value
-    }
-
-    /// Values one after the other, as kubectl takes them.
-    static func readAll(_ bytes: some Collection<UInt8>) throws(Failure) -> [JSON] {
-        let result: Result<[JSON], Failure> = Array(bytes).withUnsafeBufferPointer { buffer in
+        let result: Result<JSON, Failure> = Array(bytes).withUnsafeBufferPointer { buffer in
             var reader = JSONReader(bytes: buffer)
-            var values: [JSON] = []
             do throws(Failure) {
-                while reader.skipSpace() != nil { values.append(try reader.value()) }
-                return .success(values)
+                let value = try reader.value()
+                guard reader.skipSpace() == nil else { throw reader.failure("something stands behind the value") }
+                return .success(value)
             } catch {
                 return .failure(error)
             }

@@ -69,6 +69,15 @@ struct ManifestOptions: ParsableArguments {
         let meaning = JSON(object)
         var isChanged = false
         var isGood = true
+        for (unknown, kind) in PodTemplate.unknown(in: meaning) {
+            report(
+                .init(
+                    "unknown-kind",
+                    sentences: [
+                        "pods are not looked for in a \(kind): only the webhook sees them, when they are made"
+                    ]),
+                on: unknown, "\(file):\(document.line)")
+        }
         for place in PodTemplate.places(in: meaning) {
             guard let pod = meaning.at(place.pointer) else { continue }
             let verdict = judge(place, pod)
@@ -85,6 +94,10 @@ struct ManifestOptions: ParsableArguments {
                 isGood = false
             }
         }
+        if let flaw = document.flaw, isChanged || output == .json {
+            Self.say("\(file):\(flaw.line): \(flaw.what)")
+            return false
+        }
         if isChanged { try document.replace(object) }
         return isGood
     }
@@ -100,13 +113,17 @@ struct ManifestOptions: ParsableArguments {
         if output == .json { return try ManifestStream.json(documents.compactMap(\.object)) }
         var text = ""
         for document in documents {
-            let next = output == .yaml ? try document.yaml() : document.text
+            var next = output == .yaml ? try document.yaml() : document.text
             if next.isEmpty { continue }
-            if !text.isEmpty {
-                // By bytes: to Swift a CR and an LF are one character, and another than LF alone.
-                if text.utf8.last != UInt8(ascii: "\n") { text += "\n" }
-                if !next.hasPrefix("---") { text += "---\n" }
+            if text.isEmpty || document.isContinued {
+                text += next
+                continue
             }
+            // By bytes: to Swift a CR and an LF are one character, and another than LF alone.
+            if text.utf8.last != UInt8(ascii: "\n") { text += "\n" }
+            // A byte order mark is of use at the beginning alone.
+            if next.unicodeScalars.first == ManifestStream.mark { next.unicodeScalars.removeFirst() }
+            if !next.hasPrefix("---") { text += "---\n" }
             text += next
         }
         return text

@@ -29,30 +29,58 @@ struct PodResources {
         if let limit { limits["cpu"] = .string(limit.text) }
         let requests: OrderedMembers = ["cpu": .string(wanted.text), "memory": .string(request.memory.text)]
         container = ["limits": .object(limits), "requests": .object(requests)]
-        podChanges = Self.podChanges(pod, containers, requests: requests, limits: limits, wantedCPU: wanted)
+        podChanges = Self.podChanges(pod, requests: requests, limits: limits, wantedCPU: wanted)
     }
 
     /// Every container has limits of CPU and memory, and requests that are the same or not given; or the pod as a whole.
     private static func isGuaranteed(_ pod: JSON, _ containers: [JSON]) -> Bool {
-        let whole = pod["spec"]?["resources"]
-        let hasWhole = whole?.object?.isEmpty == false
-        let holders: [JSON] = hasWhole ? [["resources": whole ?? .null]] : containers
-        return holders.allSatisfy { holder in
-            ["cpu", "memory"].allSatisfy { kind in
-                guard let limit = quantity(holder["resources"]?["limits"]?[kind]), limit.thousandths > 0 else {
-                    return false
-                }
-                guard let request = holder["resources"]?["requests"]?[kind] else { return true }
-                return quantity(request) == limit
+        if let whole = pod["spec"]?["resources"], whole.object?.isEmpty == false {
+            return ["cpu", "memory"].allSatisfy { kind in
+                let wanted = quantity(whole["requests"]?[kind]) ?? sum(kind, pod) ?? quantity(whole["limits"]?[kind])
+                return isGuaranteed(limit: whole["limits"]?[kind], request: wanted)
+            }
+        }
+        return containers.allSatisfy { container in
+            let resources = container["resources"]
+            return ["cpu", "memory"].allSatisfy { kind in
+                isGuaranteed(limit: resources?["limits"]?[kind], request: request(kind, container))
             }
         }
     }
 
+    private static func isGuaranteed(limit: JSON?, request: Quantity?) -> Bool {
+        guard let limit = quantity(limit), limit.thousandths > 0 else { return false }
+        return request == limit
+    }
+
+    /// What is limited and not requested, is requested, says the API server's defaulting.
+    private static func request(_ kind: String, _ container: JSON) -> Quantity? {
+        let resources = container["resources"]
+        return quantity(resources?["requests"]?[kind] ?? resources?["limits"]?[kind])
+    }
+
+    /// What all containers request together, as the scheduler counts it; nil where none requests any. The API server takes
+    /// it for the request of a pod as a whole that has none.
+    private static func sum(_ kind: String, _ pod: JSON) -> Quantity? {
+        let none = Quantity.millicores(0)
+        let containers = (pod["spec"]?["containers"]?.elements ?? []).compactMap { request(kind, $0) }
+        var atStart = none
+        var sidecars = none
+        var isRequested = !containers.isEmpty
+        for container in pod["spec"]?["initContainers"]?.elements ?? [] {
+            guard let wanted = request(kind, container) else { continue }
+            isRequested = true
+            atStart = max(atStart, sidecars + wanted)
+            if container["restartPolicy"]?.string == "Always" { sidecars = sidecars + wanted }
+        }
+        return isRequested ? max(atStart, containers.reduce(sidecars, +)) : nil
+    }
+
     /// Containers share what their pod as a whole has: it grows by what ours takes.
     private static func podChanges(
-        _ pod: JSON, _ containers: [JSON], requests: OrderedMembers, limits: OrderedMembers, wantedCPU: Quantity
+        _ pod: JSON, requests: OrderedMembers, limits: OrderedMembers, wantedCPU: Quantity
     ) -> [PatchOperation] {
-        var changes = missingRequests(pod, containers, requests: requests)
+        var changes = missingRequests(pod, requests: requests)
         for (part, ours) in [("requests", requests), ("limits", limits)] {
             for kind in ["cpu", "memory"] {
                 guard let theirs = quantity(pod["spec"]?["resources"]?[part]?[kind]) else { continue }
@@ -65,17 +93,12 @@ struct PodResources {
 
     /// What a pod as a whole is limited to and nobody requests, it requests, says the API server's defaulting. Ours requests
     /// something, so it must be said.
-    private static func missingRequests(
-        _ pod: JSON, _ containers: [JSON], requests: OrderedMembers
-    ) -> [PatchOperation] {
+    private static func missingRequests(_ pod: JSON, requests: OrderedMembers) -> [PatchOperation] {
         let whole = pod["spec"]?["resources"]
         var missing: OrderedMembers = [:]
         for kind in ["cpu", "memory"] {
-            let isRequested = containers.contains {
-                $0["resources"]?["requests"]?[kind] != nil || $0["resources"]?["limits"]?[kind] != nil
-            }
-            guard let limit = quantity(whole?["limits"]?[kind]), whole?["requests"]?[kind] == nil, !isRequested,
-                let ours = quantity(requests[kind])
+            guard let limit = quantity(whole?["limits"]?[kind]), whole?["requests"]?[kind] == nil,
+                sum(kind, pod) == nil, let ours = quantity(requests[kind])
             else { continue }
             missing[kind] = .string((limit + ours).text)
         }

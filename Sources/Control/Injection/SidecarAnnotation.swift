@@ -177,7 +177,9 @@ struct SidecarAnnotation: Sendable {
             request.envName = value
             return true
         },
-        flag("env-override", "Replaces the variable where a container has set it.") { $0.overridesEnv = $1 },
+        flag("env-override", "Replaces the variable where a container has set it; a URL's database and query stay.") {
+            $0.overridesEnv = $1
+        },
         flag("native", "A native sidecar (Kubernetes 1.29 and later), or with \"false\" a plain container.") {
             $0.isNative = $1
         },
@@ -241,27 +243,92 @@ extension SidecarAnnotation {
         return isHost(host)
     }
 
+    /// A name of DNS, with underscores since private ones have them, or an IPv4 address: what ends in a number is one.
     private static func isHost(_ text: Substring) -> Bool {
-        guard let first = text.first, isWord(first) || first == "_" else { return false }
-        return text.utf8.count <= 253 && text.allSatisfy { isWord($0) || "-._".contains($0) }
+        let labels = (text.last == "." ? text.dropLast() : text).split(separator: ".", omittingEmptySubsequences: false)
+        guard text.utf8.count <= 253, let last = labels.last, labels.allSatisfy(isLabel) else { return false }
+        if last.allSatisfy(\.isNumber) || last.lowercased().hasPrefix("0x") {
+            var address = in_addr()
+            return inet_pton(AF_INET, String(text), &address) == 1
+        }
+        return true
     }
 
-    /// [HOST[:PORT]/]PATH[:TAG][@DIGEST], as a container runtime takes it.
+    private static func isLabel(_ text: Substring) -> Bool {
+        text.utf8.count <= 63 && !text.isEmpty && text.first != "-" && text.last != "-"
+            && text.allSatisfy { isWord($0) || $0 == "-" || $0 == "_" }
+    }
+
+    /// Whether HOST:PORT, however it is spelt, is where the sidecar itself listens.
+    static func isOwn(_ address: Substring, port: Int) -> Bool {
+        guard let colon = address.lastIndex(of: ":"),
+            portNumber(String(address[address.index(after: colon)...])) == port
+        else { return false }
+        let host = address[..<colon].lowercased()
+        guard host.hasPrefix("[") else { return ["localhost", "localhost.", "127.0.0.1", "0.0.0.0"].contains(host) }
+        var numeric = in6_addr()
+        guard inet_pton(AF_INET6, String(host.dropFirst().dropLast()), &numeric) == 1 else { return false }
+        let bytes = withUnsafeBytes(of: numeric) { Array($0) }
+        let isMapped = bytes.starts(with: Array(repeating: 0, count: 10) + [255, 255])
+        let own: [[UInt8]] = isMapped ? [[127, 0, 0, 1], [0, 0, 0, 0]] : [[0, 0, 0, 1], [0, 0, 0, 0]]
+        return own.contains(Array(bytes.suffix(4))) && (isMapped || bytes.prefix(12).allSatisfy { $0 == 0 })
+    }
+
+    /// [DOMAIN[:PORT]/]PATH[:TAG][@DIGEST], by the grammar of distribution/reference; a digest is by SHA-256.
     private static func isImage(_ text: String) -> Bool {
         let halves = text.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+        if halves.count == 2, !isDigest(halves[1]) { return false }
         var parts = halves[0].split(separator: "/", omittingEmptySubsequences: false)
-        guard let last = parts.popLast(), halves.count == 1 || halves[1].contains(":") else { return false }
-        let named = last.split(separator: ":", omittingEmptySubsequences: false)
-        guard named.count <= 2, !named.contains("") else { return false }
-        if let first = parts.first, first.contains(where: { $0 == "." || $0 == ":" }) || first == "localhost" {
-            parts.removeFirst()
-            guard isHost(first.prefix { $0 != ":" }) else { return false }
-        }
-        return (parts + [named[0]]).allSatisfy { part in
-            guard let first = part.first, isWord(first) else { return false }
-            return part.allSatisfy { (isWord($0) && !$0.isUppercase) || "-._".contains($0) }
-        } && halves.allSatisfy { $0.allSatisfy { isWord($0) || "-._:/".contains($0) } }
+        let named = parts.removeLast().split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        if named.count == 2, !isTag(named[1]) { return false }
+        parts.append(named[0])
+        guard parts.joined(separator: "/").utf8.count <= 255 else { return false }
+        if parts.count > 1, isRegistry(parts[0]) { parts.removeFirst() }
+        return parts.allSatisfy(isImagePath)
     }
+
+    private static func isDigest(_ text: Substring) -> Bool {
+        let digits = text.dropFirst("sha256:".count)
+        return text.hasPrefix("sha256:") && digits.utf8.count == 64
+            && digits.allSatisfy { "0123456789abcdef".contains($0) }
+    }
+
+    private static func isTag(_ text: Substring) -> Bool {
+        guard let first = text.first, isWord(first) || first == "_" else { return false }
+        return text.utf8.count <= 128 && text.allSatisfy { isWord($0) || "_.-".contains($0) }
+    }
+
+    /// A domain that cannot be a part of a path: it has a dot, a port, or is an IPv6 address.
+    private static func isRegistry(_ text: Substring) -> Bool {
+        if text.hasPrefix("[") {
+            let halves = text.dropFirst().split(separator: "]", maxSplits: 1, omittingEmptySubsequences: false)
+            guard halves.count == 2, !halves[0].isEmpty,
+                halves[0].allSatisfy({ $0.isHexDigit && $0.isASCII || $0 == ":" })
+            else { return false }
+            return halves[1].isEmpty || halves[1].first == ":" && isDigits(halves[1].dropFirst())
+        }
+        let halves = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        guard text.contains(where: { $0 == "." || $0 == ":" }), halves.count == 1 || isDigits(halves[1]) else {
+            return false
+        }
+        return halves[0].split(separator: ".", omittingEmptySubsequences: false).allSatisfy { label in
+            !label.isEmpty && label.first != "-" && label.last != "-" && label.allSatisfy { isWord($0) || $0 == "-" }
+        }
+    }
+
+    private static func isDigits(_ text: Substring) -> Bool {
+        !text.isEmpty && text.allSatisfy { $0.isASCII && $0.isNumber }
+    }
+
+    /// Lower case and digits, with one dot, one or two underscores, or any number of hyphens between them.
+    private static func isImagePath(_ text: Substring) -> Bool {
+        guard let first = text.first, let last = text.last, isLower(first), isLower(last) else { return false }
+        return text.split(whereSeparator: isLower).allSatisfy { separator in
+            [".", "_", "__"].contains(separator) || separator.allSatisfy { $0 == "-" }
+        }
+    }
+
+    private static func isLower(_ character: Character) -> Bool { isWord(character) && !character.isUppercase }
 
     /// As the daemon takes it: ms, s, m, h, or seconds; from a millisecond to thirty days.
     private static func isDuration(_ text: String) -> Bool {
@@ -283,9 +350,11 @@ extension SidecarAnnotation {
 
     /// A DNS subdomain (RFC 1123), as names of objects are.
     private static func isObjectName(_ text: Substring) -> Bool {
-        guard let first = text.first, let last = text.last, text.utf8.count <= 253 else { return false }
-        return isWord(first) && isWord(last) && !text.contains(where: { $0.isUppercase })
-            && text.allSatisfy { isWord($0) || $0 == "-" || $0 == "." }
+        text.utf8.count <= 253
+            && text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { part in
+                guard let first = part.first, let last = part.last else { return false }
+                return isLower(first) && isLower(last) && part.allSatisfy { isLower($0) || $0 == "-" }
+            }
     }
 
     /// SECRET or SECRET/KEY; nil where it is neither.

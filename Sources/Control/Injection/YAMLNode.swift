@@ -1,3 +1,4 @@
+import Foundation
 import OrderedCollections
 import Yams
 
@@ -109,15 +110,12 @@ extension Node {
         }
     }
 
-    /// With YAML's merge keys (`<<: *base`) carried out, everywhere below; and what is a text by its tag alone (`!!str 1`)
-    /// in quotes, since tags are not written.
+    /// With YAML's merge keys (`<<: *base`) carried out, everywhere below; and what is what it is by its tag alone
+    /// (`!!str 1`, `!!int "1"`) written so that it is without, since tags are not written.
     var merged: Node {
         switch self {
         case .alias: return self
-        case .scalar(var scalar):
-            let isTagged = [Tag.Name.str, .nonSpecific].map(\.rawValue).contains(scalar.tag.description)
-            if isTagged, scalar.style == .plain || scalar.style == .any { scalar.style = .doubleQuoted }
-            return .scalar(scalar)
+        case .scalar(let scalar): return .scalar(scalar.untagged ?? scalar)
         case .sequence(var sequence):
             for index in sequence.indices { sequence[index] = sequence[index].merged }
             return .sequence(sequence)
@@ -132,13 +130,60 @@ extension Node {
             return .mapping(result)
         }
     }
+
+    /// The first value below whose tag is not known, or is one that it cannot have.
+    var firstUnreadable: (tag: String, mark: Mark?)? {
+        switch self {
+        case .alias: return nil
+        case .scalar(let scalar): return scalar.untagged == nil ? (Self.short(scalar.tag), scalar.mark) : nil
+        case .sequence(let sequence):
+            if !["", "!", Tag.Name.seq.rawValue].contains(sequence.tag.rawValue) {
+                return (Self.short(sequence.tag), sequence.mark)
+            }
+            return sequence.lazy.compactMap(\.firstUnreadable).first
+        case .mapping(let mapping):
+            if !["", "!", Tag.Name.map.rawValue].contains(mapping.tag.rawValue) {
+                return (Self.short(mapping.tag), mapping.mark)
+            }
+            return mapping.lazy.compactMap { key, value in
+                // A key is its text, whatever plain tag it has.
+                key.scalar?.isName == false ? (Self.short(key.tag), key.mark) : value.firstUnreadable
+            }.first
+        }
+    }
+
+    private static func short(_ tag: Tag) -> String { tag.rawValue.replacing("tag:yaml.org,2002:", with: "!!") }
 }
 
-extension PatchOperation {
-    fileprivate var value: JSON? {
-        switch self {
-        case .add(_, let value), .replace(_, let value): value
-        case .remove: nil
+extension Node.Scalar {
+    /// The same value without a tag, as Kubernetes reads it; nil where it cannot be.
+    fileprivate var untagged: Node.Scalar? {
+        switch Tag.Name(rawValue: tag.rawValue) {
+        case .implicit: return self
+        case .str, .nonSpecific:
+            return style == .plain || style == .any ? .init(string, Tag(.str), .doubleQuoted, mark) : self
+        case .null:
+            return Node(string).tag == Tag(.null) ? .init("null", Tag(.null), .plain, mark) : nil
+        case .int, .bool, .float:
+            let implied = Node(string).tag
+            guard implied == tag || implied == Tag(.int) && tag == Tag(.float), !string.contains(":") else {
+                return nil
+            }
+            return .init(string, implied, .plain, mark)
+        case .binary:
+            guard let data = Data(base64Encoded: string.filter { !$0.isWhitespace }),
+                let text = String(validating: data, as: UTF8.self)
+            else { return nil }
+            return .init(text, Tag(.str), .doubleQuoted, mark)
+        default: return nil
         }
+    }
+
+    /// Whether it can be a key as it is written.
+    fileprivate var isName: Bool {
+        let plain: [Tag.Name] = [
+            .implicit, .nonSpecific, .str, .null, .int, .bool, .float, .timestamp, .merge, .value,
+        ]
+        return plain.map(\.rawValue).contains(tag.rawValue)
     }
 }

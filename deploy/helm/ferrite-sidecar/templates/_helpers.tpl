@@ -52,6 +52,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and $address (not (regexMatch (printf "^\\[(%s|%s)\\]$" $whole $short) $address)) -}}
 {{- include "ferrite.refuse" (list "upstream" . "an IPv6 address in brackets, e.g. [fd00::1]:6379") -}}
 {{- end -}}
+{{- $host := regexReplaceAll "^(rediss://)?(.*):[0-9]+$" . "${2}" -}}
+{{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" -}}
+{{- $isNumber := regexMatch "(^|\\.)([0-9]+|0[xX]\\w*)\\.?$" $host -}}
+{{- if or (gt (len $host) 253) (and $isNumber (not (regexMatch (printf "^(%s\\.){3}%s$" $byte $byte) $host))) -}}
+{{- include "ferrite.refuse" (list "upstream" . "a host's name or an IPv4 address, e.g. redis.cache.svc:6379") -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.defaults.image -}}
+{{- if gt (len (regexReplaceAll "(:[\\w.-]+)?(@.*)?$" . "")) 255 -}}
+{{- include "ferrite.refuse" (list "image" . "a name of at most 255 characters") -}}
+{{- end -}}
 {{- end -}}
 {{- with .Values.defaults.cpuRequest -}}
 {{- if not (regexMatch "[1-9]" .) -}}
