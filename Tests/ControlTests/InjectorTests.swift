@@ -235,6 +235,7 @@ struct InjectorTests {
         let elsewhere = warnings(["name": "REDIS_URL", "valueFrom": ["secretKeyRef": ["name": "s", "key": "k"]]])
         #expect(elsewhere.count == 1 && elsewhere[0].contains("valueFrom"))
         #expect(warnings(literal("redis:6379")).count == 1)
+        #expect(warnings(["name": "REDIS_URL", "value": "redis://redis/2", "valueFrom": .null]) == [])
         let secret = warnings(literal("redis://u:s3cret@redis"))
         #expect(secret.count == 1 && secret[0].contains("password-secret") && !secret[0].contains("s3cret"))
         #expect(warnings(literal("redis://u:s3cret@redis"), ["ferrite.io/sidecar-password-secret": "s"]) == [])

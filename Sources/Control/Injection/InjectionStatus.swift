@@ -11,8 +11,8 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
     var replaced: [String: JSON] = [:]
     /// Other annotations that were added.
     var annotations: [String] = []
-    /// What was put there, by annotation, `CONTAINER/env`, or place in the pod's own resources: what is another by now is
-    /// somebody else's. nil in what was written before this was kept.
+    /// What was put there, by annotation, `CONTAINER/env`, or place in the pod's own resources: what is another by now
+    /// is somebody else's. nil in what was written before this was kept.
     var values: [String: String]?
     /// Whether the volume was added.
     var volume: Bool?

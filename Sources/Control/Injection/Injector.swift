@@ -199,15 +199,15 @@ struct Injector: Sendable {
             if variables.isEmpty { status.note(empty: container["env"], as: name + "/env") }
             if container["envFrom"]?.elements.isEmpty == false {
                 warnings.append(
-                    "\(who) \(name) has variables from elsewhere (envFrom): a \(request.envName) among them does not count "
-                        + "any more, nor does a database that it names")
+                    "\(who) \(name) has variables from elsewhere (envFrom): a \(request.envName) among them does not "
+                        + "count any more, nor does a database that it names")
             }
             let ours = given(SidecarURL(port: request.port))
             // In front, so that the container's own variables can refer to it.
             return variables.isEmpty ? .add(["env"], [ours]) : .add(["env", "0"], ours)
         }
         let theirs = variables[known]
-        let literal = theirs["valueFrom"] == nil ? theirs["value"]?.string ?? "" : nil
+        let literal = theirs["valueFrom"]?.object == nil ? theirs["value"]?.string ?? "" : nil
         let kept = literal.flatMap { SidecarURL(port: request.port, replacing: $0) }
         let url = kept ?? SidecarURL(port: request.port)
         if literal == url.text { return nil }
@@ -224,8 +224,8 @@ struct Injector: Sendable {
         }
         if url.dropsCredentials, request.passwordSecret == nil {
             warnings.append(
-                "\(who) \(name): the credentials in its \(request.envName) are not taken over, and the sidecar has none: set "
-                    + "\(SidecarAnnotation.prefix)password-secret, e.g. \"redis-auth/password\"")
+                "\(who) \(name): the credentials in its \(request.envName) are not taken over, and the sidecar has "
+                    + "none: set \(SidecarAnnotation.prefix)password-secret, e.g. \"redis-auth/password\"")
         }
         status.replaced[name] = theirs
         return .replace(["env"] / known, given(url))

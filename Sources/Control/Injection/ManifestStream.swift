@@ -1,8 +1,8 @@
 import Foundation
 import Yams
 
-/// A file of Kubernetes objects: YAML documents with `---` between them, JSON objects one after the other, or both. Each
-/// keeps the bytes that it was read from, and gives them back unless it was changed.
+/// A file of Kubernetes objects: YAML documents with `---` between them, JSON objects one after the other, or both.
+/// Each keeps the bytes that it was read from, and gives them back unless it was changed.
 struct ManifestStream {
     struct Document {
         /// The bytes, with the line that begins the document and the comments around it.

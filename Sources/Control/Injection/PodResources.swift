@@ -59,8 +59,8 @@ struct PodResources {
         return quantity(resources?["requests"]?[kind] ?? resources?["limits"]?[kind])
     }
 
-    /// What all containers request together, as the scheduler counts it; nil where none requests any. The API server takes
-    /// it for the request of a pod as a whole that has none.
+    /// What all containers request together, as the scheduler counts it; nil where none requests any. The API server
+    /// takes it for the request of a pod as a whole that has none.
     private static func sum(_ kind: String, _ pod: JSON) -> Quantity? {
         let none = Quantity.millicores(0)
         let containers = (pod["spec"]?["containers"]?.elements ?? []).compactMap { request(kind, $0) }

@@ -1,8 +1,8 @@
 /// Where the application finds the sidecar, as the URL in its variable.
 struct SidecarURL: Equatable {
     var text: String
-    /// Whether the URL that it replaces has a user or a password. They are not taken over: the sidecar has its own, and a
-    /// client that logs in as somebody else is not served from the cache.
+    /// Whether the URL that it replaces has a user or a password. They are not taken over: the sidecar has its own,
+    /// and a client that logs in as somebody else is not served from the cache.
     var dropsCredentials = false
 
     private static let schemes: Set = ["redis", "rediss", "valkey", "valkeys"]

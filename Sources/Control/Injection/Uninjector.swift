@@ -1,7 +1,7 @@
 import OrderedCollections
 
-/// Takes away what `Injector` has added and nobody has changed, by the status that it left: a pure function from a pod to
-/// a patch.
+/// Takes away what `Injector` has added and nobody has changed, by the status that it left: a pure function from a pod
+/// to a patch.
 enum Uninjector {
     enum Outcome: Equatable {
         /// What has been changed since is left, with a sentence each.
