@@ -250,9 +250,9 @@ MUTANTS = [
      "        removePin(link)\n",
      "        if pins.isEnding(link) { return }\n"),
     ("fate: pinned clients outlive their link", FLOW + "Pinning.swift",
-     "        if case .ready = session.pointee.phase {\n"
+     "        } else if case .ready = session.pointee.phase {\n"
      "            orders.closeClient(client)\n",
-     "        if case .ready = session.pointee.phase {\n"
+     "        } else if case .ready = session.pointee.phase {\n"
      "            _ = client\n"),
     ("write-behind: reads do not look at what is written", READ,
      "    if (unlikely(written)) {\n        if (is_passed", "    if (0) {\n        if (is_passed"),

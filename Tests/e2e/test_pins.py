@@ -1,5 +1,5 @@
-"""A client with an upstream connection of its own, for what holds state there, is a client of the cache again when nothing
-is held any more; and not before."""
+"""A client with an upstream connection of its own, for what holds state there, is a client of the cache again when
+nothing is held any more; and not before."""
 
 from resp import ReplyError, Status
 from runner import expect, expect_true, test
