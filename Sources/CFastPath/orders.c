@@ -106,20 +106,48 @@ void fp_tell(fp_engine *engine, fp_client id, const void *bytes, size_t length, 
 
 void fp_fence_passed(fp_engine *engine, fp_fence fence) { fence_passed(&engine->serve, fence); }
 
+static void forget_link(fp_engine *engine, struct session *session) {
+    if (!session->link) return;
+    session->link = 0;
+    engine->serve.stats.clients_pinned--;
+}
+
+void fp_unpin(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    bool is_free = session && session->lane == FP_LANE_PINNED && !session->lane_count && !session->in_multi;
+    if (!is_free) return;
+    session->gives_back = true;
+    session_mark_dirty(&engine->serve, session);
+}
+
+void fp_pin_lost(fp_engine *engine, fp_client id) {
+    struct session *session = session_at(engine, id);
+    if (!session) return;
+    if (session->lane == FP_LANE_PINNED && !session->gives_back) {
+        session_close(&engine->serve, session);
+        return;
+    }
+    forget_link(engine, session);
+    /* It may have ended its side, and have waited for the link's end. */
+    session_mark_dirty(&engine->serve, session);
+}
+
 void fp_pin(fp_engine *engine, fp_client id, fp_link link) {
     struct session *session = session_at(engine, id);
     if (!session || session->stall != STALL_PIN) return;
     session->lane = FP_LANE_PINNED;
+    if (!session->link) engine->serve.stats.clients_pinned++;
     session->link = link;
+    session->link_fits = true;
     struct link *own = link_at(&engine->links, link);
     if (own) own->session = session;
-    engine->serve.stats.clients_pinned++;
     session_mark_runnable(&engine->serve, session);
 }
 
 void fp_pin_fail(fp_engine *engine, fp_client id, const void *error, size_t length) {
     struct session *session = session_at(engine, id);
     if (!session || session->stall != STALL_PIN) return;
+    forget_link(engine, session);
     session->pin_refused = true;
     if (!buffer_append(&session->pin_error, &engine->budget, BUDGET_CLIENTS, error, length))
         session_close(&engine->serve, session);

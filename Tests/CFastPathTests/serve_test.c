@@ -1375,6 +1375,64 @@ static void carry_out(struct world *world) {
     behind_done(&world->serve.behind, BEHIND_CONFIRMED, 1);
 }
 
+static void pinned(struct world *world) {
+    world->a.lane = FP_LANE_PINNED;
+    world->a.link = 7;
+    world->a.link_fits = true;
+}
+
+TEST("a client that has given its link back is served from the store when all that came by it is delivered") {
+    struct world *world = world_make();
+    have(world, "GET k\r\n", "$1\r\nv\r\n");
+    pinned(world);
+    ask(world, &world->a, "EXEC\r\n");
+    answer_behind(world, event_at(world, 0)->ticket, "*0\r\n", 3);
+    world->a.gives_back = true;
+    world->serve.event_count = 0;
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 1 && event_at(world, 0)->lane == FP_LANE_PINNED && !world->a.gives_back);
+    answer(world, event_at(world, 0)->ticket, "$1\r\nw\r\n");
+    fence_passed(&world->serve, 3);
+    EXPECT(says(world, &world->a, "*0\r\n$1\r\nw\r\n"));
+    world->a.gives_back = true;
+    world->serve.event_count = 0;
+    ask(world, &world->a, "GET k\r\n");
+    EXPECT(world->serve.event_count == 0 && says(world, &world->a, "$1\r\nv\r\n"));
+    world_end(world);
+}
+
+TEST("a client takes up the link that it has kept without asking, unless its protocol or name has changed") {
+    static const struct {
+        const char *between;
+        bool keeps;
+    } cases[] = {{"PING\r\n", true},    {"CLIENT SETNAME x\r\n", false}, {"HELLO 3 SETNAME x\r\n", false},
+                 {"HELLO 2\r\n", true}, {"HELLO 3\r\n", false},          {"RESET\r\n", true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *world = world_make();
+        world->serve.upstream_protocol = 3;
+        pinned(world);
+        world->a.gives_back = true;
+        ask(world, &world->a, cases[i].between);
+        chain_clear(&world->a.out, &world->serve.blocks);
+        EXPECT(ask(world, &world->a, "MULTI\r\n") == (cases[i].keeps ? DISPATCH_DONE : DISPATCH_STALL));
+        fp_event *event = event_at(world, 0);
+        EXPECT(event->kind == (cases[i].keeps ? FP_EVENT_COMMAND : FP_EVENT_PIN) && event->link == 7);
+        world_end(world);
+    }
+}
+
+TEST("a client takes up its own link only when nothing that it sent by others is unanswered") {
+    struct world *world = world_make();
+    pinned(world);
+    world->a.gives_back = true;
+    ask(world, &world->a, "INCR n\r\n");
+    EXPECT(event_at(world, 0)->lane == FP_LANE_TRACKED);
+    EXPECT(ask(world, &world->a, "MULTI\r\n") == DISPATCH_STALL && world->a.stall == STALL_LANE);
+    answer(world, event_at(world, 0)->ticket, ":1\r\n");
+    EXPECT(ask(world, &world->a, "MULTI\r\n") == DISPATCH_DONE && event_at(world, 1)->lane == FP_LANE_PINNED);
+    world_end(world);
+}
+
 TEST("write-behind: SET and its like without conditions are acknowledged at once and read back, by everybody") {
     struct world *world = world_behind();
     have(world, "GET a\r\n", "$3\r\nold\r\n");

@@ -128,7 +128,7 @@ struct PinningTests {
         let world = pinned()
         #expect(
             world.turn(.pinned(3, link: 2, "EXEC"), .ended(client: 9, link: 2)) == ["send 2: EXEC", "finish link 2"])
-        #expect(world.turn(.reply(2, "*0"), .down(2)) == ["answer 3: *0|", "close client 9"])
+        #expect(world.turn(.reply(2, "*0"), .down(2)) == ["answer 3: *0|", "lose the pin of 9"])
         #expect(world.pinCount == 0)
         let hung = pinned()
         _ = hung.turn(.pinned(3, link: 2, "BLPOP", "q", "0"), .ended(client: 9, link: 2))
@@ -163,6 +163,84 @@ struct PinningTests {
         let world = pinned()
         #expect(world.turn(.down(2)) == ["close client 9"])
         #expect(world.turn(.pinned(3, link: 2, "GET", "a")) == ["close slot 3"])
+    }
+
+    /// Commands and their replies; of RESP3 where HELLO says so. Whether the client needs its link no more behind them.
+    static let lives: [(resp3: Bool, steps: [(String, String)], isGivenBack: Bool)] = [
+        (false, [("BLPOP q 1", "*-1")], true),
+        (false, [("GET k", "$1|v")], true),
+        (false, [("MULTI", "+OK")], false),
+        (false, [("MULTI", "+OK"), ("GET k", "+QUEUED")], false),
+        (false, [("MULTI", "+OK"), ("GET k", "+QUEUED"), ("EXEC", "*1|$1|v")], true),
+        (false, [("MULTI", "+OK"), ("DISCARD", "+OK")], true),
+        (false, [("MULTI", "+OK"), ("SET k", "-ERR wrong"), ("EXEC", "-EXECABORT Transaction discarded")], true),
+        (false, [("WATCH k", "+OK")], false),
+        (false, [("WATCH k", "+OK"), ("GET k", "$1|v")], false),
+        (false, [("WATCH k", "+OK"), ("UNWATCH", "+OK")], true),
+        (false, [("WATCH k", "+OK"), ("MULTI", "+OK"), ("EXEC", "*-1")], true),
+        (false, [("WATCH k", "+OK"), ("EXEC", "-ERR EXEC without MULTI")], false),
+        (false, [("WATCH k", "+OK"), ("MULTI", "+OK"), ("UNWATCH", "+QUEUED")], false),
+        (false, [("WATCH k", "+OK"), ("RESET", "+RESET")], true),
+        (false, [("SELECT 1", "+OK")], false),
+        (false, [("SELECT 1", "-ERR DB index is out of range")], true),
+        (false, [("SELECT 1", "+OK"), ("SELECT 0", "+OK")], true),
+        (false, [("SELECT 1", "+OK"), ("SELECT 0", "-ERR")], false),
+        (false, [("SELECT 1", "+OK"), ("SELECT 00", "+OK")], false),
+        (false, [("MULTI", "+OK"), ("SELECT 1", "+QUEUED"), ("EXEC", "*1|+OK")], false),
+        (false, [("SELECT 1", "+OK"), ("MULTI", "+OK"), ("SELECT 0", "+QUEUED"), ("EXEC", "*1|+OK")], false),
+        (false, [("SUBSCRIBE c", "*3|$9|subscribe|$1|c|:1")], false),
+        (false, [("SUBSCRIBE c", "*3|$9|subscribe|$1|c|:1"), ("UNSUBSCRIBE c", "*3|$11|unsubscribe|$1|c|:0")], true),
+        (true, [("PSUBSCRIBE c", ">3|$10|psubscribe|$1|c|:1")], false),
+        (true, [("PSUBSCRIBE c", ">3|$10|psubscribe|$1|c|:1"), ("PUNSUBSCRIBE", ">3|$12|punsubscribe|$1|c|:0")], true),
+        (false, [("MULTI", "+OK"), ("SUBSCRIBE c", "+QUEUED"), ("EXEC", "*1|*3|$9|subscribe|$1|c|:1")], false),
+        (false, [("MONITOR", "+OK")], false),
+        (false, [("CLIENT|REPLY ON", "+OK")], true),
+        (false, [("CLIENT|TRACKING ON", "+OK")], false),
+        (false, [("CLIENT|TRACKING ON", "+OK"), ("CLIENT|TRACKING OFF", "+OK")], false),
+        (false, [("CLIENT|TRACKING ON", "+OK"), ("RESET", "+RESET")], true),
+        (false, [("AUTH other pass", "+OK")], false),
+        (false, [("AUTH other pass", "-WRONGPASS no")], true),
+        (false, [("HELLO 2", "*0")], false),
+        (false, [("CLIENT|SETNAME x", "+OK")], false),
+        (false, [("READONLY", "+OK")], false),
+        (false, [("NOSUCH", "-ERR unknown command")], true),
+        (false, [("NOSUCH", "+OK")], false),
+    ]
+
+    @Test("A client needs its link no more when nothing is held on it and everything is answered", arguments: lives)
+    func givesBack(_ life: (resp3: Bool, steps: [(String, String)], isGivenBack: Bool)) {
+        let world = pinned(resp3: life.resp3)
+        for (at, step) in life.steps.enumerated() {
+            world.orders.unpinned = []
+            _ = world.turn(.pinned(UInt64(at + 3), link: 2, line: step.0))
+            #expect(world.orders.unpinned.isEmpty, "given back while \(step.0) is unanswered")
+            _ = world.turn(.reply(2, step.1))
+        }
+        #expect(world.orders.unpinned == (life.isGivenBack ? [9] : []), "\(life.steps)")
+        #expect(world.turn(.down(2)) == [life.isGivenBack ? "lose the pin of 9" : "close client 9"])
+    }
+
+    @Test("What is pipelined behind keeps the link, and what is not answered may leave anything there")
+    func pipelined() {
+        let world = pinned()
+        _ = world.turn(
+            .pinned(3, link: 2, "MULTI"), .pinned(4, link: 2, "EXEC"), .pinned(5, link: 2, "BLPOP", "q", "0"))
+        _ = world.turn(.reply(2, "+OK"), .reply(2, "*0"))
+        #expect(world.orders.unpinned == [])
+        _ = world.turn(.reply(2, "*-1"))
+        #expect(world.orders.unpinned == [9])
+        let silent = pinned()
+        _ = silent.turn(.pinned(3, link: 2, line: "CLIENT|REPLY SKIP"), .pinned(4, link: 2, "WATCH", "k"))
+        _ = silent.turn(.reply(2, "+PONG"), .pinned(5, link: 2, "GET", "k"), .reply(2, "$1|v"))
+        #expect(silent.orders.unpinned == [])
+    }
+
+    @Test("A client whose link has another protocol or name than it has now gets another, and loses that")
+    func misfit() {
+        let world = pinned()
+        #expect(
+            world.turn(.pin(client: 9, resp3: true, name: "new", link: 2)) == ["close link 2", "open 3: addr"])
+        #expect(world.pinCount == 1)
     }
 
     @Test("A reply that nobody asked for closes link and client")

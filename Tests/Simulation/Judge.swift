@@ -76,11 +76,12 @@ extension World {
             let whole = found.compactMap { $0 }
             if whole.count < found.count { continue }
             for (span, key) in zip(whole, keys) {
+                /* What came by a link of its own may be newer than the cache is when that is given back. */
+                if !plan.config.fence, client.hasState { continue }
                 client.ownRead[key] = max(client.ownRead[key], span.from)
                 if asked.kind.isOfPlainCommand {
                     client.ownServed[key] = max(client.ownServed[key], span.from)
                 }
-                if !plan.config.fence, client.hasState { continue }
                 pod.read[key] = max(pod.read[key], span.from)
                 if asked.kind.isOfPlainCommand { pod.served[key] = max(pod.served[key], span.from) }
             }

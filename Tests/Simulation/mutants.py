@@ -32,6 +32,9 @@ MUTANTS = [
     ("fence: scripts on the tracked link have none", FLOW + "Passthrough.swift",
      "if event.mayWriteUnknownKeys, policy.tracking.isBroadcast ? policy.fence : fence() != 0 { flags = .fenced }",
      "_ = event.mayWriteUnknownKeys"),
+    ("fence: a link is given back before what came by it is delivered", "Sources/CFastPath/serve/session.h",
+     "    if (!session->gives_back || session->first) return;\n",
+     "    if (!session->gives_back) return;\n"),
     ("fence: trust comes back with the first PONG", HEARTBEAT,
      "if answered >= trustedAt { isLate = false }",
      "isLate = false"),
@@ -247,9 +250,9 @@ MUTANTS = [
      "        removePin(link)\n",
      "        if pins.isEnding(link) { return }\n"),
     ("fate: pinned clients outlive their link", FLOW + "Pinning.swift",
-     "        if case .ready = session.pointee.phase {\n"
+     "        } else if case .ready = session.pointee.phase {\n"
      "            orders.closeClient(client)\n",
-     "        if case .ready = session.pointee.phase {\n"
+     "        } else if case .ready = session.pointee.phase {\n"
      "            _ = client\n"),
     ("write-behind: reads do not look at what is written", READ,
      "    if (unlikely(written)) {\n        if (is_passed", "    if (0) {\n        if (is_passed"),

@@ -145,8 +145,9 @@ def traffic():
               note="Keys read with GET and MGET that were answered from memory, of all, whichever way they went."),
         Panel("Latency of hits", *((quantile(share, DURATION, 'outcome="hit"'), name) for share, name in
                                    ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))), unit="s", least=0, width=width),
-        Panel("Latency by outcome, p99", (quantile(0.99, DURATION, by="outcome,le"), "{{outcome}}"), unit="s", least=0,
-              width=width),
+        # Where nothing has come lately there is no quantile but NaN, which is not to be drawn.
+        Panel("Latency by outcome, p99", (quantile(0.99, DURATION, by="outcome,le") + " >= 0", "{{outcome}}"),
+              unit="s", least=0, width=width),
     ]
 
 

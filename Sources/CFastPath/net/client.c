@@ -214,7 +214,7 @@ void client_accept(struct clients *clients, int fd, bool fresh) {
 
 /* Swift must let go of its link, or of its wish for one. */
 static void tell_gone(struct serve *serve, const struct client *client) {
-    if (client->session.lane != FP_LANE_PINNED && client->session.stall != STALL_PIN) return;
+    if (!client->session.link && client->session.stall != STALL_PIN) return;
     fp_event *event = serve_event(serve, FP_EVENT_CLIENT_GONE);
     event->client = client->session.id;
     event->link = client->session.link;
@@ -225,7 +225,7 @@ static void give_turn(struct clients *clients, struct client *client);
 static void forget(struct clients *clients, struct client *client) {
     struct serve *serve = clients->serve;
     give_turn(clients, client);
-    if (client->session.lane == FP_LANE_PINNED) {
+    if (client->session.link) {
         struct link *link = link_at(clients->links, client->session.link);
         if (link) link->session = NULL;
         serve->stats.clients_pinned--;
@@ -250,6 +250,7 @@ static void client_end(struct clients *clients, struct client *client) {
  * will. */
 static void pass_end_on(struct clients *clients, struct client *client) {
     struct session *session = &client->session;
+    session_go_back(session);
     if (!client->eof || client->end_told || session->lane != FP_LANE_PINNED) return;
     if (session->stall != STALL_NONE) {
         client->ended_ns = clients->serve->now_ns;
@@ -295,7 +296,8 @@ void clients_give_up_ended(struct clients *clients) {
 static bool may_end(const struct client *client) {
     const struct session *session = &client->session;
     if (client->failed) return true;
-    bool asked_all = client->eof && session->stall == STALL_NONE && session->lane != FP_LANE_PINNED;
+    bool needs_link = session->lane == FP_LANE_PINNED && !session->gives_back;
+    bool asked_all = client->eof && session->stall == STALL_NONE && !needs_link;
     bool last_words = session->closing || asked_all;
     return last_words && !session->slot_count && !session->out.bytes;
 }
@@ -586,6 +588,7 @@ uint64_t clients_expire_idle(struct clients *clients, uint64_t now_ns) {
     while (clients->idle_first && clients->idle_first->active_ns + clients->idle_timeout_ns <= now_ns &&
            serve_events_fit(clients->serve, 1)) {
         struct client *client = clients->idle_first;
+        session_go_back(&client->session);
         /* Who waits for an answer, a message, or to be let go on, is not idle. */
         if (client->session.slot_count || is_held_up(&client->session) || client->session.lane == FP_LANE_PINNED) {
             idle_unlink(clients, client);

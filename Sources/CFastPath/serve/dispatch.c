@@ -240,7 +240,10 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
 /* A pinned client's link speaks the client's protocol, and changes with it. */
 static void follow_protocol(struct serve *serve, struct session *session, const struct command *command) {
     if (!command) return;
-    if (command->id == COMMAND_ID_RESET && serve->args.count == 1) session->protocol = 2;
+    if (command->id == COMMAND_ID_RESET && serve->args.count == 1) {
+        session->protocol = 2;
+        session->name_length = 0;
+    }
     const struct resp_arg *version = &serve->args.args[1];
     bool named = command->id == COMMAND_ID_HELLO && serve->args.count > 1 && version->length == 1;
     if (named && (version->bytes[0] == '2' || version->bytes[0] == '3')) session->protocol = version->bytes[0] - '0';
@@ -257,6 +260,7 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
     }
     enum dispatched done = travel(serve, session, FP_LANE_PINNED, FP_EVENT_COMMAND, command, raw, length);
     if (done != DISPATCH_DONE) return done;
+    session->gives_back = false;
     if (aborts) session->last->aborts = true; /* it is short, so it had room */
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
@@ -264,7 +268,8 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
     return DISPATCH_CLOSE;
 }
 
-static enum dispatched pin(struct serve *serve, struct session *session, const struct command *command) {
+static enum dispatched pin(struct serve *serve, struct session *session, const struct command *command,
+                           const uint8_t *raw, size_t length) {
     if (session->pin_refused) {
         serve_count_at_once(serve, command ? command->id : FP_COMMAND_UNKNOWN, FP_OUTCOME_ERROR);
         session->pin_refused = false;
@@ -275,10 +280,16 @@ static enum dispatched pin(struct serve *serve, struct session *session, const s
         session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
-    if (serve->held) return dispatch_stall(serve, session, STALL_HELD);
+    bool has_link = session->link && session->link_fits;
+    if (serve->held && !has_link) return dispatch_stall(serve, session, STALL_HELD);
     if (session->lane_count) return dispatch_stall(serve, session, STALL_LANE);
+    if (has_link) {
+        session->lane = FP_LANE_PINNED;
+        return travel_pinned(serve, session, command, raw, length);
+    }
     fp_event *event = serve_event(serve, FP_EVENT_PIN);
     event->client = session->id;
+    event->link = session->link;
     event->ticket = session->number;
     event->protocol = session->protocol;
     event->bytes = (const uint8_t *)session->name;
@@ -311,7 +322,7 @@ static enum dispatched answer_locally(struct serve *serve, struct session *sessi
                                       const uint8_t *raw, size_t length) {
     if (command->id == COMMAND_ID_INFO)
         return travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
-    if (!local_answer(serve, session, command)) return pin(serve, session, command);
+    if (!local_answer(serve, session, command)) return pin(serve, session, command, raw, length);
     serve_count_at_once(serve, command->id, FP_OUTCOME_LOCAL);
     return session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
@@ -336,6 +347,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
         return dispatch_stall(serve, session, STALL_EVENTS);
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
     if (unlikely(waiting >= serve->out_bytes_high)) return dispatch_stall(serve, session, STALL_OUT);
+    if (unlikely(session->gives_back)) session_go_back(session);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
     if (likely(is_get && session->lane != FP_LANE_PINNED && length < SERVE_LARGE_BYTES && !session->fresh))
@@ -346,11 +358,13 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
         return DISPATCH_DONE;
     }
     if (session->lane == FP_LANE_PINNED) {
+        /* Its link was lost when it had no more need of it. */
+        if (session->gives_back && !session->link) return dispatch_stall(serve, session, STALL_LANE);
         if (command && command->id == COMMAND_ID_CLIENT_REPLY && awaits_multi(session))
             return dispatch_stall(serve, session, STALL_LANE);
         return travel_pinned(serve, session, command, raw, length);
     }
-    if (!command) return pin(serve, session, command);
+    if (!command) return pin(serve, session, command, raw, length);
     switch ((enum command_kind)command->kind) {
     case COMMAND_LOCAL:
         if (arity_fits) return answer_locally(serve, session, command, raw, length);
@@ -372,7 +386,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
     case COMMAND_UNKEYED: break;
     case COMMAND_STATE:
     case COMMAND_ADMIN:
-        if (arity_fits) return pin(serve, session, command);
+        if (arity_fits) return pin(serve, session, command, raw, length);
         /* Never on a link that others share, whatever the upstream would make of it. */
         refuse_arity(serve, session, command);
         return DISPATCH_DONE;

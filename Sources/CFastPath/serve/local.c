@@ -59,6 +59,7 @@ static bool set_name(struct session *session, const struct resp_arg *name) {
         if (name->bytes[i] < '!' || name->bytes[i] > '~') return false;
     memcpy(session->name, name->bytes, name->length);
     session->name_length = (uint8_t)name->length;
+    session->link_fits = false;
     return true;
 }
 
@@ -131,6 +132,7 @@ static bool hello(struct serve *serve, struct session *session) {
         local_reply(serve, session, bad_name);
         return true;
     }
+    if (protocol != session->protocol) session->link_fits = false;
     session->protocol = protocol;
     reply_hello(serve, session);
     return true;
@@ -190,6 +192,7 @@ static void on_or_off(struct serve *serve, struct session *session) {
 }
 
 static void reset(struct serve *serve, struct session *session) {
+    if (session->protocol != 2 || session->name_length) session->link_fits = false;
     session->protocol = 2;
     session->name_length = 0;
     local_reply(serve, session, "+RESET\r\n");

@@ -57,7 +57,9 @@ struct session {
     bool multi_looks_around; /* what is queued reads keys that it does not name */
     uint8_t name_length;
     char name[SESSION_NAME_MAX];
-    fp_link link;                /* pinned */
+    fp_link link;    /* its own; 0: none */
+    bool link_fits;  /* that speaks the client's protocol and has its name */
+    bool gives_back; /* nothing is held on it: when all is delivered, what follows goes as before it was pinned */
     struct buffer multi_written; /* keys of the writes queued in MULTI, uint64_t each */
     struct buffer multi_looked;  /* and of the reads */
     struct buffer pin_error;     /* what to answer when pin_refused */
@@ -81,6 +83,15 @@ static inline void session_mark_dirty(struct serve *serve, struct session *sessi
     session->is_dirty = true;
     session->dirty_next = serve->dirty;
     serve->dirty = session;
+}
+
+/* Who has given back its link's state goes on like everybody: by the cache, and by links that are shared. It keeps the
+ * link for the next command that needs one. Not before all that came by it is delivered, which fences may hold up:
+ * the cache may still be older. */
+static inline void session_go_back(struct session *session) {
+    if (!session->gives_back || session->first) return;
+    session->gives_back = false;
+    session->lane = FP_LANE_TRACKED;
 }
 
 /* Lets a stalled session go on at the start of the next turn. */

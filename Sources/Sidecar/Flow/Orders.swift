@@ -32,6 +32,10 @@ protocol Orders {
     /// This fence and all before it.
     func passFence(_ fence: FenceID)
     func pin(_ client: ClientID, _ link: LinkID)
+    /// Nothing is held on its link: what it asks next is answered as by clients that have none.
+    func unpin(_ client: ClientID)
+    /// The link that it had, and needed no more, is gone.
+    func losePin(_ client: ClientID)
     func failPin(_ client: ClientID, _ error: Bytes)
     func closeClient(_ client: ClientID)
     func closeSlot(_ slot: SlotID)

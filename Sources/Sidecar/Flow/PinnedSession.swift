@@ -5,13 +5,18 @@
 /// its subscriptions as Redis does, by the number in each confirmation, and takes an array for a message only while
 /// there are some. In RESP3 messages are pushes, but so are the confirmations, which are the only answer of their
 /// command.
+///
+/// It also knows when nothing is held on the connection any more, and everything is answered: then the client's next
+/// commands need it no more (`holdsNothing`). In doubt something is held.
 
 /// What a command means to its session. From the command table, by name.
 enum PinnedRole: UInt8 {
     case plain, subscribe, psubscribe, ssubscribe, unsubscribe, punsubscribe, sunsubscribe
-    case monitor, client, hello, reset, info, multi, exec, discard
+    case monitor, client, hello, reset, info, multi, exec, discard, watch, unwatch, select
     /// Its reply is the id of a client; it may name one.
     case identity, naming
+    /// What it leaves on the connection only RESET takes away; `redirecting` may name a client as well.
+    case keeping, redirecting
 
     init(commandNamed name: String) {
         switch name {
@@ -27,15 +32,28 @@ enum PinnedRole: UInt8 {
         case "reset": self = .reset
         case "info": self = .info
         case "client|id", "client|getredir": self = .identity
-        case "client|kill", "client|list", "client|unblock", "client|tracking": self = .naming
+        case "client|kill", "client|list", "client|unblock": self = .naming
+        case "client|tracking": self = .redirecting
         case "multi": self = .multi
         case "exec": self = .exec
         case "discard": self = .discard
+        case "watch": self = .watch
+        case "unwatch": self = .unwatch
+        case "select": self = .select
+        case "asking", "auth", "client|caching", "client|capa", "client|import-source", "client|no-evict",
+            "client|no-touch", "client|setinfo", "client|setname", "psync", "readonly", "readwrite", "replconf",
+            "script|debug", "sync":
+            self = .keeping
         default: self = .plain
         }
     }
 
     var subscribes: Bool { self == .subscribe || self == .psubscribe || self == .ssubscribe }
+    /// Even unanswered.
+    var mayHold: Bool {
+        self == .keeping || self == .redirecting || self == .hello || self == .watch || self == .select
+            || self == .monitor
+    }
     var unsubscribes: Bool { self == .unsubscribe || self == .punsubscribe || self == .sunsubscribe }
 
     /// The first element of its confirmations.
@@ -122,6 +140,8 @@ struct PinnedSession: ~Copyable {
     var machine: LinkMachine
     /// The client has sent all it will: the upstream closes the link by then, or we do.
     var endsByNs = UInt64.max
+    /// Its client has been told that it needs it no more, and has sent nothing on it since.
+    var isGivenBack = false
     private(set) var owed = Owed(capacity: 8)
     private var protocolVersion: UInt8
     private var subscriptions = Subscriptions()
@@ -140,6 +160,12 @@ struct PinnedSession: ~Copyable {
     private var isSilent = false
     /// What will be is on its way.
     private var settlesOwed = false
+    /// Between WATCH and EXEC, DISCARD or UNWATCH.
+    private var isWatching = false
+    /// Another database than 0 is selected.
+    private var isElsewhere = false
+    /// Until RESET: another user, CLIENT TRACKING, a name of its own, a command that is not known, and the like.
+    private var isKept = false
 
     /// `name`: what the client called itself, for its link too; empty for none.
     init(
@@ -158,8 +184,9 @@ struct PinnedSession: ~Copyable {
     mutating func send(_ slot: SlotID, _ role: PinnedRole, _ request: Bytes, nowNs: UInt64, grown: inout Int) -> Sending
     {
         var role = role
+        isGivenBack = false
         switch role {
-        case .plain, .hello, .monitor, .info, .identity, .naming:
+        case .plain, .hello, .monitor, .info, .identity, .naming, .keeping, .redirecting, .watch, .unwatch, .select:
             break
         case .subscribe, .psubscribe, .ssubscribe, .unsubscribe, .punsubscribe, .sunsubscribe:
             let names = Request.argumentCount(request) - 1
@@ -194,16 +221,31 @@ struct PinnedSession: ~Copyable {
         case .on:
             var entry = OwedReply(ticket: slot, sentNs: nowNs, awaited: .answer, flags: [], role: role)
             if role == .info { entry.inform(InformationSections(request), protocolVersion: protocolVersion) }
+            if role == .select { entry.count = Self.selectsZero(request) ? 0 : 1 }
             grown &+= owed.append(entry)
             return .reply
         case .off:
-            isSilent = true
-            return .silence
+            break
         case .skipsNext:
             replies = .on
-            isSilent = true
-            return .silence
         }
+        isSilent = true
+        isKept = isKept || role.mayHold
+        return .silence
+    }
+
+    /// Nothing is owed, and nothing is left on the connection that a command of the client's would find there.
+    var holdsNothing: Bool {
+        guard case .ready = phase, owed.isEmpty else { return false }
+        let isTransaction = isQueuing || isWatching
+        let isSubscribed = !subscriptions.isEmpty || maySubscribeUnseen || isMonitoring
+        let isQuiet = replies != .on || mayAnswerUnseen || isSilent || settlesOwed
+        return !isTransaction && !isSubscribed && !isQuiet && !isElsewhere && !isKept
+    }
+
+    private static func selectsZero(_ request: Bytes) -> Bool {
+        let arguments = Request(request, limit: 2).arguments
+        return arguments.count == 2 && arguments[1].lowercased() == "0"
     }
 
     /// What to send so that the upstream's answer shows that the unanswered commands so far have been carried out; nil when
@@ -268,20 +310,31 @@ struct PinnedSession: ~Copyable {
         case .information:
             return .inform(entry)
         default:
-            answered(entry.role, Reply(bytes))
+            answered(entry, Reply(bytes))
             return entry.role == .identity ? .identify(entry.ticket) : .answer(entry.ticket)
         }
     }
 
-    private mutating func answered(_ role: PinnedRole, _ reply: Reply) {
+    private mutating func answered(_ entry: OwedReply, _ reply: Reply) {
         guard !reply.isError else {
-            if role == .multi, !isNested(reply) { isQueuing = false }
+            if entry.role == .multi, !isNested(reply) { isQueuing = false }
+            if entry.role == .exec, reply.errorText?.hasPrefix("EXECABORT") ?? false { isWatching = false }
             return
         }
-        switch role {
+        switch entry.role {
+        case .watch:
+            isWatching = true
+        case .exec, .discard, .unwatch:
+            isWatching = isWatching && !(entry.role == .exec || reply.isOK)
+        case .select:
+            /* QUEUED, too, when it may have been another. */
+            if reply.isOK || entry.count != 0 { isElsewhere = entry.count != 0 }
+        case .keeping, .redirecting:
+            isKept = true
         case .monitor:
             isMonitoring = reply.isOK
         case .hello:
+            isKept = true
             if reply.type == UInt8(ascii: "%") { protocolVersion = 3 }
             if reply.type == UInt8(ascii: "*") { protocolVersion = 2 }
         case .reset:
@@ -289,6 +342,9 @@ struct PinnedSession: ~Copyable {
             subscriptions = Subscriptions()
             maySubscribeUnseen = false
             isMonitoring = false
+            isWatching = false
+            isElsewhere = false
+            isKept = false
         default:
             break
         }

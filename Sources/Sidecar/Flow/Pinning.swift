@@ -1,8 +1,12 @@
 /// Pinning — opens a link for a client that needs one of its own, and carries out what its session decides.
 ///
 /// The link has our credentials and the client's protocol version, no tracking and no heartbeat: it may rightly be
-/// silent for hours. When it is lost the client is closed, as by a dying Redis. When the client leaves, its link goes at
+/// silent for hours. When it is lost the client is closed, as by a dying Redis, unless it needs it no more. When the client leaves, its link goes at
 /// once, in the middle of a blocking command too; when it only ends its side, the link's side is ended likewise.
+///
+/// When nothing is held on it any more (after EXEC, the last UNSUBSCRIBE, a blocking command's reply), the client goes on
+/// by the cache and the shared links, and keeps it for the next command that needs one: a pooled connection that runs a
+/// transaction now and then costs the upstream one connection, not one each time.
 
 /// A client that wants a link of its own.
 struct PinRequest {
@@ -19,6 +23,11 @@ extension Flow {
         let request = PinRequest(
             client: event.client, number: event.ticket, protocolVersion: event.protocolVersion == 3 ? 3 : 2,
             name: Array(event.bytes))
+        /* It has one that does not fit any more: it has another protocol or name now. */
+        if event.link != 0, pins[event.link] != nil {
+            orders.closeLink(event.link)
+            removePin(event.link)
+        }
         if isConnecting {
             waitingPins.append(request)
         } else {
@@ -67,9 +76,9 @@ extension Flow {
 
     mutating func passPinned(_ event: Event) {
         guard let session = pins[event.link] else { return orders.closeSlot(event.ticket) }
-        let role = Int(event.command) < roles.count ? roles[Int(event.command)] : .plain
+        let role = Int(event.command) < roles.count ? roles[Int(event.command)] : .keeping
         var grown = 0
-        if role == .naming, let request = requestInUpstreamIDs(event.bytes) {
+        if role == .naming || role == .redirecting, let request = requestInUpstreamIDs(event.bytes) {
             orders.send(event.link, request)
         } else {
             orders.send(event.link, event.bytes)
@@ -117,7 +126,12 @@ extension Flow {
             settleSilence(session)
         case .surplus:
             orders.closeLink(session.pointee.link)
-            losePin(session.pointee.link, "the upstream answered more than it was asked")
+            session.pointee.isGivenBack = false
+            return losePin(session.pointee.link, "the upstream answered more than it was asked")
+        }
+        if session.pointee.holdsNothing {
+            session.pointee.isGivenBack = true
+            orders.unpin(session.pointee.client)
         }
     }
 
@@ -148,7 +162,9 @@ extension Flow {
     private mutating func losePin(_ link: LinkID, _ failure: LinkMachine.Failure) {
         guard let session = pins[link] else { return }
         let client = session.pointee.client
-        if case .ready = session.pointee.phase {
+        if session.pointee.isGivenBack {
+            orders.losePin(client)
+        } else if case .ready = session.pointee.phase {
             orders.closeClient(client)
         } else {
             var reach = reach

@@ -56,15 +56,28 @@ struct TestEvent {
             $0.command = RecordedOrders.row(words[0].lowercased())
         }
     }
+    /// "CLIENT|TRACKING ON", as the command table names it.
+    static func pinned(_ slot: UInt64, link: UInt64, line: String) -> TestEvent {
+        let words = line.split { $0 == " " || $0 == "|" }.map(String.init)
+        return TestEvent(.FP_EVENT_COMMAND, request(words)) {
+            $0.ticket = slot
+            $0.lane = .FP_LANE_PINNED
+            $0.link = link
+            $0.command = RecordedOrders.row(line.prefix { $0 != " " }.lowercased())
+        }
+    }
     static func ask(_ slot: UInt64, _ words: String..., resp3: Bool = false) -> TestEvent {
         TestEvent(.FP_EVENT_ASK, request(words)) {
             $0.ticket = slot
             $0.protocol = resp3 ? 3 : 2
         }
     }
-    static func pin(client: UInt64, number: UInt64 = 0, resp3: Bool = false, name: String = "") -> TestEvent {
+    static func pin(
+        client: UInt64, number: UInt64 = 0, resp3: Bool = false, name: String = "", link: UInt64 = 0
+    ) -> TestEvent {
         TestEvent(.FP_EVENT_PIN, name) {
             $0.client = client
+            $0.link = link
             $0.ticket = number
             $0.protocol = resp3 ? 3 : 2
         }

@@ -11,6 +11,8 @@ final class RecordedOrders: Orders {
     var clients = 1
     var backlogs: [LinkID: Int] = [:]
     var charged = 0
+    /// In the order of the orders.
+    var unpinned: [ClientID] = []
     var refused: UInt64 = 0
     /// Whether fences that pass are of interest: nothing waits for them otherwise.
     var hasFences = false
@@ -20,7 +22,8 @@ final class RecordedOrders: Orders {
     static let commands = [
         "get", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "monitor", "client", "reset", "hello", "info",
         "set", "ssubscribe", "sunsubscribe", "multi", "exec", "discard", "client|id",
-        "client|unblock",
+        "client|unblock", "blpop", "watch", "unwatch", "select", "auth", "client|reply", "client|tracking",
+        "client|setname", "readonly",
     ]
 
     static func row(_ name: String) -> UInt16 { UInt16(commands.firstIndex(of: name) ?? 0xFFFF) }
@@ -114,6 +117,8 @@ final class RecordedOrders: Orders {
     }
     private func behind(_ fence: FenceID) -> String { fence == 0 ? "" : " behind \(fence)" }
     func pin(_ client: ClientID, _ link: LinkID) { note("pin \(client) to \(link)") }
+    func unpin(_ client: ClientID) { unpinned.append(client) }
+    func losePin(_ client: ClientID) { note("lose the pin of \(client)") }
     func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }
     func closeClient(_ client: ClientID) { note("close client \(client)") }
     func closeSlot(_ slot: SlotID) { note("close slot \(slot)") }
