@@ -220,6 +220,30 @@ struct PinningTests {
         #expect(world.turn(.down(2)) == [life.isGivenBack ? "lose the pin of 9" : "close client 9"])
     }
 
+    @Test("A link that was given back is closed after half a minute, unless it was used meanwhile")
+    func rests() {
+        let world = pinned()
+        _ = world.turn(.pinned(3, link: 2, line: "MULTI"), .pinned(4, link: 2, line: "EXEC"))
+        _ = world.turn(.reply(2, "+OK"), .reply(2, "*0"))
+        func live(ms: UInt64) -> [String] {
+            (0..<ms / 500).flatMap { _ in world.pass(ms: 500) + world.turn(.reply(1, "+PONG")) }
+        }
+        #expect(!live(ms: 20_000).contains("close link 2"))
+        _ = world.turn(.pinned(5, link: 2, line: "BLPOP q 0"))
+        #expect(!live(ms: 40_000).contains("close link 2"))
+        _ = world.turn(.reply(2, "*-1"))
+        #expect(!live(ms: 20_000).contains("close link 2"))
+        _ = world.turn(.pinned(6, link: 2, line: "MULTI"), .pinned(7, link: 2, line: "EXEC"))
+        _ = world.turn(.reply(2, "+OK"), .reply(2, "*0"))
+        #expect(!live(ms: 29_000).contains("close link 2"))
+        let orders = live(ms: 40_000)
+        #expect(
+            orders.filter { $0 == "close link 2" || $0 == "lose the pin of 9" } == [
+                "close link 2", "lose the pin of 9",
+            ])
+        #expect(world.pinCount == 0)
+    }
+
     @Test("What is pipelined behind keeps the link, and what is not answered may leave anything there")
     func pipelined() {
         let world = pinned()

@@ -142,6 +142,10 @@ struct PinnedSession: ~Copyable {
     var endsByNs = UInt64.max
     /// Its client has been told that it needs it no more, and has sent nothing on it since.
     var isGivenBack = false
+    /// Since when it has been, plus how long such a link is kept.
+    var restsUntilNs: UInt64 = 0
+    /// It stands in the queue of those that rest.
+    var isResting = false
     private(set) var owed = Owed(capacity: 8)
     private var protocolVersion: UInt8
     private var subscriptions = Subscriptions()

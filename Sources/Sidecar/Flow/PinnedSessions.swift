@@ -10,6 +10,9 @@ struct PinnedSessions: ~Copyable {
     private var opening: [LinkID] = []
     /// Those whose client has sent all it will, oldest first: the same.
     private var ending: [LinkID] = []
+    /// Those that were given back, each once, and when to look whether they still are: their time limits are equal, but what
+    /// is looked at again stands behind.
+    private var resting: [(link: LinkID, untilNs: UInt64)] = []
 
     init(max: Int) {
         capacity = max
@@ -55,6 +58,7 @@ struct PinnedSessions: ~Copyable {
 
     mutating func remove(_ link: LinkID) {
         guard let place = table[link] else { return }
+        if sessions[place].isResting { resting.removeAll { $0.link == link } }
         (sessions + place).deinitialize(count: 1)
         table.remove(link)
         free.append(place)
@@ -73,6 +77,32 @@ struct PinnedSessions: ~Copyable {
 
     /// It ends by itself, or by its deadline: its client may be gone.
     func isEnding(_ link: LinkID) -> Bool { ending.contains(link) }
+
+    /// It is given back, and closed if it still is then.
+    mutating func rests(_ link: LinkID, untilNs: UInt64) {
+        guard let session = self[link] else { return }
+        session.pointee.isGivenBack = true
+        session.pointee.restsUntilNs = untilNs
+        if session.pointee.isResting { return }
+        session.pointee.isResting = true
+        resting.append((link, untilNs))
+    }
+
+    /// Those whose time is over. Looks at what is due only.
+    mutating func rested(nowNs: UInt64) -> [LinkID] {
+        let due = resting.prefix { $0.untilNs <= nowNs }.map(\.link)
+        if due.isEmpty { return [] }
+        resting.removeFirst(due.count)
+        return due.filter { link in
+            guard let session = self[link] else { return false }
+            if session.pointee.isGivenBack, session.pointee.restsUntilNs > nowNs {
+                resting.append((link, session.pointee.restsUntilNs))
+                return false
+            }
+            session.pointee.isResting = false
+            return session.pointee.isGivenBack
+        }
+    }
 
     /// One is past its handshake.
     var hasOpen: Bool { count > opening.count }

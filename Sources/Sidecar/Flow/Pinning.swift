@@ -6,7 +6,7 @@
 ///
 /// When nothing is held on it any more (after EXEC, the last UNSUBSCRIBE, a blocking command's reply), the client goes on
 /// by the cache and the shared links, and keeps it for the next command that needs one: a pooled connection that runs a
-/// transaction now and then costs the upstream one connection, not one each time.
+/// transaction now and then costs the upstream one connection, not one each time. For half a minute: then it is closed.
 
 /// A client that wants a link of its own.
 struct PinRequest {
@@ -19,6 +19,9 @@ struct PinRequest {
 }
 
 extension Flow {
+    /// How long a link that its client has given back is kept for it.
+    private static var restNs: UInt64 { 30_000_000_000 }
+
     mutating func wantPin(_ event: Event) {
         let request = PinRequest(
             client: event.client, number: event.ticket, protocolVersion: event.protocolVersion == 3 ? 3 : 2,
@@ -130,7 +133,7 @@ extension Flow {
             return losePin(session.pointee.link, "the upstream answered more than it was asked")
         }
         if session.pointee.holdsNothing {
-            session.pointee.isGivenBack = true
+            pins.rests(session.pointee.link, untilNs: nowNs &+ Self.restNs)
             orders.unpin(session.pointee.client)
         }
     }
@@ -201,6 +204,10 @@ extension Flow {
         while let (link, deadlineNs) = pins.nextDue, sightNs >= deadlineNs {
             orders.closeLink(link)
             losePin(link, "a connection for this client was not ready in time")
+        }
+        for link in pins.rested(nowNs: sightNs) {
+            orders.closeLink(link)
+            losePin(link, "this client has not needed its connection for long")
         }
     }
 }
