@@ -107,7 +107,10 @@ final class Pod {
         let engine = try FastPath(settings)
         try engine.attach()
         let notices = try journal?.restore(to: engine, Disk.clockMs) ?? []
-        let loop = Loop(engine: engine, policy: FlowPolicy(plan.config, networkName: "sim", seed: seed))
+        var policy = FlowPolicy(plan.config, networkName: "sim", seed: seed)
+        /* Within these seconds, too. */
+        policy.pinRestNs = [policy.pinRestNs, 300 * millisecond, 20 * millisecond][Int(seed % 3)]
+        let loop = Loop(engine: engine, policy: policy)
         return (sim, loop, notices)
     }
 

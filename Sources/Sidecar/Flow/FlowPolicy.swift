@@ -12,6 +12,8 @@ struct FlowPolicy: Sendable {
     var handshakeTimeoutNs: UInt64
     var readTimeoutNs: UInt64
     var linkTimeoutNs: UInt64
+    /// How long a link that its client has given back is kept for it.
+    var pinRestNs: UInt64 = 30_000_000_000
     var drainTimeoutNs: UInt64
     /// Some keys' writes are acknowledged before they are carried out.
     var writesBehind: Bool

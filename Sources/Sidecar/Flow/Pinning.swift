@@ -19,9 +19,6 @@ struct PinRequest {
 }
 
 extension Flow {
-    /// How long a link that its client has given back is kept for it.
-    private static var restNs: UInt64 { 30_000_000_000 }
-
     mutating func wantPin(_ event: Event) {
         let request = PinRequest(
             client: event.client, number: event.ticket, protocolVersion: event.protocolVersion == 3 ? 3 : 2,
@@ -133,7 +130,7 @@ extension Flow {
             return losePin(session.pointee.link, "the upstream answered more than it was asked")
         }
         if session.pointee.holdsNothing {
-            pins.rests(session.pointee.link, untilNs: nowNs &+ Self.restNs)
+            pins.rests(session.pointee.link, untilNs: nowNs &+ policy.pinRestNs)
             orders.unpin(session.pointee.client)
         }
     }
