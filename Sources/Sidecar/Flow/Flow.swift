@@ -247,9 +247,10 @@ struct Flow<Engine: Orders>: ~Copyable {
         expireShared()
         expirePins()
         if sightNs >= measureAtNs {
-            /* Twice after the start, when the control plane has come up, and now and then as the heap changes. */
+            /* Often at the start, whose code is let go as soon as the control plane has come up: clients may come at once.
+               Then now and then as the heap changes. */
             measurements += 1
-            measureAtNs = nowNs &+ (measurements < 3 ? 1_000_000_000 : 10_000_000_000)
+            measureAtNs = nowNs &+ (measurements < 6 ? min(1_000_000_000, 50_000_000 << measurements) : 10_000_000_000)
             orders.measureBase()
             noteTurnedAway()
         }
