@@ -138,7 +138,6 @@ def pinned_on_the_way(t, *command):
     direct.call("MSET", "k1", "old1", "k2", "old2")
     direct.pipeline([("SELECT", 1), ("MSET", "k1", "new1", "k2", "new2"), ("SELECT", 0)])
     pinned.call("WATCH", "other")
-    pinned.call("UNWATCH")
     meddler.gate = Gate()
     pinned.send(*command)
     expect_true(meddler.gate.reached.wait(5), "the command did not come")

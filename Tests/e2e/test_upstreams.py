@@ -200,16 +200,18 @@ def _(t):
     first, second = t.redis(), t.redis()
     meddler = t.meddler(first)
     sidecar = t.sidecar(meddler).wait_until_tracking()
-    pinned, client = t.client(sidecar), t.client(sidecar)
+    pinned, client, free = t.client(sidecar), t.client(sidecar), t.client(sidecar)
     pinned.call("WATCH", "other")
-    pinned.call("UNWATCH")
+    free.pipeline([("WATCH", "other"), ("UNWATCH",)])
     epoch = sidecar.metric("ferrite_sidecar_upstream_epoch")
     meddler.upstream = second.address
     meddler.drop_tracked()
     wait_for_epoch(sidecar, epoch)
     expect_true(pinned.is_closed(), "what it writes would be read by nobody")
-    expect(client.call("SET", "k", "1"), Status("OK"))
-    expect(t.client(second).call("GET", "k"), b"1")
+    for one in (client, free):
+        expect(one.call("INCR", "k"), 1 if one is client else 2)
+    expect(free.pipeline([("MULTI",), ("INCR", "k"), ("EXEC",)])[2], [3])
+    expect(t.client(second).call("GET", "k"), b"3")
 
 
 def moved(t):
