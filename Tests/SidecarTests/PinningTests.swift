@@ -204,6 +204,19 @@ struct PinningTests {
         (false, [("CLIENT|SETNAME x", "+OK")], false),
         (false, [("READONLY", "+OK")], false),
         (false, [("NOSUCH", "-ERR unknown command")], true),
+        (false, [("HELLO 3 BAD", "-ERR Syntax error in HELLO option 'BAD'")], false),
+        (false, [("WATCH k", "+OK"), ("RESET", "-ERR unknown command"), ("UNWATCH", "+OK")], false),
+        (false, [("MULTI", "+OK"), ("RESET", "-ERR unknown command")], false),
+        (false, [("MULTI", "+OK"), ("DISCARD", "-NOPERM no")], false),
+        (
+            false,
+            [("MULTI", "+OK"), ("MULTI", "-ERR Command not allowed inside a transaction"), ("GET k", "+QUEUED")], false
+        ),
+        (false, [("MULTI", "+OK"), ("GET k", "+QUEUED"), ("DISCARD x", "-ERR wrong number")], false),
+        (false, [("MULTI", "+OK"), ("EXEC x", "-EXECABORT Transaction discarded because of: wrong number")], true),
+        (false, [("WAIT 0 1", ":0")], false),
+        (false, [("CLIENT NOSUCH", "+OK")], false),
+        (false, [("CLIENT|KILL ID 77", ":0")], true),
         (false, [("NOSUCH", "+OK")], false),
     ]
 
@@ -257,6 +270,37 @@ struct PinningTests {
         _ = silent.turn(.pinned(3, link: 2, line: "CLIENT|REPLY SKIP"), .pinned(4, link: 2, "WATCH", "k"))
         _ = silent.turn(.reply(2, "+PONG"), .pinned(5, link: 2, "GET", "k"), .reply(2, "$1|v"))
         #expect(silent.orders.unpinned == [])
+        _ = silent.turn(
+            .pinned(6, link: 2, line: "RESET"), .pinned(7, link: 2, line: "CLIENT|REPLY SKIP"),
+            .pinned(8, link: 2, line: "SELECT 1"), .reply(2, "+RESET"), .reply(2, "+PONG"))
+        _ = silent.turn(.pinned(9, link: 2, "GET", "k"), .reply(2, "$1|v"))
+        #expect(silent.orders.unpinned == [], "what was sent behind RESET is not undone by its answer")
+        _ = silent.turn(.pinned(10, link: 2, line: "RESET"), .reply(2, "+RESET"))
+        #expect(silent.orders.unpinned == [9])
+    }
+
+    @Test("A link without our credentials is not kept, nor one on which our own are refused behind RESET")
+    func strangerLinks() {
+        let policy = FlowWorld.policy { $0.password = Secret("secret") }
+        let world = pinned(policy)
+        _ = world.turn(.pinned(3, link: 2, line: "RESET"), .reply(2, "+RESET"), .reply(2, "+OK"))
+        #expect(world.orders.unpinned == [9])
+        world.orders.unpinned = []
+        _ = world.turn(.pinned(4, link: 2, line: "RESET"), .reply(2, "+RESET"), .reply(2, "-WRONGPASS no"))
+        #expect(world.orders.unpinned == [])
+    }
+
+    @Test("CLIENT KILL of a client closes it, though it needs the link that it has no more")
+    func killed() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.pin(client: 9, number: 7_001), .pin(client: 10, number: 7_002))
+        _ = world.turn(.up(2), .up(3), .reply(2, "*2|$2|id|:51"), .reply(3, "*2|$2|id|:52"))
+        _ = world.turn(.reply(2, "$0|"), .reply(3, "$0|"), .reply(2, "+PONG"), .reply(3, "+PONG"))
+        _ = world.turn(.pinned(3, link: 2, line: "MULTI"), .pinned(4, link: 2, line: "EXEC"))
+        _ = world.turn(.reply(2, "+OK"), .reply(2, "*0"))
+        #expect(
+            world.turn(.pinned(5, link: 3, line: "CLIENT|KILL ID 7001")) == ["send 3: CLIENT KILL ID 51"])
+        #expect(world.turn(.reply(3, ":1"), .down(2)).contains("close client 9"))
     }
 
     @Test("A client whose link has another protocol or name than it has now gets another, and loses that")

@@ -1,7 +1,9 @@
 """A client with an upstream connection of its own, for what holds state there, is a client of the cache again when
 nothing is held any more; and not before."""
 
-from resp import ReplyError, Status
+import time
+
+from resp import ReplyError, Status, encode
 from runner import expect, expect_true, test
 from servers import wait_until
 
@@ -46,7 +48,6 @@ GIVEN_BACK = (
     [("SELECT", "1"), ("SET", "k", "other"), ("SELECT", "0")],
     [("SELECT", "99")],
     [("NOSUCH", "x")],
-    [("WAIT", "0", "10")],
     [("AUTH", "nobody", "wrong")],
     [("WATCH", "k"), ("SELECT", "1"), ("RESET",)],
     [("CLIENT", "TRACKING", "ON"), ("RESET",)],
@@ -55,6 +56,7 @@ GIVEN_BACK = (
 HELD = (
     [("MULTI",)],
     [("WATCH", "k")],
+    [("WAIT", "0", "10")],
     [("SELECT", "1"), ("SET", "k", "v")],
     [("CLIENT", "NO-EVICT", "ON"), ("WATCH", "k"), ("MULTI",)],
 )
@@ -183,3 +185,114 @@ def _(t):
     expect([client.read() for _ in range(3)], [Status("OK"), Status("QUEUED"), [1]])
     expect_true(client.is_closed(), "it is not let go")
     wait_until(lambda: sidecar.metric(OWN) == 0, what="no connection left")
+
+
+# Each list in one write. A server without RESET is Redis before 6.2, or one whose administrator has taken it away.
+AS_REDIS = (
+    ([("WATCH", "k")], [("RESET",), ("CLIENT", "REPLY", "OFF"), ("SELECT", "1"), ("CLIENT", "REPLY", "ON")],
+     [("GET", "k")], [("SET", "kk", "1")], [("SELECT", "0"), ("GET", "kk")]),
+    ([("WATCH", "k")], [("RESET",), ("CLIENT", "REPLY", "SKIP"), ("SELECT", "1"), ("PING",)], [("GET", "k")]),
+    ([("WATCH", "k")], [("RESET",), ("CLIENT", "REPLY", "OFF"), ("AUTH", "bob", "bobpw"), ("CLIENT", "REPLY", "ON")],
+     [("GET", "k")], [("ACL", "WHOAMI")]),
+    ([("HELLO", "3", "AUTH", "nobody", "wrong")], [("GET", "missing")], [("HGETALL", "missing")]),
+    ([("WATCH", "k")], [("HELLO", "3", "BADOPT")], [("UNWATCH",)], [("GET", "missing")]),
+    ([("HELLO", "3")], [("WATCH", "k")], [("HELLO", "2", "BADOPT")], [("UNWATCH",)], [("GET", "missing")]),
+    ([("HELLO", "3", "AUTH", "bob", "bobpw", "BADOPT")], [("GET", "k")], [("ACL", "WHOAMI")]),
+    ([("MULTI",)], [("RESET", "x")], [("SET", "m", "1")], [("EXEC",)], [("GET", "m")]),
+    ([("MULTI",)], [("DISCARD", "x")], [("SET", "m", "2")], [("EXEC",)], [("GET", "m")]),
+    ([("MULTI",)], [("EXEC", "x")], [("SET", "m", "3")], [("EXEC",)], [("GET", "m")]),
+    ([("SUBSCRIBE", "c"), ("MULTI",), ("UNSUBSCRIBE", "c"), ("MULTI",), ("DISCARD", "x")], [("SET", "m", "4")],
+     [("EXEC",)], [("GET", "m")]),
+    ([("MULTI",), ("SELECT", "1"), ("EXEC",)], [("GET", "k")], [("SELECT", "0")], [("GET", "k")]),
+)
+
+
+def plain(reply):
+    """What is compared: HELLO's map tells of who is asked."""
+    return "HELLO" if isinstance(reply, (list, dict)) and "proto" in str(reply) else str(reply)
+
+
+@test("own connections: whatever is refused, or unanswered, replies are those of a plain Redis")
+def _(t):
+    for without_reset in (False, True):
+        redis, sidecar = cached_by(t, *(("--rename-command", "RESET", "") if without_reset else ()))
+        for pieces in AS_REDIS:
+            told = []
+            for server in (redis, sidecar):
+                with redis.client() as direct:
+                    direct.pipeline([("FLUSHALL",), ("SET", "k", "zero"), ("SELECT", "1"), ("SET", "k", "one")])
+                with sidecar.client() as reader:
+                    wait_until(lambda reader=reader: reader.call("GET", "k") == b"zero", what="a copy of k")
+                client = t.client(server)
+                replies = []
+                for piece in pieces:
+                    client.send_raw(b"".join(encode(*words) for words in piece))
+                    silent = sum(words[:2] == ("CLIENT", "REPLY") and words[2] != "ON" for words in piece)
+                    replies += [plain(client.read()) for _ in range(len(piece) - silent - bool(silent))]
+                client.close()
+                told.append(replies)
+            expect(told[1], told[0], f"{pieces}, without RESET: {without_reset}")
+
+
+def cached_by(t, *options):
+    redis = t.redis(*options)
+    with redis.client() as direct:
+        direct.call("ACL", "SETUSER", "bob", "on", ">bobpw", "~bob*", "+@all")
+    return redis, t.sidecar(redis).wait_until_tracking()
+
+
+@test("own connections: where nobody may DISCARD, what comes behind it is queued as ever")
+def _(t):
+    redis, sidecar = cached(t)
+    with redis.client() as direct:
+        direct.call("ACL", "SETUSER", "default", "-discard")
+    client = t.client(sidecar)
+    client.call("MULTI")
+    expect_true(isinstance(client.ask("DISCARD"), ReplyError), "DISCARD was let through")
+    expect(client.call("SET", "k", "x"), Status("QUEUED"))
+    client.close()
+
+
+@test("own connections: CLIENT KILL by its id closes a client that has given its own back")
+def _(t):
+    _redis, sidecar = cached(t)
+    client, other = t.client(sidecar), t.client(sidecar)
+    client.pipeline([("MULTI",), ("EXEC",)])
+    number = client.call("CLIENT", "ID")
+    expect(other.call("CLIENT", "KILL", "ID", number), 1)
+    expect_true(client.is_closed(), "it lives on")
+
+
+@test("own connections: while the upstream cannot be reached a kept one is of no use, and is told so at once")
+def _(t):
+    redis, sidecar = cached(t)
+    client = t.client(sidecar)
+    client.pipeline([("MULTI",), ("EXEC",)])
+    redis.freeze()
+    wait_until(lambda: sidecar.metrics()['ferrite_sidecar_upstream_state{state="unreachable"}'] == 1)
+    began = time.monotonic()
+    expect_true(isinstance(client.ask("MULTI", timeout=5), ReplyError), "MULTI was taken")
+    expect_true(time.monotonic() - began < 1, "it took long")
+    expect(client.call("GET", "k"), b"v")
+    redis.thaw()
+    wait_until(lambda: client.ask("MULTI") == Status("OK"), what="a transaction")
+
+
+@test("own connections: one that is lost while its transaction waits for acknowledged writes is made anew")
+def _(t):
+    redis, sidecar = cached(t, mode="write-behind")
+    client = t.client(sidecar)
+    client.pipeline([("MULTI",), ("EXEC",)])
+    with redis.client() as direct:
+        direct.call("CONFIG", "SET", "maxmemory", "1")
+        expect(client.call("SET", "w", "1"), Status("OK"))
+        client.send("MULTI")
+        time.sleep(0.2)
+        for line in direct.call("CLIENT", "LIST").decode().splitlines():
+            if "cmd=exec" in line:
+                direct.call("CLIENT", "KILL", "ID", line.split()[0].split("=")[1])
+        time.sleep(0.2)
+        direct.call("CONFIG", "SET", "maxmemory", "0")
+    expect(client.read(timeout=5), Status("OK"))
+    expect(client.call("INCR", "n"), Status("QUEUED"))
+    expect(client.call("EXEC"), [1])

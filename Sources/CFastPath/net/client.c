@@ -251,6 +251,7 @@ static void client_end(struct clients *clients, struct client *client) {
 static void pass_end_on(struct clients *clients, struct client *client) {
     struct session *session = &client->session;
     session_go_back(session);
+    if (session->lane != FP_LANE_PINNED) client->ended_ns = 0;
     if (!client->eof || client->end_told || session->lane != FP_LANE_PINNED) return;
     if (session->stall != STALL_NONE) {
         client->ended_ns = clients->serve->now_ns;
@@ -284,7 +285,7 @@ void clients_give_up_ended(struct clients *clients) {
     for (uint32_t i = 0; clients->some_ended && i < clients->table.used; i++) {
         struct client *client = table_record(&clients->table, i);
         bool waits = (client->item.generation & 1) && client->eof && client->session.stall != STALL_NONE;
-        if (!waits || !client->ended_ns) continue;
+        if (!waits || !client->ended_ns || client->session.lane != FP_LANE_PINNED) continue;
         bool over = client->ended_ns + clients->end_timeout_ns <= clients->serve->now_ns;
         if (over && serve_events_fit(clients->serve, 1)) client_end(clients, client);
         else any = true;

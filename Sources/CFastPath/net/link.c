@@ -111,6 +111,7 @@ void link_abort(struct links *links, struct link *link) {
 
 /* Room for this event is what SERVE_EVENTS_SPARE keeps. */
 static void link_down_because(struct links *links, struct link *link, int error, const char *why) {
+    if (link->session) link->session->link_fits = false;
     fp_event *event = serve_event(links->serve, FP_EVENT_LINK_DOWN);
     event->link = table_id(&link->item);
     event->error = error;

@@ -220,8 +220,9 @@ static bool follow_multi(struct serve *serve, struct session *session, const str
     if (!command) return true;
     struct slot *slot = session->last;
     if (command->id == COMMAND_ID_MULTI && serve->args.count == 1) session->in_multi = true;
-    if (command->id != COMMAND_ID_EXEC && command->id != COMMAND_ID_DISCARD && command->id != COMMAND_ID_RESET)
-        return true;
+    bool ends = command->id == COMMAND_ID_EXEC ||
+                ((command->id == COMMAND_ID_DISCARD || command->id == COMMAND_ID_RESET) && serve->args.count == 1);
+    if (!ends) return true;
     bool fits = true;
     if (command->id == COMMAND_ID_EXEC) {
         if (session->multi_all) slot_sweep(serve, slot, !session->multi_sweeps);
@@ -258,10 +259,11 @@ static enum dispatched travel_pinned(struct serve *serve, struct session *sessio
         raw = (const uint8_t *)discard;
         length = sizeof discard - 1;
     }
+    uint32_t sent = session->lane_count;
     enum dispatched done = travel(serve, session, FP_LANE_PINNED, FP_EVENT_COMMAND, command, raw, length);
-    if (done != DISPATCH_DONE) return done;
+    if (done != DISPATCH_DONE || session->lane_count == sent) return done; /* the latter: refused for want of memory */
     session->gives_back = false;
-    if (aborts) session->last->aborts = true; /* it is short, so it had room */
+    if (aborts) session->last->aborts = true;
     follow_protocol(serve, session, command);
     if (follow_multi(serve, session, command)) return DISPATCH_DONE;
     session_starve(serve, session);
@@ -280,12 +282,16 @@ static enum dispatched pin(struct serve *serve, struct session *session, const s
         session_starve(serve, session);
         return DISPATCH_CLOSE;
     }
-    bool has_link = session->link && session->link_fits;
-    if (serve->held && !has_link) return dispatch_stall(serve, session, STALL_HELD);
+    if (serve->held) return dispatch_stall(serve, session, STALL_HELD);
+    /* While the upstream cannot be reached a link to it is worth nothing: it is given up, and the client told. */
+    bool is_reachable = !serve->serve_suspect && !serve->refusal.length;
+    bool has_link = session->link && session->link_fits && is_reachable;
     if (session->lane_count) return dispatch_stall(serve, session, STALL_LANE);
     if (has_link) {
         session->lane = FP_LANE_PINNED;
-        return travel_pinned(serve, session, command, raw, length);
+        enum dispatched done = travel_pinned(serve, session, command, raw, length);
+        if (!session->lane_count) session->lane = FP_LANE_TRACKED; /* it waits, or was refused: nothing was sent */
+        return done;
     }
     fp_event *event = serve_event(serve, FP_EVENT_PIN);
     event->client = session->id;

@@ -4,14 +4,16 @@
 /// upstream gives, so that nobody else is meant by it.
 extension Flow {
     /// The request in the upstream's ids; nil when it names no client of ours that has a link.
-    func requestInUpstreamIDs(_ request: Bytes) -> [UInt8]? {
+    func requestInUpstreamIDs(_ request: Bytes, isKill: Bool) -> [UInt8]? {
         var reader = ReplyReader(request)
         guard let (type, count) = reader.header(), type == UInt8(ascii: "*") else { return nil }
         var arguments: [[UInt8]] = []
         var changed = false
         while arguments.count < count, let argument = reader.text() {
             let number = UInt64(String(decoding: argument.prefix(24), as: UTF8.self))
-            let id = number.flatMap { number in pins.first { $0.number == number } }?.pointee.machine.connectionID
+            let named = number.flatMap { number in pins.first { $0.number == number } }
+            let id = named?.pointee.machine.connectionID
+            if isKill { named?.pointee.isDoomed = true }
             changed = changed || id != nil
             arguments.append(id.map { Array(String($0).utf8) } ?? Array(argument))
         }

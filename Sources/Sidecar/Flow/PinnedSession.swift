@@ -15,8 +15,11 @@ enum PinnedRole: UInt8 {
     case monitor, client, hello, reset, info, multi, exec, discard, watch, unwatch, select
     /// Its reply is the id of a client; it may name one.
     case identity, naming
-    /// What it leaves on the connection only RESET takes away; `redirecting` may name a client as well.
+    /// What it leaves on the connection only RESET takes away; `redirecting` may name a client as well. WAIT is among them:
+    /// it asks for what was written on its own connection, so that what is written next is written there.
     case keeping, redirecting
+    /// CLIENT KILL.
+    case killing
 
     init(commandNamed name: String) {
         switch name {
@@ -32,7 +35,8 @@ enum PinnedRole: UInt8 {
         case "reset": self = .reset
         case "info": self = .info
         case "client|id", "client|getredir": self = .identity
-        case "client|kill", "client|list", "client|unblock": self = .naming
+        case "client|kill": self = .killing
+        case "client|list", "client|unblock": self = .naming
         case "client|tracking": self = .redirecting
         case "multi": self = .multi
         case "exec": self = .exec
@@ -42,18 +46,13 @@ enum PinnedRole: UInt8 {
         case "select": self = .select
         case "asking", "auth", "client|caching", "client|capa", "client|import-source", "client|no-evict",
             "client|no-touch", "client|setinfo", "client|setname", "psync", "readonly", "readwrite", "replconf",
-            "script|debug", "sync":
+            "script|debug", "sync", "wait", "waitaof":
             self = .keeping
         default: self = .plain
         }
     }
 
     var subscribes: Bool { self == .subscribe || self == .psubscribe || self == .ssubscribe }
-    /// Even unanswered.
-    var mayHold: Bool {
-        self == .keeping || self == .redirecting || self == .hello || self == .watch || self == .select
-            || self == .monitor
-    }
     var unsubscribes: Bool { self == .unsubscribe || self == .punsubscribe || self == .sunsubscribe }
 
     /// The first element of its confirmations.
@@ -121,6 +120,8 @@ struct PinnedSession: ~Copyable {
         /// An id, to be put into our own.
         case identify(SlotID)
         case tell
+        /// A line of MONITOR. Were a fence asked for behind each, the next would tell of that fence.
+        case tellUnfenced
         case discard
         /// The unanswered commands before it have been carried out.
         case settle
@@ -170,12 +171,24 @@ struct PinnedSession: ~Copyable {
     private var isElsewhere = false
     /// Until RESET: another user, CLIENT TRACKING, a name of its own, a command that is not known, and the like.
     private var isKept = false
+    /// MULTI has been answered with OK, or something with QUEUED, and nothing that ends it since.
+    private var isInTransaction = false
+    /// Something has been sent since the last RESET of which the replies do not tell what it leaves: HELLO, which the fast
+    /// path follows whatever becomes of it, and what is not answered. So has RESET, when it is refused.
+    private var mayHoldUnseen = false
+    /// SUBSCRIBE was queued since the last RESET.
+    private var subscribedSinceReset = false
+    /// CLIENT KILL has named it: with this link it goes.
+    var isDoomed = false
+    /// The link was opened without our credentials: nobody else's commands are worth that much on it.
+    private let isStranger: Bool
 
     /// `name`: what the client called itself, for its link too; empty for none.
     init(
         client: ClientID, number: UInt64, link: LinkID, protocolVersion: UInt8, name: [UInt8], credentials: Credentials,
-        deadlineNs: UInt64
+        isStranger: Bool = false, deadlineNs: UInt64
     ) {
+        self.isStranger = isStranger
         self.client = client
         self.number = number
         self.link = link
@@ -189,14 +202,17 @@ struct PinnedSession: ~Copyable {
     {
         var role = role
         isGivenBack = false
+        if role == .hello { mayHoldUnseen = true }
         switch role {
-        case .plain, .hello, .monitor, .info, .identity, .naming, .keeping, .redirecting, .watch, .unwatch, .select:
+        case .plain, .hello, .monitor, .info, .identity, .naming, .killing, .keeping, .redirecting, .watch, .unwatch,
+            .select:
             break
         case .subscribe, .psubscribe, .ssubscribe, .unsubscribe, .punsubscribe, .sunsubscribe:
             let names = Request.argumentCount(request) - 1
             /* An error, or QUEUED, is held back like any reply; confirmations come under CLIENT REPLY OFF too. */
             if replies != .on, isQueuing || names < 1 && role.subscribes {
                 maySubscribeUnseen = maySubscribeUnseen || isQueuing
+                subscribedSinceReset = subscribedSinceReset || isQueuing
                 break
             }
             if replies == .skipsNext { replies = .on }
@@ -210,6 +226,7 @@ struct PinnedSession: ~Copyable {
         case .client:
             mayAnswerUnseen = mayAnswerUnseen || isQueuing && replies == .off
             if !isQueuing, !refusesReplySwitch, let silence = switchReplies(request) { return silence }
+            if !Self.isReplySwitch(request) { role = .keeping }
         case .exec:
             isQueuing = false
         case .multi, .discard, .reset:
@@ -219,7 +236,11 @@ struct PinnedSession: ~Copyable {
                 break
             }
             isQueuing = role == .multi
-            if role == .reset { replies = .on }
+            if role == .reset {
+                replies = .on
+                mayHoldUnseen = false
+                subscribedSinceReset = false
+            }
         }
         switch replies {
         case .on:
@@ -234,17 +255,18 @@ struct PinnedSession: ~Copyable {
             replies = .on
         }
         isSilent = true
-        isKept = isKept || role.mayHold
+        mayHoldUnseen = true
         return .silence
     }
 
     /// Nothing is owed, and nothing is left on the connection that a command of the client's would find there.
     var holdsNothing: Bool {
         guard case .ready = phase, owed.isEmpty else { return false }
-        let isTransaction = isQueuing || isWatching
+        let isTransaction = isQueuing || isInTransaction || isWatching
         let isSubscribed = !subscriptions.isEmpty || maySubscribeUnseen || isMonitoring
         let isQuiet = replies != .on || mayAnswerUnseen || isSilent || settlesOwed
-        return !isTransaction && !isSubscribed && !isQuiet && !isElsewhere && !isKept
+        let isChanged = isElsewhere || isKept || mayHoldUnseen || isStranger
+        return !isTransaction && !isSubscribed && !isQuiet && !isChanged
     }
 
     private static func selectsZero(_ request: Bytes) -> Bool {
@@ -276,7 +298,7 @@ struct PinnedSession: ~Copyable {
        misspelt, and every other CLIENT. */
     private mutating func switchReplies(_ request: Bytes) -> Sending? {
         let arguments = Request(request, limit: 4).arguments
-        guard arguments.count == 3, arguments[1].lowercased() == "reply" else { return nil }
+        guard arguments.count == 3, Self.isReplySwitch(request) else { return nil }
         switch arguments[2].lowercased() {
         case "on":
             replies = .on
@@ -292,16 +314,23 @@ struct PinnedSession: ~Copyable {
         }
     }
 
+    private static func isReplySwitch(_ request: Bytes) -> Bool {
+        let arguments = Request(request, limit: 3).arguments
+        return arguments.count > 1 && arguments[1].lowercased() == "reply"
+    }
+
     /// A complete reply or push has come.
     mutating func receive(_ bytes: Bytes) -> Verdict {
         let type = bytes.first ?? 0
         if type == UInt8(ascii: ">") { return receivePush(bytes) }
-        if isMonitoring, Self.isMonitorLine(bytes) { return .tell }
+        if isMonitoring, Self.isMonitorLine(bytes) { return .tellUnfenced }
         if type == UInt8(ascii: "*"), protocolVersion == 2, let verdict = receivePubSubArray(bytes) { return verdict }
         guard let entry = owed.first?.pointee else { return .surplus }
         owed.removeFirst()
         switch entry.awaited {
         case .nothing:
+            /* Our AUTH behind RESET. */
+            if type == UInt8(ascii: "-") { mayHoldUnseen = true }
             return .discard
         case .settling:
             settlesOwed = false
@@ -322,21 +351,33 @@ struct PinnedSession: ~Copyable {
     private mutating func answered(_ entry: OwedReply, _ reply: Reply) {
         guard !reply.isError else {
             if entry.role == .multi, !isNested(reply) { isQueuing = false }
-            if entry.role == .exec, reply.errorText?.hasPrefix("EXECABORT") ?? false { isWatching = false }
+            if entry.role == .reset { mayHoldUnseen = true }
+            if reply.errorText?.hasPrefix("EXECABORT") ?? false {
+                isWatching = false
+                isInTransaction = false
+            }
             return
         }
+        if reply.isQueued { isInTransaction = true }
         switch entry.role {
         case .watch:
             isWatching = true
-        case .exec, .discard, .unwatch:
-            isWatching = isWatching && !(entry.role == .exec || reply.isOK)
+        case .multi:
+            isInTransaction = true
+        case .exec:
+            isWatching = false
+            isInTransaction = false
+        case .discard, .unwatch:
+            if reply.isOK { isWatching = false }
+            if entry.role == .discard { isInTransaction = false }
         case .select:
             /* QUEUED, too, when it may have been another. */
             if reply.isOK || entry.count != 0 { isElsewhere = entry.count != 0 }
         case .keeping, .redirecting:
             isKept = true
         case .monitor:
-            isMonitoring = reply.isOK
+            /* QUEUED: EXEC turns it on. */
+            if reply.isOK { isMonitoring = true } else { isKept = true }
         case .hello:
             isKept = true
             if reply.type == UInt8(ascii: "%") { protocolVersion = 3 }
@@ -344,7 +385,8 @@ struct PinnedSession: ~Copyable {
         case .reset:
             protocolVersion = 2
             subscriptions = Subscriptions()
-            maySubscribeUnseen = false
+            maySubscribeUnseen = subscribedSinceReset
+            isInTransaction = false
             isMonitoring = false
             isWatching = false
             isElsewhere = false

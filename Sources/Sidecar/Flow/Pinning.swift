@@ -55,6 +55,7 @@ extension Flow {
             client: request.client, number: request.number, link: link, protocolVersion: request.protocolVersion,
             name: request.name,
             credentials: reach.isRefused ? none : policy.credentials,
+            isStranger: reach.isRefused && !policy.credentials.isEmpty,
             deadlineNs: nowNs &+ policy.connectTimeoutNs &+ policy.handshakeTimeoutNs)
         let bytes = session.owed.bytes
         if pins.insert(session) {
@@ -78,7 +79,9 @@ extension Flow {
         guard let session = pins[event.link] else { return orders.closeSlot(event.ticket) }
         let role = Int(event.command) < roles.count ? roles[Int(event.command)] : .keeping
         var grown = 0
-        if role == .naming || role == .redirecting, let request = requestInUpstreamIDs(event.bytes) {
+        if role == .naming || role == .redirecting || role == .killing,
+            let request = requestInUpstreamIDs(event.bytes, isKill: role == .killing)
+        {
             orders.send(event.link, request)
         } else {
             orders.send(event.link, event.bytes)
@@ -119,6 +122,8 @@ extension Flow {
             heardInformation(asked, bytes, fence: fence())
         case .tell:
             orders.tell(session.pointee.client, bytes, fence: fence())
+        case .tellUnfenced:
+            orders.tell(session.pointee.client, bytes, fence: 0)
         case .discard:
             break
         case .settle:
@@ -162,7 +167,7 @@ extension Flow {
     private mutating func losePin(_ link: LinkID, _ failure: LinkMachine.Failure) {
         guard let session = pins[link] else { return }
         let client = session.pointee.client
-        if session.pointee.isGivenBack {
+        if session.pointee.isGivenBack, !session.pointee.isDoomed {
             orders.losePin(client)
         } else if case .ready = session.pointee.phase {
             orders.closeClient(client)

@@ -22,6 +22,8 @@ struct Reply {
             && bytes[2] == UInt8(ascii: "K")
     }
 
+    var isQueued: Bool { type == UInt8(ascii: "+") && bytes.elementsEqual("+QUEUED\r\n".utf8) }
+
     /// A server that is a replica, and takes no writes.
     var isReadOnly: Bool { isError && bytes.starts(with: "-READONLY ".utf8) }
 

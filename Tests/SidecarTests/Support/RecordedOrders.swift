@@ -23,7 +23,7 @@ final class RecordedOrders: Orders {
         "get", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "monitor", "client", "reset", "hello", "info",
         "set", "ssubscribe", "sunsubscribe", "multi", "exec", "discard", "client|id",
         "client|unblock", "blpop", "watch", "unwatch", "select", "auth", "client|reply", "client|tracking",
-        "client|setname", "readonly",
+        "client|setname", "readonly", "client|kill", "wait",
     ]
 
     static func row(_ name: String) -> UInt16 { UInt16(commands.firstIndex(of: name) ?? 0xFFFF) }
