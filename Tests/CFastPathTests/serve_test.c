@@ -1494,6 +1494,10 @@ TEST("each command is counted once, by how it was answered, and timed: in its tu
     EXPECT(counted(world, COMMAND_ID_MULTI, FP_OUTCOME_ERROR) == 1 && at_once[FP_OUTCOME_ERROR] == 1);
     ask(world, &world->b, "PING\r\n");
     EXPECT(at_once[FP_OUTCOME_LOCAL] == 1);
+    ask(world, &world->b, "PING a b\r\n");
+    ask(world, &world->b, "HELLO 9\r\n");
+    EXPECT(at_once[FP_OUTCOME_LOCAL] == 1 && at_once[FP_OUTCOME_ERROR] == 3);
+    EXPECT(counted(world, COMMAND_ID_HELLO, FP_OUTCOME_ERROR) == 1);
     /* What the cache is not asked is no hit: GET, and each key of MGET. */
     uint64_t misses = stats->keyspace_misses;
     world->a.lane = FP_LANE_PINNED;

@@ -142,7 +142,8 @@ def traffic():
         Panel("Answered with an error", (rate(COMMANDS, 'outcome="error"', by="family"), "{{family}}"), unit="ops",
               least=0, width=width, note="Whoever gave it: the upstream, or the sidecar."),
         Panel("Hit ratio", (hit_ratio(), "all reads"), unit="percentunit", least=0, most=1, width=width,
-              note="Keys read with GET and MGET that were answered from memory, of all, whichever way they went."),
+              note="Keys read with GET and MGET that were answered from memory, of all, whichever way they went. "
+                   "What a slow upstream's stale copy answered is none."),
         Panel("Latency of hits", *((quantile(share, DURATION, 'outcome="hit"'), name) for share, name in
                                    ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))), unit="s", least=0, width=width),
         # Where nothing has come lately there is no quantile but NaN, which is not to be drawn.

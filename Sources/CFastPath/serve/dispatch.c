@@ -328,8 +328,9 @@ static enum dispatched answer_locally(struct serve *serve, struct session *sessi
                                       const uint8_t *raw, size_t length) {
     if (command->id == COMMAND_ID_INFO)
         return travel(serve, session, FP_LANE_TRACKED, FP_EVENT_ASK, command, raw, length);
+    serve->told_error = false;
     if (!local_answer(serve, session, command)) return pin(serve, session, command, raw, length);
-    serve_count_at_once(serve, command->id, FP_OUTCOME_LOCAL);
+    serve_count_at_once(serve, command->id, serve->told_error ? FP_OUTCOME_ERROR : FP_OUTCOME_LOCAL);
     return session->closing ? DISPATCH_CLOSE : DISPATCH_DONE;
 }
 

@@ -23,6 +23,7 @@ static bool text(struct serve *serve, struct session *session, const char *bytes
 }
 
 void local_reply(struct serve *serve, struct session *session, const char *reply) {
+    serve->told_error |= reply[0] == '-';
     settle(serve, session, text(serve, session, reply));
 }
 

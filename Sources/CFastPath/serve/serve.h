@@ -106,6 +106,7 @@ struct serve {
     struct serve_calls {
         uint64_t outcomes[FP_OUTCOME_COUNT];
     } calls[COMMAND_ID_COUNT + 1];
+    bool told_error;                             /* by the sidecar itself, in the answer to the command in hand */
     uint32_t answered_at_once[FP_OUTCOME_COUNT]; /* of them in this turn, which is what they took */
 };
 

@@ -119,6 +119,8 @@ private final class OpenConnections: Sendable {
         var channel: any Channel
         var state = State.fresh
         var since = NIODeadline.now()
+        /// Of the body that is under way.
+        var bodyBytes = 0
     }
 
     /// An API server sends what it asks at once. Who does not may be closed for another after this.
@@ -126,7 +128,6 @@ private final class OpenConnections: Sendable {
 
     let isDraining = Atomic<Bool>(false)
     private let entries = Mutex<[Entry]>([])
-    private let bodyBytes = Atomic<Int>(0)
 
     var count: Int { entries.withLock { $0.count } }
 
@@ -161,14 +162,32 @@ private final class OpenConnections: Sendable {
         for entry in entries.withLock({ $0 }) { entry.channel.pipeline.fireUserInboundEventTriggered(CloseIfIdle()) }
     }
 
-    /// False when so many more would be too many; they are not counted then.
-    func takeBody(_ bytes: Int) -> Bool {
-        let sum = bodyBytes.add(bytes, ordering: .relaxed).newValue
-        if sum > Self.bodyBytesMax { giveBody(bytes) }
-        return sum <= Self.bodyBytesMax
+    /// False when so many more would be too many; they are not counted then. Those that do not get on make room first.
+    func takeBody(_ bytes: Int, of channel: any Channel) -> Bool {
+        let (fits, slow) = entries.withLock { entries -> (Bool, [any Channel]) in
+            var sum = entries.reduce(bytes) { $0 + $1.bodyBytes }
+            var slow: [any Channel] = []
+            let now = NIODeadline.now()
+            while sum > Self.bodyBytesMax {
+                let others = entries.indices.filter { entries[$0].bodyBytes > 0 && entries[$0].channel !== channel }
+                guard let longest = others.min(by: { entries[$0].since < entries[$1].since }),
+                    now - entries[longest].since > Self.patience
+                else { return (false, slow) }
+                sum -= entries[longest].bodyBytes
+                slow.append(entries.remove(at: longest).channel)
+            }
+            if let own = entries.firstIndex(where: { $0.channel === channel }) { entries[own].bodyBytes += bytes }
+            return (true, slow)
+        }
+        for channel in slow { channel.close(promise: nil) }
+        return fits
     }
 
-    func giveBody(_ bytes: Int) { bodyBytes.subtract(bytes, ordering: .relaxed) }
+    func giveBody(of channel: any Channel) {
+        entries.withLock { entries in
+            if let own = entries.firstIndex(where: { $0.channel === channel }) { entries[own].bodyBytes = 0 }
+        }
+    }
 }
 
 /// One request at a time: the pipelining handler in front holds back the next until the answer is written.
@@ -176,8 +195,8 @@ private final class ExchangeHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
-    /// Within which a request is whole: the longest that an API server waits for a webhook.
-    private static let wholeWithin = TimeAmount.seconds(30)
+    /// Within which a request is whole: an API server sends it at once, and waits for no longer by default.
+    private static let wholeWithin = TimeAmount.seconds(10)
 
     private let endpoint: any HTTPEndpoint
     private let connections: OpenConnections
@@ -198,7 +217,7 @@ private final class ExchangeHandler: ChannelInboundHandler {
         case .body(var part):
             guard head != nil else { return } /* refused */
             guard body.readableBytes + part.readableBytes <= endpoint.bodyBytesMax else { return refuseBody(context) }
-            guard connections.takeBody(part.readableBytes) else {
+            guard connections.takeBody(part.readableBytes, of: context.channel) else {
                 return refuse(.serviceUnavailable, "too many requests are under way", context)
             }
             body.writeBuffer(&part)
@@ -242,7 +261,7 @@ private final class ExchangeHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        forgetRequest()
+        forgetRequest(context)
         context.fireChannelInactive()
     }
 
@@ -258,16 +277,16 @@ private final class ExchangeHandler: ChannelInboundHandler {
         write(.text(sentence + "\n", status), to: head, closes: true, context)
     }
 
-    private func forgetRequest() {
+    private func forgetRequest(_ context: ChannelHandlerContext) {
         deadline?.cancel()
         deadline = nil
         head = nil
-        connections.giveBody(body.readableBytes)
+        connections.giveBody(of: context.channel)
         body = ByteBuffer()
     }
 
     private func write(_ reply: HTTPReply, to head: HTTPRequestHead, closes: Bool, _ context: ChannelHandlerContext) {
-        forgetRequest()
+        forgetRequest(context)
         connections.note(context.channel, .idle)
         var headers = HTTPHeaders()
         headers.add(name: "Content-Type", value: reply.contentType)

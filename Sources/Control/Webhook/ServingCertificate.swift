@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import NIOCore
 import NIOSSL
 import Synchronization
 
@@ -44,6 +45,8 @@ final class ServingCertificate: Sendable {
             var configuration = TLSConfiguration.makeServerConfiguration(
                 certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
             configuration.minimumTLSVersion = .tlsv12
+            /* Whom we close need not agree. */
+            configuration.shutdownTimeout = .milliseconds(500)
             configuration.applicationProtocols = ["http/1.1"]
             let context = try Self.said("tls.key does not belong to the first certificate of tls.crt") {
                 try NIOSSLContext(configuration: configuration)
