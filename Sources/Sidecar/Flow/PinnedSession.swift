@@ -396,8 +396,11 @@ struct PinnedSession: ~Copyable {
         }
     }
 
-    /* "ERR MULTI calls can not be nested": it goes on. */
-    private func isNested(_ reply: Reply) -> Bool { reply.errorText?.contains("nested") ?? false }
+    /* "ERR MULTI calls can not be nested", or Valkey's words for it: it goes on. */
+    private func isNested(_ reply: Reply) -> Bool {
+        guard let text = reply.errorText else { return false }
+        return text.contains("nested") || text.contains("inside a transaction")
+    }
 
     private mutating func receivePush(_ bytes: Bytes) -> Verdict {
         guard let reply = PubSubReply(bytes) else { return .tell }
