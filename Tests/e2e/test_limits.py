@@ -121,7 +121,8 @@ def _(t):
         for first in range(0, count, 2000):
             direct.pipeline([("SET", f"key:{n}", b"%d:" % n + b"v" * (n % 1800)) for n in range(first, first + 2000)])
     for policy in ("lru", "lfu", "random"):
-        sidecar = t.sidecar(redis, settings={"local_memory": "32mb", "eviction": policy}).wait_until_tracking()
+        settings = {"local_memory": "32mb", "eviction": policy, "read_timeout": "2s"}
+        sidecar = t.sidecar(redis, settings=settings).wait_until_tracking()
         client = t.client(sidecar)
         for first in range(0, count, 200):
             replies = client.pipeline([("GET", f"key:{n}") for n in range(first, first + 200)])
