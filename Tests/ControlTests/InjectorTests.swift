@@ -30,10 +30,15 @@ private enum Fixtures {
 struct InjectorTests {
     private let injector = Injector()
 
+    /// As the webhook's patch and as a manifest's, which must come to the same.
     private func apply(_ patch: [PatchOperation], to pod: JSON) throws -> JSON {
+        var changed = pod
+        let isDone = changed.apply(patch)
+        #expect(isDone)
         var node = pod.node
         try node.apply(patch)
-        return JSON(node)
+        #expect(JSON(node) == changed)
+        return changed
     }
 
     private func pod(
@@ -75,6 +80,50 @@ struct InjectorTests {
             return
         }
         #expect(try Fixtures.text(apply(back, to: injected)) == Fixtures.text(pod))
+    }
+
+    @Test("A pod of any number of containers takes time by their number", .timeLimit(.minutes(1)))
+    func manyContainers() {
+        let asked = [
+            "ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-env-override": "true",
+            "ferrite.io/sidecar-tls-secret": "tls", "ferrite.io/sidecar-upstream": "rediss://redis:6379",
+        ]
+        let containers = (0..<64_000).map { index -> JSON in
+            let env: JSON = index % 2 == 0 ? [] : [["name": "REDIS_URL", "value": "redis://redis/2"]]
+            return ["name": .string("c\(index)"), "env": env]
+        }
+        let before = pod(asked, ["containers": .array(containers)])
+        guard case .injected(let patch, let warnings) = injector.decide(pod: before, namespace: nil) else {
+            Issue.record("not injected")
+            return
+        }
+        // One for each container; ours, the volume, three annotations and the status.
+        #expect(patch.count == containers.count + 6 && warnings.isEmpty)
+        var changed = before
+        let isDone = changed.apply(patch)
+        guard isDone, case .removed(let back, _) = Uninjector.decide(pod: changed) else {
+            Issue.record("not taken out")
+            return
+        }
+        #expect(back.count == patch.count)
+    }
+
+    @Test("Volumes with the sidecar's name are taken out at once, however many there are")
+    func manyVolumes() throws {
+        let asked = [
+            "ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-tls-secret": "tls",
+            "ferrite.io/sidecar-upstream": "rediss://redis:6379",
+        ]
+        let spec: JSON = ["containers": [["name": "app"]], "volumes": [["name": "own"]]]
+        let volumes = Array(repeating: JSON.object(["name": .string(SidecarVolume.name)]), count: 2000)
+        let change = PatchOperation.replace(["spec", "volumes"], .array([["name": "own"]] + volumes))
+        let changed = try apply([change], to: back(pod(asked, spec), changed: []).injected)
+        guard case .removed(let patch, _) = Uninjector.decide(pod: changed) else {
+            Issue.record("not taken out")
+            return
+        }
+        // The variable, our container, the volumes, three annotations and the status.
+        #expect(patch.count == 7)
     }
 
     @Test("Wherever the plain sidecar stands by now it is taken out, and of two equal variables the last comes back")
@@ -121,6 +170,71 @@ struct InjectorTests {
             return (injected, changed, [])
         }
         return (injected, try apply(back, to: changed), warnings)
+    }
+
+    @Test("Where the container alone was taken out, inject makes of the pod what it makes of a clean one")
+    func containerTakenOut() throws {
+        let asked = [
+            "ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-native": "false",
+            "ferrite.io/sidecar-env-override": "true",
+        ]
+        let known: JSON = ["name": "REDIS_URL", "valueFrom": ["secretKeyRef": ["key": "url", "name": "redis"]]]
+        let before = pod(asked, ["containers": [["name": "app"], ["name": "other", "env": [known]]]])
+        let (injected, _, _) = try back(before, changed: [])
+        let without = try apply([.remove(["spec", "containers", "2"])], to: injected)
+        let (again, after, warnings) = try back(without, changed: [])
+        #expect(again == injected && after == before && warnings.isEmpty)
+
+        // A status by which nothing can be taken back is no reason to refuse the pod.
+        let odd = #"{"envName":"REDIS_URL","replaced":{},"resources":{},"version":"0.1.0"}"#
+        let forged = try apply(
+            [.add(["metadata", "annotations", "ferrite.io/sidecar-status"], .string(odd))], to: before)
+        #expect(try back(forged, changed: []).injected["spec"] == injected["spec"])
+    }
+
+    @Test("A container that was renamed gets its variable back where it can be told, and else nothing is lost")
+    func renamed() throws {
+        let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-env-override": "true"]
+        let reference: JSON = ["name": "REDIS_URL", "valueFrom": ["secretKeyRef": ["key": "url", "name": "redis"]]]
+        let literal: JSON = ["name": "REDIS_URL", "value": "redis://:s3cret@redis/2"]
+        let first: JSONPointer = ["spec", "containers", "0"]
+        let status: JSONPointer = ["metadata", "annotations", "ferrite.io/sidecar-status"]
+        let one = pod(
+            asked, ["containers": [["name": "app", "env": [reference]], ["name": "own", "env": [literal]]]])
+        let told = try back(one, changed: [.replace(first / "name", "web")])
+        #expect(told.warnings.isEmpty && told.pod.at(status) == nil)
+        #expect(told.pod.at(first) == ["name": "web", "env": [reference]])
+
+        let two = pod(
+            asked, ["containers": [["name": "app", "env": [reference]], ["name": "own", "env": [reference]]]])
+        let unknown = try back(
+            two, changed: [.replace(first / "name", "web"), .replace(["spec", "containers", "1", "name"], "more")])
+        #expect(unknown.warnings.count == 2)
+        #expect(unknown.warnings[0].contains(#"app"#) && unknown.warnings[0].contains("secretKeyRef"))
+        let left = try #require(unknown.pod.at(status)?.string.flatMap(InjectionStatus.init(text:)))
+        #expect(left.replaced == ["app": reference, "own": reference] && left.annotations.isEmpty)
+        // Another inject keeps it too.
+        let again = try back(unknown.pod, changed: []).injected
+        let kept = try #require(again.at(status)?.string.flatMap(InjectionStatus.init(text:)))
+        #expect(kept.replaced == left.replaced && kept.annotations.count == 3)
+
+        let gone = try back(one, changed: [.remove(["spec", "containers", "1"])])
+        #expect(gone.warnings.count == 1 && gone.warnings[0].contains("own") && !gone.warnings[0].contains("s3cret"))
+        #expect(gone.pod.at(status)?.string?.contains("s3cret") == true)
+        let given = try back(
+            pod(asked, ["containers": [["name": "app"], ["name": "own"]]]),
+            changed: [.remove(["spec", "containers", "1"])])
+        #expect(given.warnings.isEmpty && given.pod.at(status) == nil)
+    }
+
+    @Test("A port that only root may have is told of, whichever it is", arguments: ["port", "metrics-port"])
+    func privileged(_ suffix: String) {
+        let asked = ["ferrite.io/sidecar-inject": "true", "ferrite.io/sidecar-\(suffix)": "80"]
+        guard case .injected(_, let warnings) = injector.decide(pod: pod(asked), namespace: nil) else {
+            Issue.record("not injected")
+            return
+        }
+        #expect(warnings.count == 1 && warnings[0].contains("sidecar-\(suffix),"))
     }
 
     @Test("What has been changed since inject added it stays, and is told")
@@ -208,14 +322,14 @@ struct InjectorTests {
             ("REDIS://redis:6379/", "/"), ("rediss://r:1/3?ssl_cert_reqs=none&a=b&TLS=1", "/3?a=b"),
             ("valkey://a,b:2?db=4#f", "?db=4"), ("redis://$(HOST):$(PORT)/$(DB)", "/$(DB)"),
             ("redis:6379", nil), ("unix:///run/redis.sock?db=2", nil), ("redis://:s3/cret@redis:6379/2", nil),
-            ("$(OTHER)", nil), ("", nil),
+            ("redis://u:p?x@h:6379/2", nil), ("redis://u:p#x@h:6379/2", nil), ("$(OTHER)", nil), ("", nil),
         ]
         for (url, kept) in replaced {
             let wanted = kept.map { "redis://127.0.0.1:6380" + $0 }
             let made = SidecarURL(port: 6380, replacing: url)
             #expect(made?.text == wanted && made?.dropsCredentials != true, "\(url)")
         }
-        for url in ["redis://user:s3cret@r:6379/2?a=b", "redis://:s3cret@r/2?a=b", "redis://r/2?a=b&password=s3cret"] {
+        for url in ["redis://user:s3cret@r:6379/2?a=b", "redis://:s3cret@r/2?a=b", "redis://r/2?a=b&password=s3@cret"] {
             let made = SidecarURL(port: 6379, replacing: url)
             #expect(made?.text == "redis://127.0.0.1:6379/2?a=b" && made?.dropsCredentials == true, "\(url)")
         }

@@ -266,6 +266,10 @@ def _(t):
     for values, name in (({"replicas": 0}, "replicas"), ({"webhook": {"failurePolicy": "Maybe"}}, "failurePolicy"),
                          ({"webook": {}}, "webook"), ({"podAnnotations": {"a": 1}}, "podAnnotations"),
                          ({"podDisruptionBudget": {"maxUnavailable": "one"}}, "maxUnavailable"),
+                         ({"podDisruptionBudget": {"maxUnavailable": -1}}, "maxUnavailable"),
+                         ({"podDisruptionBudget": {"maxUnavailable": None}}, "maxUnavailable"),
+                         ({"nodeSelector": {"a": 1}}, "nodeSelector"),
+                         ({"podMonitor": {"labels": {"a": 1}}}, "labels"),
                          ({"defaults": {"upstream": "redis"}}, "upstream"),
                          ({"defaults": {"memory": "much"}}, "memory")):
         try:
@@ -282,13 +286,15 @@ ARGUMENTS = {
     "memory": ("48Mi 64Mi 1Gi 0.5Gi 1Ti 128M 51M 50331648 49152Ki 50332k 0.05Gi 48.5Mi".split(),
                "47Mi 47.9Mi 16Mi 0Mi 64mb 64MB 50331647 50.3M 50331k 49151Ki 2Ti 1.1Ti 0.04Gi 128 -1Gi 1GB Mi".split()),
     "upstream": (["redis:6379", "redis.cache.svc:1", "redis:65535", "redis:06379", "rediss://redis:6380", "_a.b-c:1",
-                  "10.0.0.1:6379", "redis.svc.:1", "a_:1", "1a:1", "a.0b:1", "l" * 63 + ":1", "[::1]:6379",
-                  "[fd00::1:2]:6379", "rediss://[1:2:3:4:5:6:7:8]:1", "Redis:1"],
+                  "10.0.0.1:6379", "redis.svc.:1", "a_:1", "1a:1", "a.0b:1", "l" * 63 + ":1", "[::1]:1",
+                  "[fd00::1:2]:6379", "localhost:6380", "127.0.0.2:6379", "[::2]:6379",
+                  "rediss://[1:2:3:4:5:6:7:8]:1", "Redis:1"],
                  ["redis", "redis:0", "redis:65536", "redis:99999", "redis:123456789012345678901", "redis:", ":6379",
                   "redis://redis:6379", "user:password@redis:6379", "a b:1", "-a:1", "redis:6379/0", "[:::1]:1",
                   "[1:2]:1", "[::1::2]:1", "[]:1", "[1:2:3:4:5:6:7:8:9]:1", ".".join(["a" * 63] * 4) + ":1",
                   "h..x:1", "a-:1", "a.-b:1", "h..:1", "999.1.1.1:6379", "127.1:6379", "1:1", "0x7f:1", "10.0.0.01:1",
-                  "1.2.3.4.:1", "l" * 64 + ":1"]),
+                  "1.2.3.4.:1", "l" * 64 + ":1", "localhost:6379", "rediss://LOCALHOST.:6379", "127.0.0.1:06379",
+                  "[::1]:6379", "[0:0:0:0:0:0:0:1]:6379", "[::]:6379", "[::ffff:7f00:1]:6379"]),
     "cpuRequest": ("100m 1m 0.5 1 2.25 0.001".split(), "0 0m 0.0 -1 100mm 1x m".split()),
     "image": (["ferrite", "a/b:1", "registry.example:5000/a/b_c:1.0-rc1", "localhost:5000/a", "localhost/a",
                "Host.example/a", f"r.example/a@{DIGEST}", f"a:1@{DIGEST}", "[::1]:5000/x:1", "a__b--c.d:_X", "r:1/a",
@@ -344,6 +350,19 @@ def _(t):
         for name in names:
             expect_true(name in refusal({group: {name: None}}), name)
         expect_true(group in refusal({group: None}), group)
+
+
+@test("helm: a PodMonitor's own labels are instead of the chart's, each once", once=True)
+def _(t):
+    values = {"podMonitor": {"enabled": True, "labels": {"app.kubernetes.io/name": "x", "release": "prometheus"}}}
+    with helm_python.Chart.load(CHART) as chart:
+        text = chart.render(values, name="ferrite-sidecar", namespace="n")
+    for name, text in text.items():
+        if name.endswith("podmonitor.yaml"):
+            expect(text.count("    app.kubernetes.io/name: x\n"), 2)
+            labels = next(yaml.safe_load_all(text))["metadata"]["labels"]
+            expect([labels["app.kubernetes.io/name"], labels["release"]], ["x", "prometheus"])
+            expect(text.split("spec:")[0].count("app.kubernetes.io/name"), 1)
 
 
 @test("helm: an image by its digest, or its tag", once=True)

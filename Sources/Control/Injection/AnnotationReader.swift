@@ -61,8 +61,7 @@ struct AnnotationReader {
             )
         }
         let isTLS = request.upstream.hasPrefix(SidecarAnnotation.tlsScheme)
-        let address = isTLS ? request.upstream.dropFirst(SidecarAnnotation.tlsScheme.count) : request.upstream[...]
-        if SidecarAnnotation.isOwn(address, port: request.port) {
+        if request.isOwnUpstream {
             mistakes.append(
                 "\(SidecarAnnotation.prefix)upstream: \(request.upstream) is where the sidecar itself listens: use the central "
                     + "server, e.g. \"ferrite-cluster.default.svc:6379\", or another \(SidecarAnnotation.prefix)port"

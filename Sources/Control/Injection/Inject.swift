@@ -97,5 +97,11 @@ struct DefaultsOptions: ParsableArguments {
             guard let annotation = SidecarAnnotation.named(suffix), !annotation.apply(value, &request) else { continue }
             throw ValidationError("--\(suffix) \(value): expected \(annotation.expected)")
         }
+        // Else each pod would be refused, for an annotation that it does not have.
+        if request.isOwnUpstream {
+            throw ValidationError(
+                "--upstream \(upstream): is where the sidecar itself listens: use the central server, e.g. "
+                    + "\(InjectionDefaults().upstream)")
+        }
     }
 }

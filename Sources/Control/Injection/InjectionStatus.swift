@@ -23,10 +23,16 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
 
     /// Keeps what a list was before it gets its first element.
     mutating func note(empty list: JSON?, as name: String) {
-        if let list { empty = (empty ?? [:]).merging([name: list]) { $1 } }
+        guard let list else { return }
+        if empty == nil { empty = [:] }
+        empty?[name] = list
     }
 
-    mutating func note(value: String, as name: String) { values = (values ?? [:]).merging([name: value]) { $1 } }
+    /// In place: a dictionary copied for each container takes time by the square of their number.
+    mutating func note(value: String, as name: String) {
+        if values == nil { values = [:] }
+        values?[name] = value
+    }
 
     /// Keeps what the pod's own resources become.
     mutating func note(resources: JSON?, changes: [PatchOperation]) {
@@ -40,11 +46,16 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
         }
     }
 
-    /// JSON in one line, the same for the same status.
-    var text: String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+    /// What has to do with the variables of these containers, and nothing else.
+    func only(_ names: Set<String>) -> InjectionStatus {
+        let places = Set(names.map { $0 + "/env" })
+        var rest = InjectionStatus()
+        (rest.version, rest.envName) = (version, envName)
+        rest.env = env.filter(names.contains)
+        rest.replaced = replaced.filter { names.contains($0.key) }
+        rest.values = values?.filter { places.contains($0.key) }
+        rest.empty = empty?.filter { places.contains($0.key) }
+        return rest
     }
 
     /// nil where the text is not one that was written here.
@@ -64,6 +75,15 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
     }
 
     init() {}
+}
+
+extension Encodable {
+    /// JSON in one line, the same for the same value.
+    var text: String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+    }
 }
 
 extension JSON {

@@ -12,6 +12,7 @@ struct Injector: Sendable {
     ]
     private static let metricsPortDefault = 9091
     private static let prometheusPrefix = "prometheus.io/"
+    static let scrapeNames = ["scrape", "port", "path"].map { prometheusPrefix + $0 }
 
     /// - Parameters:
     ///   - pod: metadata and spec, of a Pod or of a template; of any form, since nobody has judged it yet.
@@ -25,6 +26,26 @@ struct Injector: Sendable {
         }
         if let reason = Self.reasonToSkip(pod, namespace: namespace) { return .skipped(reason) }
         guard let request = reader.request(defaults: defaults) else { return .denied(.badAnnotation, reader.mistakes) }
+        let clean = Self.withoutTraces(pod)
+        let decision = decide(request, pod: clean.pod, status: clean.status)
+        guard case .injected(let patch, let warnings) = decision else { return decision }
+        return .injected(clean.patch + patch, warnings: clean.warnings + warnings)
+    }
+
+    /// Where somebody took the container out alone, what came with it goes first: it is ours, and would be taken for the
+    /// pod's own. What cannot be given back stays in the status.
+    private static func withoutTraces(
+        _ pod: JSON
+    ) -> (pod: JSON, status: InjectionStatus?, patch: [PatchOperation], warnings: [String]) {
+        var clean = pod
+        guard case .removed(let patch, let warnings) = Uninjector.decide(pod: pod), clean.apply(patch) else {
+            return (pod, nil, [], [])
+        }
+        let left = clean["metadata"]?["annotations"]?[SidecarAnnotation.statusName]?.string
+        return (clean, left.flatMap(InjectionStatus.init(text:)), patch, warnings)
+    }
+
+    private func decide(_ request: SidecarRequest, pod: JSON, status: InjectionStatus?) -> Decision {
         if !request.isNative, let policy = pod["spec"]?["restartPolicy"]?.string, policy != "Always" {
             return .denied(
                 .wouldNeverEnd,
@@ -59,7 +80,7 @@ struct Injector: Sendable {
         }
         ports.take(request.port)
         let metricsPort = request.metricsPort ?? ports.firstFree(from: Self.metricsPortDefault)
-        return inject(request, into: pod, metricsPort: metricsPort)
+        return inject(request, into: pod, metricsPort: metricsPort, left: status)
     }
 
     private static func reasonToSkip(_ pod: JSON, namespace: String?) -> Decision.Reason? {
@@ -100,17 +121,23 @@ struct Injector: Sendable {
         }
     }
 
-    private func inject(_ request: SidecarRequest, into pod: JSON, metricsPort: Int) -> Decision {
+    /// - Parameter left: of a status before, what could not be given back.
+    private func inject(
+        _ request: SidecarRequest, into pod: JSON, metricsPort: Int, left: InjectionStatus?
+    ) -> Decision {
         var status = InjectionStatus()
+        if let left, left.envName == request.envName { status = left }
+        status.version = Version.current
         var warnings: [String] = []
         if request.metricsPort == nil, metricsPort != Self.metricsPortDefault {
             warnings.append(
                 "port \(Self.metricsPortDefault) is taken in this pod: the sidecar's metrics are on \(metricsPort)")
         }
-        if request.port < 1024 {
+        for (port, suffix, good) in [(request.port, "port", "6380"), (metricsPort, "metrics-port", "9092")]
+        where port < 1024 {
             warnings.append(
-                "port \(request.port) is one that only root may have where the container runtime does not say otherwise: use "
-                    + "\(SidecarAnnotation.prefix)port, e.g. \"6380\"")
+                "port \(port) is one that only root may have where the container runtime does not say otherwise: use "
+                    + "\(SidecarAnnotation.prefix)\(suffix), e.g. \"\(good)\"")
         }
         let resources = PodResources(request, pod: pod, defaults: defaults)
         warnings += resources.warnings
@@ -237,10 +264,10 @@ struct Injector: Sendable {
     {
         let present = pod["metadata"]?["annotations"]?.object ?? [:]
         if present.keys.contains(where: { $0.hasPrefix(prometheusPrefix) }) { return [] }
-        return [("scrape", "true"), ("port", String(metricsPort)), ("path", "/metrics")].map { name, value in
-            status.annotations.append(prometheusPrefix + name)
-            status.note(value: value, as: prometheusPrefix + name)
-            return .add(annotations / (prometheusPrefix + name), .string(value))
+        return zip(scrapeNames, ["true", String(metricsPort), "/metrics"]).map { name, value in
+            status.annotations.append(name)
+            status.note(value: value, as: name)
+            return .add(annotations / name, .string(value))
         }
     }
 }

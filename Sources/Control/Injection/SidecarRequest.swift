@@ -22,6 +22,13 @@ struct SidecarRequest: Equatable, Sendable {
     var overridesEnv = false
     var isNative = true
 
+    /// Whether the upstream is where the sidecar itself listens.
+    var isOwnUpstream: Bool {
+        let isTLS = upstream.hasPrefix(SidecarAnnotation.tlsScheme)
+        let address = isTLS ? upstream.dropFirst(SidecarAnnotation.tlsScheme.count) : upstream[...]
+        return SidecarAnnotation.isOwn(address, port: port)
+    }
+
     struct Setting: Equatable, Sendable {
         var key: String
         var value: String

@@ -22,10 +22,12 @@ struct SidecarURL: Equatable {
         // What follows a slash in a password that is not escaped.
         guard let path = rest.first, !path.contains("@") else { return nil }
         let parameters = rest.dropFirst().first?.split(separator: "&") ?? []
-        let secrets = parameters.filter { Self.credentials.contains($0.prefix { $0 != "=" }) }
-        let kept = parameters.filter { !secrets.contains($0) && !Self.isForTLS($0) }
+        let others = parameters.filter { !Self.credentials.contains($0.prefix { $0 != "=" }) }
+        // What follows a question mark or a hash in such a password.
+        guard !others.contains(where: { $0.contains("@") }), !url[address.endIndex...].contains("@") else { return nil }
+        let kept = others.filter { !Self.isForTLS($0) }
         text += path + (kept.isEmpty ? "" : "?" + kept.joined(separator: "&"))
-        dropsCredentials = authority.contains("@") || !secrets.isEmpty
+        dropsCredentials = authority.contains("@") || others.count < parameters.count
     }
 
     /// The sidecar speaks no TLS, and clients refuse options of it for a connection without.

@@ -18,25 +18,26 @@ enum Uninjector {
         }
         var warnings: [String] = []
         // The variables first: the containers' places are those of the pod as it is.
-        let patch =
-            environment(pod, status, &warnings) + ours(pod, status) + resources(pod, status, &warnings)
-            + annotations(pod, status, &warnings)
-        return .removed(patch, warnings: warnings)
+        var patch = environment(pod, status, &warnings)
+        let lost = patch.lost
+        patch.operations += ours(pod, status) + resources(pod, status, &warnings) + annotations(pod, status, &warnings)
+        let place: JSONPointer = ["metadata", "annotations", SidecarAnnotation.statusName]
+        patch.operations.append(lost.isEmpty ? .remove(place) : .replace(place, .string(status.only(lost).text)))
+        return .removed(patch.operations, warnings: warnings)
     }
 
+    /// Those that inject adds, and no others: the status may be anybody's text.
     private static func annotations(
         _ pod: JSON, _ status: InjectionStatus, _ warnings: inout [String]
     ) -> [PatchOperation] {
-        var names = [SidecarAnnotation.statusName]
-        for name in status.annotations {
-            guard let value = pod["metadata"]?["annotations"]?[name] else { continue }
+        Injector.scrapeNames.filter(status.annotations.contains).compactMap { name in
+            guard let value = pod["metadata"]?["annotations"]?[name] else { return nil }
             if let given = status.values?[name], value != .string(given) {
                 warnings.append("the annotation \(name) has been changed since, and is left")
-            } else {
-                names.insert(name, at: names.count - 1)
+                return nil
             }
+            return .remove(["metadata", "annotations"] / name)
         }
-        return names.map { .remove(["metadata", "annotations"] / $0) }
     }
 
     /// Of the pod as a whole: amounts that are still as they were left go back to what they were.
@@ -78,41 +79,88 @@ enum Uninjector {
             let ours = all.indices.filter { all[$0]["name"]?.string == name }
             if ours.isEmpty { return [] }
             if ours.count == all.count { return [empty(["spec", list], as: list, status)] }
-            return ours.reversed().map { .remove(["spec", list] / $0) }
+            if ours.count == 1 { return [.remove(["spec", list] / ours[0])] }
+            // Removing them one by one would take time by the square of their number.
+            return [.replace(["spec", list], .array(all.filter { $0["name"]?.string != name }))]
         }
     }
 
+    /// A container, where it is in the pod, and what it is called in a sentence.
+    private struct Place {
+        var container: JSON
+        var env: JSONPointer
+        var who: String
+    }
+
+    /// - Returns: what gives the containers their variables back, and the containers of the status to which it cannot.
     private static func environment(
         _ pod: JSON, _ status: InjectionStatus, _ warnings: inout [String]
-    ) -> [PatchOperation] {
+    ) -> (operations: [PatchOperation], lost: Set<String>) {
         var patch: [PatchOperation] = []
+        let known = Set(status.env).union(status.replaced.keys)
+        var missing = known
+        // Containers that the status does not name, by the variable's value: one of ours may have got another name.
+        var others: [String: [Place]] = [:]
         for list in ["containers", "initContainers"] {
             for (index, container) in (pod["spec"]?[list]?.elements ?? []).enumerated() {
                 guard let name = container["name"]?.string, name != SidecarContainer.name else { continue }
-                let before = status.replaced[name]
-                guard before != nil || status.env.contains(name) else { continue }
-                let who = (list == "containers" ? "container " : "init container ") + name
-                let variables = container["env"]?.elements ?? []
-                let named = variables.indices.filter { variables[$0]["name"]?.string == status.envName }
-                let given = status.values?[name + "/env"]
-                let ours = named.filter { given == nil || variables[$0]["value"]?.string == given }
-                // One that was given stands in front of others, one that was replaced was the last.
-                guard let known = before == nil ? ours.first : ours.last else {
-                    if !named.isEmpty {
-                        warnings.append("\(who): its \(status.envName) has been changed since, and is left")
-                    }
-                    continue
-                }
-                let place: JSONPointer = ["spec", list] / index / "env"
-                if let before {
-                    patch.append(.replace(place / known, before))
+                let place = Place(
+                    container: container, env: ["spec", list] / index / "env",
+                    who: (list == "containers" ? "container " : "init container ") + name)
+                if known.contains(name) {
+                    missing.remove(name)
+                    patch += restore(place, as: name, status, &warnings)
                 } else {
-                    patch.append(
-                        variables.count == 1 ? empty(place, as: name + "/env", status) : .remove(place / known))
+                    let variables = (container["env"]?.elements ?? []).filter { $0["name"]?.string == status.envName }
+                    for value in Set(variables.compactMap { $0["value"]?.string }) {
+                        others[value, default: []].append(place)
+                    }
                 }
             }
         }
-        return patch
+        var lost: Set<String> = []
+        let alike = Dictionary(grouping: missing) { status.values?[$0 + "/env"] }
+        for name in missing.sorted() {
+            let value = status.values?[name + "/env"]
+            let holders = value.flatMap { others[$0] } ?? []
+            if holders.count == 1, alike[value]?.count == 1 {
+                patch += restore(holders[0], as: name, status, &warnings)
+            } else if let before = status.replaced[name] {
+                lost.insert(name)
+                // A literal value may have a password in it, a reference has none.
+                let reference = before["valueFrom"].flatMap { $0.object == nil ? nil : "valueFrom " + $0.text }
+                warnings.append(
+                    "there is no container \(name) any more, to which its \(status.envName) would come back: it was "
+                        + "\(reference ?? "a literal value"), and \(SidecarAnnotation.statusName) is left, which has it"
+                )
+            } else if !holders.isEmpty {
+                lost.insert(name)
+                warnings.append(
+                    "there is no container \(name) any more, and which one has its \(status.envName) now is not known: it "
+                        + "is left, and so is \(SidecarAnnotation.statusName)")
+            }
+        }
+        return (patch, lost)
+    }
+
+    /// Gives a container its variable back, by what the status has under a name.
+    private static func restore(
+        _ place: Place, as name: String, _ status: InjectionStatus, _ warnings: inout [String]
+    ) -> [PatchOperation] {
+        let before = status.replaced[name]
+        let variables = place.container["env"]?.elements ?? []
+        let named = variables.indices.filter { variables[$0]["name"]?.string == status.envName }
+        let given = status.values?[name + "/env"]
+        let ours = named.filter { given == nil || variables[$0]["value"]?.string == given }
+        // One that was given stands in front of others, one that was replaced was the last.
+        guard let known = before == nil ? ours.first : ours.last else {
+            if !named.isEmpty {
+                warnings.append("\(place.who): its \(status.envName) has been changed since, and is left")
+            }
+            return []
+        }
+        if let before { return [.replace(place.env / known, before)] }
+        return [variables.count == 1 ? empty(place.env, as: name + "/env", status) : .remove(place.env / known)]
     }
 
     /// A list that has lost its last element is as it was before it got the first: gone, or there with nothing in it.

@@ -77,18 +77,24 @@ extension Node {
     private mutating func apply(_ operation: PatchOperation, at parts: ArraySlice<String>) throws(NoSuchPlace) {
         guard let part = parts.first else { throw NoSuchPlace(pointer: operation.path) }
         let isLast = parts.count == 1
-        switch self {
-        case .mapping(var mapping):
+        // Whoever else holds a list makes its change a copy, and many changes of one would take time by their square; a
+        // switch holds what it looks at.
+        let nobody = Node("")
+        if case .mapping(var mapping) = self {
+            self = nobody
+            defer { self = .mapping(mapping) }
             if isLast {
                 if case .add = operation {} else if mapping[part] == nil { throw NoSuchPlace(pointer: operation.path) }
                 mapping[part] = operation.value?.node
             } else {
                 guard var inner = mapping[part] else { throw NoSuchPlace(pointer: operation.path) }
+                mapping[part] = nobody
+                defer { mapping[part] = inner }
                 try inner.apply(operation, at: parts.dropFirst())
-                mapping[part] = inner
             }
-            self = .mapping(mapping)
-        case .sequence(var sequence):
+        } else if case .sequence(var sequence) = self {
+            self = nobody
+            defer { self = .sequence(sequence) }
             let end = sequence.endIndex
             guard let index = part == "-" ? end : Int(part), (0...end).contains(index) else {
                 throw NoSuchPlace(pointer: operation.path)
@@ -105,8 +111,8 @@ extension Node {
                     try sequence[index].apply(operation, at: parts.dropFirst())
                 }
             }
-            self = .sequence(sequence)
-        case .scalar, .alias: throw NoSuchPlace(pointer: operation.path)
+        } else {
+            throw NoSuchPlace(pointer: operation.path)
         }
     }
 

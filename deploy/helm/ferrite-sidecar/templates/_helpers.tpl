@@ -53,6 +53,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- include "ferrite.refuse" (list "upstream" . "an IPv6 address in brackets, e.g. [fd00::1]:6379") -}}
 {{- end -}}
 {{- $host := regexReplaceAll "^(rediss://)?(.*):[0-9]+$" . "${2}" -}}
+{{- $own := list "localhost" "localhost." "127.0.0.1" "0.0.0.0" -}}
+{{- /* ::1 and ::, and what they and IPv4's are as IPv6, with zeros written out or not. */ -}}
+{{- $own6 := "^\\[(0{1,4}:|:)*(:?0{0,3}[01]|:)\\]$|^\\[(0{1,4}:|:)*[fF]{4}:(7[fF]00:0{0,3}1|0{1,4}:0{1,4}|:)\\]$" -}}
+{{- if and (eq $port 6379) (or (has (lower $host) $own) (regexMatch $own6 $host)) -}}
+{{- include "ferrite.refuse" (list "upstream" . "the central server, not the sidecar, e.g. redis.cache.svc:6379") -}}
+{{- end -}}
 {{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" -}}
 {{- $isNumber := regexMatch "(^|\\.)([0-9]+|0[xX]\\w*)\\.?$" $host -}}
 {{- if or (gt (len $host) 253) (and $isNumber (not (regexMatch (printf "^(%s\\.){3}%s$" $byte $byte) $host))) -}}
