@@ -180,7 +180,7 @@ struct PinnedSession: ~Copyable {
     private var subscribedSinceReset = false
     /// CLIENT KILL has named it: with this link it goes.
     var isDoomed = false
-    /// The link was opened without our credentials: nobody else's commands are worth that much on it.
+    /// The link was opened without our credentials, for a client that brings its own: it is not given back.
     private let isStranger: Bool
 
     /// `name`: what the client called itself, for its link too; empty for none.
