@@ -1,8 +1,9 @@
 /// Pinning — opens a link for a client that needs one of its own, and carries out what its session decides.
 ///
 /// The link has our credentials and the client's protocol version, no tracking and no heartbeat: it may rightly be
-/// silent for hours. When it is lost the client is closed, as by a dying Redis, unless it needs it no more. When the client leaves, its link goes at
-/// once, in the middle of a blocking command too; when it only ends its side, the link's side is ended likewise.
+/// silent for hours. When it is lost the client is closed, as by a dying Redis, unless it needs it no more. When the
+/// client leaves, its link goes at once, in the middle of a blocking command too; when it only ends its side, the link's
+/// side is ended likewise.
 ///
 /// When nothing is held on it any more (after EXEC, the last UNSUBSCRIBE, a blocking command's reply), the client goes on
 /// by the cache and the shared links, and keeps it for the next command that needs one: a pooled connection that runs a
