@@ -112,12 +112,13 @@ static void forget_link(fp_engine *engine, struct session *session) {
     engine->serve.stats.clients_pinned--;
 }
 
-void fp_unpin(fp_engine *engine, fp_client id) {
+bool fp_unpin(fp_engine *engine, fp_client id) {
     struct session *session = session_at(engine, id);
     bool is_free = session && session->lane == FP_LANE_PINNED && !session->lane_count && !session->in_multi;
-    if (!is_free) return;
+    if (!is_free) return false;
     session->gives_back = true;
     session_mark_dirty(&engine->serve, session);
+    return true;
 }
 
 void fp_pin_lost(fp_engine *engine, fp_client id) {

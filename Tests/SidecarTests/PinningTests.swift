@@ -13,6 +13,15 @@ struct PinningTests {
         return world
     }
 
+    /// Clients 9 and 10, numbers 7001 and 7002, on links 2 and 3, which the upstream calls 51 and 52.
+    private func named() -> FlowWorld {
+        let world = FlowWorld.connected()
+        _ = world.turn(.pin(client: 9, number: 7_001), .pin(client: 10, number: 7_002))
+        _ = world.turn(.up(2), .up(3), .reply(2, "*2|$2|id|:51"), .reply(3, "*2|$2|id|:52"))
+        _ = world.turn(.reply(2, "$0|"), .reply(3, "$0|"), .reply(2, "+PONG"), .reply(3, "+PONG"))
+        return world
+    }
+
     @Test("A client gets a link in its own protocol, under its own name")
     func open() {
         let world = FlowWorld.connected()
@@ -46,10 +55,7 @@ struct PinningTests {
 
     @Test("Ids of clients are ours for clients, and the upstream's for the upstream")
     func identities() {
-        let world = FlowWorld.connected()
-        _ = world.turn(.pin(client: 9, number: 7_001), .pin(client: 10, number: 7_002))
-        _ = world.turn(.up(2), .up(3), .reply(2, "*2|$2|id|:51"), .reply(3, "*2|$2|id|:52"))
-        _ = world.turn(.reply(2, "$0|"), .reply(3, "$0|"), .reply(2, "+PONG"), .reply(3, "+PONG"))
+        let world = named()
         #expect(
             world.turn(.pinned(3, link: 2, "CLIENT|ID"), .reply(2, ":51")) == ["send 2: CLIENT|ID", "answer 3: :7001|"])
         #expect(
@@ -257,6 +263,19 @@ struct PinningTests {
         #expect(world.pinCount == 0)
     }
 
+    @Test(
+        "A client that the fast path does not let go keeps its link, is closed with it, and is not closed for resting")
+    func notTakenBack() {
+        let world = pinned()
+        world.orders.takesBack = false
+        _ = world.turn(.pinned(3, link: 2, line: "MULTI"), .reply(2, "-NOPERM no"))
+        for _ in 0..<120 {
+            let orders = world.pass(ms: 500) + world.turn(.reply(1, "+PONG"))
+            #expect(!orders.contains("close link 2"))
+        }
+        #expect(world.turn(.down(2)) == ["close client 9"])
+    }
+
     @Test("What is pipelined behind keeps the link, and what is not answered may leave anything there")
     func pipelined() {
         let world = pinned()
@@ -292,10 +311,7 @@ struct PinningTests {
 
     @Test("CLIENT KILL of a client closes it, though it needs the link that it has no more")
     func killed() {
-        let world = FlowWorld.connected()
-        _ = world.turn(.pin(client: 9, number: 7_001), .pin(client: 10, number: 7_002))
-        _ = world.turn(.up(2), .up(3), .reply(2, "*2|$2|id|:51"), .reply(3, "*2|$2|id|:52"))
-        _ = world.turn(.reply(2, "$0|"), .reply(3, "$0|"), .reply(2, "+PONG"), .reply(3, "+PONG"))
+        let world = named()
         _ = world.turn(.pinned(3, link: 2, line: "MULTI"), .pinned(4, link: 2, line: "EXEC"))
         _ = world.turn(.reply(2, "+OK"), .reply(2, "*0"))
         #expect(

@@ -245,8 +245,9 @@ void fp_pin_fail(fp_engine *engine, fp_client client, const void *error, size_t 
 /* Gives the client that asked with FP_EVENT_PIN its link; its commands come as FP_LANE_PINNED from now on. */
 void fp_pin(fp_engine *engine, fp_client client, fp_link link);
 /* Nothing is held on the client's link: its next commands travel as before, and are answered from the cache, until one
- * needs the link again, which stays its own. Nothing happens while commands on it are unanswered. */
-void fp_unpin(fp_engine *engine, fp_client client);
+ * needs the link again, which stays its own. False, and nothing happens, while commands on it are unanswered or a MULTI
+ * has been sent that nothing has ended: the upstream may have refused it. */
+bool fp_unpin(fp_engine *engine, fp_client client);
 /* The client's link is gone. Who has given it back goes on without; who has not is closed. */
 void fp_pin_lost(fp_engine *engine, fp_client client);
 

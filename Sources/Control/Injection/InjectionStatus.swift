@@ -79,7 +79,7 @@ struct InjectionStatus: Encodable, Equatable, Sendable {
 
 extension Encodable {
     /// JSON in one line, the same for the same value.
-    var text: String {
+    var jsonLine: String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"

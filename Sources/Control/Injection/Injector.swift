@@ -164,7 +164,7 @@ struct Injector: Sendable {
                     + "want a PodMonitor")
         }
         patch += scraped
-        patch.append(.add(Self.annotations / SidecarAnnotation.statusName, .string(status.text)))
+        patch.append(.add(Self.annotations / SidecarAnnotation.statusName, .string(status.jsonLine)))
         return .injected(patch, warnings: warnings)
     }
 

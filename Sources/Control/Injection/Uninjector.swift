@@ -22,7 +22,7 @@ enum Uninjector {
         let lost = patch.lost
         patch.operations += ours(pod, status) + resources(pod, status, &warnings) + annotations(pod, status, &warnings)
         let place: JSONPointer = ["metadata", "annotations", SidecarAnnotation.statusName]
-        patch.operations.append(lost.isEmpty ? .remove(place) : .replace(place, .string(status.only(lost).text)))
+        patch.operations.append(lost.isEmpty ? .remove(place) : .replace(place, .string(status.only(lost).jsonLine)))
         return .removed(patch.operations, warnings: warnings)
     }
 
@@ -128,7 +128,7 @@ enum Uninjector {
             } else if let before = status.replaced[name] {
                 lost.insert(name)
                 // A literal value may have a password in it, a reference has none.
-                let reference = before["valueFrom"].flatMap { $0.object == nil ? nil : "valueFrom " + $0.text }
+                let reference = before["valueFrom"].flatMap { $0.object == nil ? nil : "valueFrom " + $0.jsonLine }
                 warnings.append(
                     "there is no container \(name) any more, to which its \(status.envName) would come back: it was "
                         + "\(reference ?? "a literal value"), and \(SidecarAnnotation.statusName) is left, which has it"

@@ -309,7 +309,7 @@ struct FastPath: Orders, @unchecked Sendable {
     }
     func passFence(_ fence: FenceID) { fp_fence_passed(engine, fence) }
     func pin(_ client: ClientID, _ link: LinkID) { fp_pin(engine, client, link) }
-    func unpin(_ client: ClientID) { fp_unpin(engine, client) }
+    func unpin(_ client: ClientID) -> Bool { fp_unpin(engine, client) }
     func losePin(_ client: ClientID) { fp_pin_lost(engine, client) }
     func failPin(_ client: ClientID, _ error: Bytes) { fp_pin_fail(engine, client, error.baseAddress, error.count) }
     func closeClient(_ client: ClientID) { fp_client_close(engine, client) }

@@ -32,8 +32,9 @@ protocol Orders {
     /// This fence and all before it.
     func passFence(_ fence: FenceID)
     func pin(_ client: ClientID, _ link: LinkID)
-    /// Nothing is held on its link: what it asks next is answered as by clients that have none.
-    func unpin(_ client: ClientID)
+    /// Nothing is held on its link: what it asks next is answered as by clients that have none. False: it has asked more
+    /// by now, or may be in a transaction for all that the fast path knows.
+    func unpin(_ client: ClientID) -> Bool
     /// The link that it had, and needed no more, is gone.
     func losePin(_ client: ClientID)
     func failPin(_ client: ClientID, _ error: Bytes)

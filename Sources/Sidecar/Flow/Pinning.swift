@@ -135,9 +135,8 @@ extension Flow {
             session.pointee.isGivenBack = false
             return losePin(session.pointee.link, "the upstream answered more than it was asked")
         }
-        if session.pointee.holdsNothing {
+        if session.pointee.holdsNothing, orders.unpin(session.pointee.client) {
             pins.rests(session.pointee.link, untilNs: nowNs &+ policy.pinRestNs)
-            orders.unpin(session.pointee.client)
         }
     }
 

@@ -13,6 +13,7 @@ final class RecordedOrders: Orders {
     var charged = 0
     /// In the order of the orders.
     var unpinned: [ClientID] = []
+    var takesBack = true
     var refused: UInt64 = 0
     /// Whether fences that pass are of interest: nothing waits for them otherwise.
     var hasFences = false
@@ -117,7 +118,10 @@ final class RecordedOrders: Orders {
     }
     private func behind(_ fence: FenceID) -> String { fence == 0 ? "" : " behind \(fence)" }
     func pin(_ client: ClientID, _ link: LinkID) { note("pin \(client) to \(link)") }
-    func unpin(_ client: ClientID) { unpinned.append(client) }
+    func unpin(_ client: ClientID) -> Bool {
+        if takesBack { unpinned.append(client) }
+        return takesBack
+    }
     func losePin(_ client: ClientID) { note("lose the pin of \(client)") }
     func failPin(_ client: ClientID, _ error: Bytes) { note("fail pin \(client): \(text(error))") }
     func closeClient(_ client: ClientID) { note("close client \(client)") }
