@@ -354,7 +354,7 @@ static enum dispatched dispatch_request(struct serve *serve, struct session *ses
         return dispatch_stall(serve, session, STALL_EVENTS);
     size_t waiting = session->out.bytes + session->held_bytes + (session->last ? session->last->after.bytes : 0);
     if (unlikely(waiting >= serve->out_bytes_high)) return dispatch_stall(serve, session, STALL_OUT);
-    if (unlikely(session->gives_back)) session_go_back(session);
+    if (unlikely(session->lane == FP_LANE_PINNED)) session_go_back(session);
     const struct command *command = commands_find(serve->commands, serve->args.args, serve->args.count);
     bool is_get = command && command->id == COMMAND_ID_GET && serve->args.count == 2;
     if (likely(is_get && session->lane != FP_LANE_PINNED && length < SERVE_LARGE_BYTES && !session->fresh))

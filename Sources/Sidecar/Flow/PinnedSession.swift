@@ -264,9 +264,9 @@ struct PinnedSession: ~Copyable {
         guard case .ready = phase, owed.isEmpty else { return false }
         let isTransaction = isQueuing || isInTransaction || isWatching
         let isSubscribed = !subscriptions.isEmpty || maySubscribeUnseen || isMonitoring
-        let isQuiet = replies != .on || mayAnswerUnseen || isSilent || settlesOwed
+        let isMute = replies != .on || mayAnswerUnseen || isSilent || settlesOwed
         let isChanged = isElsewhere || isKept || mayHoldUnseen || isStranger
-        return !isTransaction && !isSubscribed && !isQuiet && !isChanged
+        return !isTransaction && !isSubscribed && !isMute && !isChanged
     }
 
     private static func selectsZero(_ request: Bytes) -> Bool {
@@ -379,7 +379,6 @@ struct PinnedSession: ~Copyable {
             /* QUEUED: EXEC turns it on. */
             if reply.isOK { isMonitoring = true } else { isKept = true }
         case .hello:
-            isKept = true
             if reply.type == UInt8(ascii: "%") { protocolVersion = 3 }
             if reply.type == UInt8(ascii: "*") { protocolVersion = 2 }
         case .reset:
