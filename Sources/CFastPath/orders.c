@@ -42,6 +42,11 @@ size_t fp_link_backlog(const fp_engine *engine, fp_link id) {
     return link ? link->out.bytes + link->sealed.bytes : 0;
 }
 
+uint64_t fp_link_arriving(const fp_engine *engine, fp_link id) {
+    const struct link *link = table_at(&engine->links.table, id);
+    return link && (inbox_left(&link->in) || link->skipping) ? link->heard_ns : 0;
+}
+
 void fp_link_close(fp_engine *engine, fp_link id) {
     struct link *link = link_at(&engine->links, id);
     if (link) link_close(&engine->links, link);

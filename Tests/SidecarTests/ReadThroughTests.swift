@@ -124,6 +124,23 @@ struct ReadThroughTests {
         #expect(world.status.timeouts == 2)
     }
 
+    @Test("While a reply is arriving read_timeout counts from its last part, for those behind it too")
+    func arriving() {
+        let world = FlowWorld.connected()
+        _ = world.turn(.miss(7, "k"), .miss(8, "l"))
+        #expect(world.pass(ms: 40) == [])
+        world.orders.arrivingNs = world.nowMs * 1_000_000
+        #expect(world.pass(ms: 49) == [])
+        #expect(world.deadlineMs <= 1_090)
+        world.orders.arrivingNs = world.nowMs * 1_000_000
+        #expect(world.pass(ms: 49) == [])
+        #expect(
+            world.pass(ms: 1) == [
+                "time out 7: -ERR upstream up:1 did not answer within 50 ms|",
+                "time out 8: -ERR upstream up:1 did not answer within 50 ms|",
+            ])
+    }
+
     @Test("A loop that was not given the processor looks for replies before it calls them late")
     func starved() {
         let world = FlowWorld.connected()

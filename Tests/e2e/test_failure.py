@@ -432,6 +432,36 @@ def _(t):
     expect(client.ask("GET", "k"), b"v")
 
 
+@test("a large value may take longer than read_timeout to arrive, and is an error once it stops arriving")
+def _(t):
+    redis = t.redis()
+    meddler = t.meddler(redis)
+    sidecar = t.sidecar(meddler).wait_until_tracking()
+    client, other, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
+    value = b"v" * 900_000
+    direct.call("MSET", "large", value, "stops", value, "small", "s")
+    stops_at = len(value) // 2
+    passed = 0
+
+    def slow(data):
+        nonlocal passed
+        if len(data) > 1000:
+            time.sleep(0.01)
+        passed += len(data)
+        return data if passed < stops_at else b""
+    stops_at *= 1000
+    meddler.alter = slow
+    client.send("GET", "large")
+    time.sleep(0.02)
+    other.send("GET", "small")
+    expect(client.read(), value)
+    expect(other.read(), b"s")
+    passed, stops_at = 0, len(value) // 2
+    began = time.monotonic()
+    expect_error(client.ask("GET", "stops"), "did not answer within 50 ms")
+    expect_true(time.monotonic() - began > READ_TIMEOUT, "it waited while the value was arriving")
+
+
 @test("a new connection that is slow to answer is no proof: nothing old is served before 500 ms of silence")
 def _(t):
     redis = t.redis()

@@ -199,6 +199,10 @@ void fp_upstream_took(fp_engine *engine, uint64_t duration_ns);
 /* Bytes not yet taken by the kernel; 0 for a stale id. The caller bounds it by holding clients back (fp_hold). */
 size_t fp_link_backlog(const fp_engine *engine, fp_link link);
 
+/* While a part of a reply has come: when the last of it did, monotonic nanoseconds. 0: nothing is in part, or the id is
+ * stale. */
+uint64_t fp_link_arriving(const fp_engine *engine, fp_link link);
+
 /* Closes; no event of the link follows. */
 void fp_link_close(fp_engine *engine, fp_link link);
 /* The same by a reset: what the kernel still holds is not sent, so that it cannot arrive behind what is sent elsewhere.

@@ -334,6 +334,7 @@ static void decrypt(struct links *links, struct link *link, const uint8_t *bytes
 
 void link_data(struct links *links, struct link *link, const uint8_t *bytes, size_t length) {
     links->serve->stats.upstream_bytes_received += length;
+    link->heard_ns = links->serve->now_ns;
     if (unlikely(link->tls)) decrypt(links, link, bytes, length);
     else plain_data(links, link, bytes, length);
 }

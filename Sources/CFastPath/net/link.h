@@ -28,6 +28,7 @@ struct link {
     struct resp_skipper skipper; /* of the same reply, when it is too large to hold */
     bool skipping;
     bool skips_for_now; /* for want of memory, not for the reply's size */
+    uint64_t heard_ns;  /* when bytes last came */
     bool connected;
     bool blocked;            /* waits for LOOP_WRITABLE */
     bool waiting;            /* replies wait in `in` for the next batch, or the link is to end with it */

@@ -154,7 +154,7 @@ extension ConfigKey {
         ),
         ConfigKey(
             "read_timeout", \.readTimeoutMs, .duration(1...60_000, example: "50ms"), .upstream,
-            "How long a cacheable read (GET, MGET) waits for the upstream before its client gets an error. Writes and all other commands wait for as long as their link lives."
+            "How long a cacheable read (GET, MGET) waits for the upstream before its client gets an error; while a large reply is arriving, for its next part. Writes and all other commands wait for as long as their link lives."
         ),
         ConfigKey(
             "link_timeout", \.linkTimeoutMs, .duration(1_000...hour, example: "5s"), .upstream,

@@ -285,6 +285,8 @@ struct FastPath: Orders, @unchecked Sendable {
     func upstreamTook(ns: UInt64) { fp_upstream_took(engine, ns) }
     @inline(__always)
     func backlog(_ link: LinkID) -> Int { fp_link_backlog(engine, link) }
+    @inline(__always)
+    func arrivingNs(_ link: LinkID) -> UInt64 { fp_link_arriving(engine, link) }
     func closeLink(_ link: LinkID) { fp_link_close(engine, link) }
     func abortLink(_ link: LinkID) { fp_link_abort(engine, link) }
     func resetAtEnd(_ link: LinkID) { fp_link_reset_at_end(engine, link) }

@@ -259,7 +259,7 @@ struct Flow<Engine: Orders>: ~Copyable {
     private mutating func nextDeadline() -> UInt64 {
         /* A second is the most, so that the loop's sign of life stays fresh. */
         var next = min(nowNs &+ 1_000_000_000, measureAtNs)
-        if let flight = tracked.owed.firstTimed() { next = min(next, flight.sentNs &+ policy.readTimeoutNs) }
+        if let flight = tracked.owed.firstTimed() { next = min(next, overdueNs(flight)) }
         next = min(next, tracked.deadlineNs, shared.deadlineNs(linkTimeoutNs: policy.linkTimeoutNs))
         if let probing = probeDeadline { next = min(next, probing) }
         if reach.waitUntilNs != 0 { next = min(next, reach.waitUntilNs) }

@@ -12,6 +12,8 @@ protocol Orders {
     func upstreamTook(ns: UInt64)
     /// Bytes that the kernel has not taken.
     func backlog(_ link: LinkID) -> Int
+    /// While a part of a reply has come: when the last of it did; 0: nothing is in part.
+    func arrivingNs(_ link: LinkID) -> UInt64
     func closeLink(_ link: LinkID)
     /// What the kernel still holds is not sent.
     func abortLink(_ link: LinkID)

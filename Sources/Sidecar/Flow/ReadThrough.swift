@@ -249,9 +249,15 @@ extension Flow {
 
     // MARK: those who wait
 
+    /// A large reply may take longer than read_timeout to arrive: while it does the upstream is not silent, for those behind
+    /// it either.
+    func overdueNs(_ waiting: OwedReply) -> UInt64 {
+        max(waiting.sentNs, orders.arrivingNs(tracked.link)) &+ policy.readTimeoutNs
+    }
+
     mutating func expireFlights() {
         let error = reach.timeoutError
-        while let overdue = tracked.owed.firstTimed(), sightNs >= overdue.sentNs &+ policy.readTimeoutNs {
+        while let overdue = tracked.owed.firstTimed(), sightNs >= overdueNs(overdue) {
             tracked.owed.giveUpFirstTimed()
             trackedStatus.timeouts &+= 1
             breaker.failed(nowNs)

@@ -10,6 +10,7 @@ final class RecordedOrders: Orders {
     private var links: LinkID = 0
     var clients = 1
     var backlogs: [LinkID: Int] = [:]
+    var arrivingNs: UInt64 = 0
     var charged = 0
     /// In the order of the orders.
     var unpinned: [ClientID] = []
@@ -93,6 +94,7 @@ final class RecordedOrders: Orders {
     }
     func upstreamTook(ns: UInt64) {}
     func backlog(_ link: LinkID) -> Int { backlogs[link] ?? 0 }
+    func arrivingNs(_ link: LinkID) -> UInt64 { arrivingNs }
     func closeLink(_ link: LinkID) { note("close link \(link)") }
     func abortLink(_ link: LinkID) { note("abort link \(link)") }
     func resetAtEnd(_ link: LinkID) { note("reset link \(link) at its end") }
