@@ -371,11 +371,12 @@ class Runner:
         self.options = options
         self.passed = self.failed = 0
         self.folder = tempfile.TemporaryDirectory(prefix="ferrite-test-")
-        self.settings = {}
+        # Bytes are compared here, not times: a busy machine may take longer than the default for the largest values.
+        self.settings = {"read_timeout": "2s"}
         if options.tls:
             authority = Authority(f"{self.folder.name}/authority")
             authority.sign(f"{self.folder.name}/server", f"IP:{servers.HOST}")
-            self.settings = {"tls_ca_cert_file": authority.path}
+            self.settings["tls_ca_cert_file"] = authority.path
             self.redis = servers.TLSRedis(f"{self.folder.name}/server")
             self.upstream = self.redis.url()
         else:
