@@ -141,6 +141,21 @@ struct ReadThroughTests {
             ])
     }
 
+    @Test("A reply that took long to arrive, and was not given up, shows the breaker that reads are answered")
+    func arrived() {
+        let world = FlowWorld.connected()
+        for _ in 0..<Breaker.failuresMax { world.flow.breaker.failed(world.nowMs * 1_000_000) }
+        world.flow.breaker.failed((world.nowMs + 300) * 1_000_000)
+        #expect(world.status.breakerIsOpen)
+        _ = world.pass(ms: 450)
+        _ = world.turn(.miss(7, "k"))
+        _ = world.pass(ms: 40)
+        world.orders.arrivingNs = world.nowMs * 1_000_000
+        #expect(world.pass(ms: 40) == [])
+        _ = world.turn(.reply(1, "+OK"), .reply(1, ":5"), .reply(1, "$1|v"))
+        #expect(!world.status.breakerIsOpen)
+    }
+
     @Test("A loop that was not given the processor looks for replies before it calls them late")
     func starved() {
         let world = FlowWorld.connected()

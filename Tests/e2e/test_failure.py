@@ -440,8 +440,7 @@ def _(t):
     client, other, direct = t.client(sidecar), t.client(sidecar), t.client(redis)
     value = b"v" * 900_000
     direct.call("MSET", "large", value, "stops", value, "small", "s")
-    stops_at = len(value) // 2
-    passed = 0
+    passed, stops_at = 0, float("inf")
 
     def slow(data):
         nonlocal passed
@@ -449,7 +448,7 @@ def _(t):
             time.sleep(0.01)
         passed += len(data)
         return data if passed < stops_at else b""
-    stops_at *= 1000
+
     meddler.alter = slow
     client.send("GET", "large")
     time.sleep(0.02)

@@ -28,7 +28,6 @@ struct link {
     struct resp_skipper skipper; /* of the same reply, when it is too large to hold */
     bool skipping;
     bool skips_for_now; /* for want of memory, not for the reply's size */
-    uint64_t heard_ns;  /* when bytes last came */
     bool connected;
     bool blocked;            /* waits for LOOP_WRITABLE */
     bool waiting;            /* replies wait in `in` for the next batch, or the link is to end with it */
@@ -41,6 +40,7 @@ struct link {
     bool is_dirty;
     uint32_t offered;
     size_t kernel_bytes; /* charged for the socket: as measured by turns, and when it blocks */
+    uint64_t heard_ns;   /* when bytes last came */
     struct link *dirty_next;
 };
 

@@ -122,7 +122,7 @@ struct flight *flight_find(struct serve *serve, const struct store_key *key) {
     struct flight *flight = newest(serve, key);
     if (!flight) return NULL;
     bool takes = !flight->closed && flight->era == serve->flight_era;
-    /* Rule 7. At read_timeout its waiters are given an error, and only what it brings is still of use. */
+    /* Rule 7. At read_timeout, unless it is arriving, its waiters are given an error: only what it brings is of use. */
     uint64_t join_ms = flight->rule->ttl_ms < serve->join_ms ? flight->rule->ttl_ms : serve->join_ms;
     bool is_young = serve->now_ns - flight->started_ns < join_ms * NS_PER_MS;
     return takes && is_young ? flight : NULL;

@@ -143,10 +143,10 @@ extension Flow {
         case .value:
             orders.fill(entry.pointee.ticket, bytes)
             orders.upstreamTook(ns: nowNs &- entry.pointee.sentNs)
-            if nowNs &- entry.pointee.sentNs < policy.readTimeoutNs {
-                breaker.succeeded()
-            } else {
+            if tracked.owed.firstIsGivenUp {
                 breaker.late(sentNs: entry.pointee.sentNs, nowNs)
+            } else {
+                breaker.succeeded()
             }
             tracked.owed.removeFirst()
         case .expiry:

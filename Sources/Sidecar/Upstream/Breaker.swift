@@ -48,13 +48,13 @@ struct Breaker: Equatable {
         probeAtNs = nowNs &+ intervalNs
     }
 
-    /// A read was answered too late. One that was sent before the breaker opened shows that the upstream goes on: whether it
+    /// A read was answered when it had been given up. One that was sent before the breaker opened shows that the upstream goes on: whether it
     /// is in time again is tried at once.
     mutating func late(sentNs: UInt64, _ nowNs: UInt64) {
         if isOpen, sentNs < openedNs { probeAtNs = min(probeAtNs, nowNs) }
     }
 
-    /// A read was answered within read_timeout.
+    /// A read was answered before it was given up.
     @inline(__always)
     mutating func succeeded() {
         failures = 0

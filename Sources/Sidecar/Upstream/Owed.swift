@@ -143,6 +143,10 @@ struct Owed: ~Copyable {
         if timed != tail { timed &+= 1 }
     }
 
+    /// Of a first entry that is timed: nobody waits for it any longer.
+    @inline(__always)
+    var firstIsGivenUp: Bool { timed &- head > 0 }
+
     private mutating func grow() -> Int {
         let larger = UnsafeMutablePointer<OwedReply>.allocate(capacity: capacity &* 2)
         let mask = capacity &- 1
